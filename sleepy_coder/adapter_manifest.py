@@ -1,0 +1,123 @@
+"""What an adapter folder says of itself, and the content hashes that prove it."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import ValidationError
+
+from sleepy_coder.errors import AdapterError, ConfigError
+from sleepy_coder.files import sha256_files
+from sleepy_coder.types import Adapter, AdapterState, EvalReport, GateVerdict, Recipe, Record
+
+WEIGHTS: Final = "adapter_model.safetensors"
+CONFIG: Final = "adapter_config.json"
+MANIFEST: Final = "manifest.json"
+CARD: Final = "README.md"
+
+_NAME: Final = re.compile(r"sc-(\d{4,9})-([0-9a-f]{8})", re.ASCII)
+_TOKENIZER_FILES: Final = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
+
+class Manifest(Record):
+    """Where an adapter is from and what was found out about it.
+
+    `sha256` covers the weights and their config, as in `Adapter`; `base_model` is how people name the base.
+    `counts` and `shares` are those of the training mix, `seeds` those of the mix and the training. The
+    completions of `reports` are left out.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    cycle: int
+    parent: str | None
+    base_model: str
+    base_sha256: str
+    tokenizer_sha256: str
+    mix_sha256: str
+    counts: dict[str, int]
+    shares: dict[str, float]
+    recipe: Recipe
+    seeds: dict[str, int]
+    reports: tuple[EvalReport, ...] = ()
+    verdict: GateVerdict | None = None
+    state: AdapterState
+    sha256: str
+    created: datetime
+
+
+class Pointer(Record):
+    """`active.json`: the adapter that serves (None is the bare base) and the one to go back to."""
+
+    name: str | None
+    previous: str | None
+    since: datetime
+
+
+def adapter_name(cycle: int, sha256: str) -> str:
+    """`sc-<cycle>-<first 8 hex digits of the content hash>`."""
+    return f"sc-{cycle:04d}-{sha256[:8]}"
+
+
+def is_adapter_name(name: str) -> bool:
+    """Whether `name` can only be a folder of the registry: no separators, no dots."""
+    return _NAME.fullmatch(name) is not None
+
+
+def damaged_adapter(folder: Path) -> Adapter:
+    """The entry for a folder whose manifest cannot be read: it is shown, and refused everywhere else."""
+    cycle = int(folder.name.split("-")[1])
+    return Adapter(name=folder.name, cycle=cycle, parent=None, path=folder, sha256="", state=AdapterState.QUARANTINED)
+
+
+def content_sha256(folder: Path) -> str:
+    """Hash of the weights and their config. Raises AdapterError when one is missing or not a plain file."""
+    paths = [folder / WEIGHTS, folder / CONFIG]
+    for path in paths:
+        if path.is_symlink() or not path.is_file():
+            raise AdapterError(f"{path} is missing or not a plain file", "Train or copy the adapter again")
+    return sha256_files(paths)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises AdapterError when the manifest is missing, unreadable or that of another folder."""
+    remedy = "Reject this adapter or restore its folder from a copy"
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise AdapterError(f"{folder.name} has no readable manifest ({error})", remedy) from error
+    if manifest.name != folder.name:
+        raise AdapterError(f"{folder.name} holds the manifest of {manifest.name}", remedy)
+    return manifest
+
+
+def model_sha256(model_dir: Path) -> str:
+    """Hash of a base model: its config and all its weights. Raises ConfigError when it has no safetensors."""
+    weights = sorted(model_dir.glob("*.safetensors"))
+    config = model_dir / "config.json"
+    if not weights or not config.is_file():
+        raise ConfigError(
+            f"{model_dir} holds no config.json with *.safetensors", "Name the folder of a Hugging Face model"
+        )
+    return sha256_files([config, *weights])
+
+
+def tokenizer_sha256(model_dir: Path) -> str:
+    """Hash of everything that turns messages into tokens, the chat template included. Raises ConfigError."""
+    found = [model_dir / name for name in _TOKENIZER_FILES if (model_dir / name).is_file()]
+    if not found:
+        raise ConfigError(f"{model_dir} holds no tokenizer", "Name the folder of a Hugging Face model")
+    return sha256_files(found)

@@ -1,0 +1,220 @@
+"""`sleepy-coder koans ...` and `sleepy-coder eval`."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.syntax import Syntax
+
+from sleepy_coder import wiring
+from sleepy_coder.config import load_config
+from sleepy_coder.console import as_json, explained, out, progress_bar, table
+from sleepy_coder.dialogue import number_lines
+from sleepy_coder.errors import SleepyError
+from sleepy_coder.registry import Registry
+from sleepy_coder.tasks import SPLITS, TaskSplit, load_split
+from sleepy_coder.tasks.loaders import load_cargo_folder, load_jsonl
+from sleepy_coder.types import Adapter, Episode, Outcome, Task
+
+koans_app = typer.Typer(help="Practice tasks: small programs with one error each.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@koans_app.command("list")
+def list_koans(
+    split: Annotated[str, typer.Option(help=f"One of {', '.join(SPLITS)}.")] = "day",
+    tasks: Annotated[bool, typer.Option("--tasks", help="One line per task instead of one per family.")] = False,
+    json: Json = False,
+) -> None:
+    """The families of a split, or its tasks."""
+    with explained():
+        found = load_split(_split(split))
+    if json:
+        as_json(
+            [
+                task.model_dump(mode="json", include={"id", "family", "category", "error_code", "prompt"})
+                for task in found
+            ]
+        )
+    elif tasks:
+        table(
+            f"{len(found)} tasks",
+            ("id", "family", "code", "task"),
+            [(t.id, t.family, t.error_code, t.prompt) for t in found],
+        )
+    else:
+        counts = Counter((t.category, t.family, t.error_code) for t in found)
+        rows = [(category, family, code, str(n)) for (category, family, code), n in sorted(counts.items())]
+        table(f"{len(rows)} families, {len(found)} tasks", ("category", "family", "code", "tasks"), rows)
+
+
+@koans_app.command("show")
+def show_koan(
+    task_id: Annotated[str, typer.Argument(metavar="ID")],
+    answer: Annotated[bool, typer.Option("--answer", help="Show the reference fix too.")] = False,
+    json: Json = False,
+) -> None:
+    """One task: its program, what the compiler says of it, and (with --answer) its fix."""
+    with explained():
+        task = next((t for split in SPLITS for t in load_split(split) if t.id == task_id), None)
+        if task is None:
+            raise SleepyError(f"no task {task_id}", "`sleepy-coder koans list --tasks` shows the ids")
+        if json:
+            as_json(task)
+            return
+        verdict = wiring.open_verifier(load_config()).verify(task, task.files)
+    out.print(f"[bold]{task.id}[/]  {task.family}  {task.error_code}\n{task.prompt}\n", highlight=False)
+    for path, text in task.files.items():
+        out.print(
+            path if len(task.files) > 1 else "",
+            Syntax(number_lines(text), "rust", background_color="default"),
+        )
+    out.print(verdict.feedback, highlight=False, style="red")
+    if answer and task.reference:
+        for text in task.reference.values():
+            out.print("", Syntax(text, "rust", background_color="default"))
+
+
+@koans_app.command("run")
+def run_koans(
+    count: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 20,
+    family: Annotated[str | None, typer.Option(help="Only tasks of this family.")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="A JSONL file of tasks, or a folder of cargo projects, instead of the koans."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Let the built-in agent work on tasks it has not met yet, and record every attempt.
+
+    Example: [bold]sleepy-coder koans run --count 40 --family use_after_move[/]
+    """
+    from sleepy_coder.collect.agent import work_through
+    from sleepy_coder.deploy import incumbent
+
+    with explained():
+        config = load_config()
+        with (
+            wiring.open_store(config) as store,
+            wiring.open_client(config) as client,
+            progress_bar() as progress,
+        ):
+            judge = wiring.open_verifier(config)
+            met = {episode.task.id for episode in store.episodes() if episode.task}
+            chosen = choose_tasks(_tasks_from(source), met, count, family, config.seed)
+            active = incumbent(wiring.open_registry(config), client)
+            model = active.name if active else config.server.base_name
+            bar = progress.add_task("tasks", total=len(chosen), note="")
+            episodes: list[Episode] = []
+            session = f"koans-{uuid.uuid4().hex[:12]}"
+            for episode in work_through(
+                chosen, model, client, judge, config.agent, wiring.SystemClock(), session, store.save_episode
+            ):
+                episodes.append(episode)
+                green = sum(e.outcome is Outcome.PASS for e in episodes)
+                progress.update(bar, completed=len(episodes), note=f"[green]{green} green")
+    if json:
+        as_json([_summary(episode) for episode in episodes])
+    else:
+        _print_episodes(episodes, model)
+
+
+def _tasks_from(source: Path | None) -> tuple[Task, ...]:
+    if source is None:
+        return load_split("day")
+    return tuple(load_cargo_folder(source) if source.is_dir() else load_jsonl(source))
+
+
+def choose_tasks(tasks: tuple[Task, ...], met: set[str], count: int, family: str | None, seed: int) -> list[Task]:
+    """`count` tasks in a seeded order, unmet ones first.
+
+    Raises SleepyError when there is no task of `family`.
+    """
+    fitting = [task for task in tasks if family in (None, task.family)]
+    if not fitting:
+        raise SleepyError(f"there is no task of family {family}", "`sleepy-coder koans list` shows the families")
+    random.Random(seed).shuffle(fitting)
+    return sorted(fitting, key=lambda task: task.id in met)[:count]
+
+
+def _summary(episode: Episode) -> dict[str, object]:
+    return {
+        "id": episode.id,
+        "task": episode.task.id if episode.task else None,
+        "family": episode.task.family if episode.task else None,
+        "outcome": episode.outcome,
+        "attempts": len(episode.attempts),
+        "error_signatures": [attempt.verdict.error_signature for attempt in episode.attempts],
+        "served_by": episode.served_by,
+    }
+
+
+def _print_episodes(episodes: list[Episode], model: str) -> None:
+    green = [e for e in episodes if e.outcome is Outcome.PASS]
+    first = sum(len(e.attempts) == 1 for e in green)
+    out.print(f"{model}: {len(green)} of {len(episodes)} tasks green, {first} of them on the first attempt")
+    infra = [e for e in episodes if e.outcome is Outcome.INFRA]
+    if infra:
+        out.print(f"[yellow]{len(infra)} could not be judged: {infra[0].attempts[-1].verdict.detail}")
+    failed = Counter(e.task.family for e in episodes if e.task and e.outcome is Outcome.FAIL)
+    if failed:
+        table("Not solved", ("family", "tasks"), [(name, str(n)) for name, n in failed.most_common()])
+
+
+def eval_command(
+    model: Annotated[str, typer.Option(help="`active`, `base`, or the name of an adapter.")] = "active",
+    split: Annotated[str, typer.Option(help=f"One of {', '.join(SPLITS)}.")] = "frozen",
+    samples: Annotated[int, typer.Option(min=1, help="Samples per task.")] = 1,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, max=2.0, help="Default: 0 for one sample, 0.8 for more.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure a model on a task set: pass@1, pass@k and each family, by the real compiler.
+
+    Example: [bold]sleepy-coder eval --model base --samples 8[/]
+    """
+    from sleepy_coder.deploy import measure
+    from sleepy_coder.judge.metrics import mean_pass_at_k
+
+    with explained():
+        config = load_config()
+        heat = temperature if temperature is not None else (0.0 if samples == 1 else 0.8)
+        settings = config.eval.model_copy(update={"samples": samples, "temperature": heat})
+        with progress_bar() as progress, wiring.open_parts(config, wiring.Silent()) as parts:
+            tasks = load_split(_split(split))
+            bar = progress.add_task("samples", total=len(tasks) * samples, note="")
+            adapter = _adapter(parts.registry, model)
+            report = measure(parts, "other", adapter, tasks, settings, lambda: progress.advance(bar))
+    if json:
+        as_json(report)
+        return
+    families: dict[str, list[Outcome]] = {}
+    for sample in report.samples:
+        families.setdefault(sample.family, []).append(sample.outcome)
+    rows = [
+        (name, str(len(found) // samples), f"{sum(o is Outcome.PASS for o in found) / len(found):.0%}")
+        for name, found in sorted(families.items())
+    ]
+    table(f"{report.model} on {split}", ("family", "tasks", "pass@1"), rows)
+    out.print(f"pass@1 {report.pass_rate:.1%} over {len(tasks)} tasks in {report.seconds:.1f} s")
+    if samples > 1:
+        out.print(f"pass@{samples} {mean_pass_at_k(report, samples):.1%}")
+
+
+def _adapter(registry: Registry, name: str) -> Adapter | None:
+    if name == "active":
+        return registry.active()
+    return None if name == "base" else registry.get(name)
+
+
+def _split(name: str) -> TaskSplit:
+    for split in SPLITS:
+        if split == name:
+            return split
+    raise SleepyError(f"there is no split {name!r}", f"take one of {', '.join(SPLITS)}")

@@ -1,0 +1,92 @@
+"""How the command line shows things: errors with what to do, JSON for scripts, progress for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from sleepy_coder.errors import SleepyError
+
+out = Console()
+err = Console(stderr=True)
+
+
+@contextmanager
+def explained() -> Generator[None]:
+    """Errors of ours become one message with what to do, and exit status 1."""
+    try:
+        yield
+    except SleepyError as error:
+        err.print(f"[bold red]error:[/] {error.message}", highlight=False)
+        if error.remedy:
+            err.print(f"[bold]to do:[/] {error.remedy}", highlight=False)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        err.print("stopped; what was finished is kept")
+        raise typer.Exit(130) from None
+
+
+def as_json(value: Any) -> None:
+    """Records, or lists and dicts of them, as JSON on stdout."""
+
+    def plain(item: Any) -> Any:
+        if isinstance(item, BaseModel):
+            return item.model_dump(mode="json")
+        return str(item)
+
+    out.print_json(json.dumps(value, default=plain))
+
+
+def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """A plain table."""
+    grid = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        grid.add_row(*row)
+    out.print(grid)
+
+
+def progress_bar() -> Progress:
+    """A progress bar on stderr, so that stdout stays clean for what is piped."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<20}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=err,
+    )
+
+
+class ProgressWatcher:
+    """A line with a bar for each step of a night (`ports.Watcher`)."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = None
+
+    def phase(self, name: str) -> None:
+        """The bar of the step before is full; a new one begins."""
+        if self._task is not None:
+            done = self._progress.tasks[self._task].completed
+            self._progress.update(self._task, total=max(done, 1), completed=max(done, 1))
+        self._task = self._progress.add_task(name, total=None, note="")
+
+    def tick(self, done: int, total: int, note: str = "") -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, total=total, note=note)

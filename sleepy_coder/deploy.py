@@ -1,0 +1,117 @@
+"""The steps of a night that touch the model server: load, measure, promote or turn down."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sleepy_coder.config import EvalSettings
+from sleepy_coder.errors import AdapterError, ModelNotFound
+from sleepy_coder.judge.evaluate import Arm, evaluate
+from sleepy_coder.parts import Parts
+from sleepy_coder.ports import ModelServer
+from sleepy_coder.registry import Registry
+from sleepy_coder.types import Adapter, Decision, EvalReport, GateVerdict, Task
+
+
+def ensure_loaded(registry: Registry, server: ModelServer, adapter: Adapter) -> None:
+    """Have the server hold `adapter`, from the registry's folder and with the registry's bytes.
+
+    Raises AdapterError when the files have changed or the server loaded them from elsewhere.
+    """
+    registry.verify(adapter.name)
+    roots = {model.name: model.root for model in server.models()}
+    if adapter.name not in roots:
+        server.load(adapter.name, adapter.path)
+        roots = {model.name: model.root for model in server.models()}
+    if Path(roots.get(adapter.name, "")).resolve() != adapter.path.resolve():
+        raise AdapterError(
+            f"the server holds {adapter.name} from {roots.get(adapter.name, 'nowhere')}, not from {adapter.path}",
+            "unload it there; it is loaded again from the registry",
+        )
+
+
+def incumbent(registry: Registry, server: ModelServer) -> Adapter | None:
+    """The adapter that serves, loaded again if the server was restarted; None when the base serves."""
+    active = registry.active()
+    if active is not None:
+        ensure_loaded(registry, server, active)
+    return active
+
+
+def arms(parts: Parts, serving: Adapter | None, candidate: Adapter) -> tuple[tuple[Arm, Callable[[], EvalReport]], ...]:
+    """How to measure each arm. Until something was promoted, the baseline is the current arm too."""
+
+    def baseline() -> EvalReport:
+        return _measure(parts, "baseline", None)
+
+    def current() -> EvalReport:
+        if serving is None:
+            known = parts.store.evals(arm="baseline", limit=1)
+            return known[0].model_copy(update={"arm": "current"}) if known else _measure(parts, "current", None)
+        return _measure(parts, "current", serving)
+
+    return (
+        ("baseline", baseline),
+        ("current", current),
+        ("candidate", lambda: _measure(parts, "candidate", candidate)),
+    )
+
+
+def _measure(parts: Parts, arm: Arm, adapter: Adapter | None) -> EvalReport:
+    done = 0
+    total = len(parts.frozen) * parts.config.eval.samples
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        parts.watcher.tick(done, total)
+
+    return measure(parts, arm, adapter, parts.frozen, parts.config.eval, tick)
+
+
+def measure(
+    parts: Parts,
+    arm: Arm,
+    adapter: Adapter | None,
+    tasks: Sequence[Task],
+    settings: EvalSettings,
+    on_sample: Callable[[], object],
+) -> EvalReport:
+    """Evaluate `adapter` (None: the base) on `tasks` and keep the report. Its weights are proved before and after."""
+    if adapter is not None:
+        ensure_loaded(parts.registry, parts.server, adapter)
+    report = evaluate(
+        parts.server,
+        parts.verifier,
+        adapter.name if adapter else parts.base.name,
+        arm,
+        adapter.sha256 if adapter else parts.base.sha256,
+        tasks,
+        settings,
+        parts.stack,
+        on_sample,
+    )
+    if adapter is not None:
+        ensure_loaded(parts.registry, parts.server, adapter)
+    parts.store.save_eval(report, None)
+    return report
+
+
+def promote(parts: Parts, candidate: Adapter, reports: tuple[EvalReport, ...], verdict: GateVerdict) -> Adapter:
+    """Make `candidate` the one that serves. The previous one stays loaded for an instant rollback."""
+    parts.registry.attach(candidate.name, reports, verdict)
+    ensure_loaded(parts.registry, parts.server, candidate)
+    return parts.registry.activate(candidate.name)
+
+
+def turn_down(parts: Parts, candidate: Adapter, reports: tuple[EvalReport, ...], verdict: GateVerdict) -> Adapter:
+    """Unload `candidate` and remember why. The incumbent was never touched.
+
+    A rejected adapter can never be served; an undecided one stays staged, for whoever wants to look at it.
+    """
+    with contextlib.suppress(ModelNotFound):  # the server may have been restarted meanwhile
+        parts.server.unload(candidate.name)
+    staged = parts.registry.attach(candidate.name, reports, verdict)
+    return parts.registry.reject(candidate.name, verdict) if verdict.decision is Decision.REJECT else staged

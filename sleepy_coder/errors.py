@@ -1,0 +1,77 @@
+"""The error tree. Catch `SleepyError` to catch everything this package raises on purpose.
+
+SleepyError                 always carries what to do about it
+├── ConfigError             a setting is missing, unknown or out of bounds
+├── SandboxUnavailable      no sandbox level works here; model-written code is not run
+├── InfraError              the machine failed, not the model (missing toolchain, full disk, ...)
+├── ServerError             the model server answered with an error
+│   ├── ServerUnreachable   nobody answered
+│   └── ModelNotFound       404: no such model or adapter
+├── LeakError               a training mix holds a frozen task or a near-duplicate of one
+├── AdapterError            an adapter folder is not what its manifest says
+├── StoreError              the store is locked, corrupt or of a newer version
+├── TrainingError           the training child ended without an adapter
+└── TaskFormatError         a task file cannot be read; names file, line and reason
+"""
+
+from __future__ import annotations
+
+
+class SleepyError(Exception):
+    """Base of every error raised on purpose.
+
+    `message` says what happened; `remedy` says what the user can do about it.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(f"{message}. {remedy}" if remedy else message)
+        self.message = message
+        self.remedy = remedy
+
+
+class ConfigError(SleepyError):
+    """A setting is missing, unknown or out of bounds."""
+
+
+class SandboxUnavailable(SleepyError):
+    """No sandbox level works on this machine."""
+
+
+class InfraError(SleepyError):
+    """The machine failed, not the model."""
+
+
+class ServerError(SleepyError):
+    """The model server answered with an error status."""
+
+    def __init__(self, message: str, remedy: str = "", status: int = 0) -> None:
+        super().__init__(message, remedy)
+        self.status = status
+
+
+class ServerUnreachable(ServerError):
+    """Nobody answered at the model server's URL."""
+
+
+class ModelNotFound(ServerError):
+    """The server does not know this model or adapter (404)."""
+
+
+class LeakError(SleepyError):
+    """A training mix holds a frozen task or a near-duplicate of one."""
+
+
+class AdapterError(SleepyError):
+    """An adapter folder is not what its manifest says."""
+
+
+class StoreError(SleepyError):
+    """The store is locked, corrupt or of a newer version."""
+
+
+class TrainingError(SleepyError):
+    """The training child ended without an adapter."""
+
+
+class TaskFormatError(SleepyError):
+    """A task file cannot be read."""

@@ -1,0 +1,106 @@
+"""Whole writes and content hashes: what is on disk after a crash is the old file or the new one.
+
+The order is the usual one (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014): write
+under a temporary name in the same folder, fsync the file, rename, fsync the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from sleepy_coder.errors import InfraError
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def temporary_beside(path: Path) -> Path:
+    """An unused hidden name in the folder of `path`, so that a rename to `path` stays in one file system."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` (creations, renames, removals) survive a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Make every file under `folder`, and the folders themselves, survive a power loss."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            fsync_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    fsync_folder(folder)
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Generator[BinaryIO]:
+    """A file that becomes `path`, synced, when the block ends, and leaves nothing behind when it raises.
+
+    Readers see the old content until then. Raises InfraError when the disk refuses (full, read-only, ...).
+    """
+    temporary = temporary_beside(path)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise InfraError(f"{path} cannot be written ({error})", "Check free space and permissions") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Replace the content of `path` by `data` (text as UTF-8), whole. Raises InfraError."""
+    with atomic_writer(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def folder_in_the_making(target: Path) -> Generator[Path]:
+    """An empty hidden folder beside `target`, to be filled and published; removed when it was not.
+
+    Raises InfraError when the disk refuses.
+    """
+    temporary = temporary_beside(target)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+    except OSError as error:
+        raise InfraError(f"{target} cannot be written ({error})", "Check free space and permissions") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish_folder(made: Path, target: Path) -> None:
+    """Give a finished folder its name, so that it appears whole and survives a power loss."""
+    fsync_tree(made)
+    made.rename(target)
+    fsync_folder(target.parent)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of the bytes of `path`, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_files(paths: Iterable[Path]) -> str:
+    """Hex SHA-256 over the names and contents of `paths`; their order and their folder do not matter."""
+    lines = sorted(f"{path.name}\0{sha256_file(path)}\n" for path in paths)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

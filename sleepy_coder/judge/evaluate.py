@@ -1,0 +1,76 @@
+"""Measure one model on one task set, through the server that will serve it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from sleepy_coder.config import EvalSettings
+from sleepy_coder.ports import ModelServer, Verifier
+from sleepy_coder.serve.rollout import Sampling, attempt, in_parallel, opening
+from sleepy_coder.tasks import set_id
+from sleepy_coder.types import EvalReport, Outcome, Sample, Task
+
+Arm = Literal["baseline", "current", "candidate", "other"]
+
+
+def stack_id(settings: EvalSettings, *parts: str) -> str:
+    """Short hash of all that must be equal for two reports to be comparable: how answers are drawn, and
+    `parts` (server, sandbox level, compiler, prompt)."""
+    drawn = f"{settings.samples}/{settings.temperature}/{settings.max_tokens}/{settings.seed}"
+    return hashlib.sha256("\n".join((drawn, *parts)).encode()).hexdigest()[:16]
+
+
+def evaluate(
+    server: ModelServer,
+    verifier: Verifier,
+    model: str,
+    arm: Arm,
+    weights_sha256: str,
+    tasks: Sequence[Task],
+    settings: EvalSettings,
+    stack: str,
+    on_sample: Callable[[], object] = lambda: None,
+) -> EvalReport:
+    """First-attempt samples of `model` on every task, with the same seeds whatever the model.
+
+    A machine failure is asked again up to three times and then stands as INFRA. Raises ServerError
+    when the server fails or answers with another model than `model`.
+    """
+    jobs = [(task, index) for task in tasks for index in range(settings.samples)]
+    started = time.monotonic()
+
+    def one(job: tuple[Task, int]) -> Sample:
+        task, index = job
+        seed = settings.seed + index
+        sampling = Sampling(settings.temperature, settings.max_tokens, seed)
+        done = attempt(server, verifier, model, task, opening(verifier, task), sampling)
+        for _ in range(3):
+            if done.verdict.outcome is not Outcome.INFRA:
+                break
+            done = attempt(server, verifier, model, task, done.messages, sampling)
+        on_sample()
+        return Sample(
+            task_id=task.id,
+            family=task.family,
+            category=task.category,
+            index=index,
+            seed=seed,
+            outcome=done.verdict.outcome,
+            served_by=done.served_by,
+            error_signature=done.verdict.error_signature,
+            completion=done.completion,
+        )
+
+    samples = tuple(in_parallel(one, jobs, settings.concurrency))
+    return EvalReport(
+        model=model,
+        arm=arm,
+        weights_sha256=weights_sha256,
+        set_id=set_id(tasks),
+        stack=stack,
+        samples=samples,
+        seconds=round(time.monotonic() - started, 3),
+    )

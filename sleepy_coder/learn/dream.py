@@ -1,0 +1,66 @@
+"""Dreaming: a verified answer for tasks that failed by day.
+
+The model samples many answers, the compiler judges them, and the first that passes becomes a
+training row. A task without one is parked. Failed output is never trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sleepy_coder.config import MixSettings
+from sleepy_coder.ports import ModelServer, Verifier
+from sleepy_coder.serve.rollout import Sampling, attempt, in_parallel, opening
+from sleepy_coder.types import Example, Record, Task
+
+WAVE = 4
+
+
+class Dreams(Record):
+    """The rows found, and the ids of the tasks for which nothing passed."""
+
+    found: tuple[Example, ...]
+    unsolved: tuple[str, ...]
+
+
+def dream(
+    tasks: Sequence[Task],
+    models: Sequence[str],
+    server: ModelServer,
+    verifier: Verifier,
+    settings: MixSettings,
+    max_tokens: int,
+    seed: int,
+    concurrency: int,
+) -> Dreams:
+    """Up to `settings.dream_samples` answers per task from each of `models` in turn; first success wins.
+
+    Samples go in waves of four over all open tasks, so the server's batch stays full and solved
+    tasks cost nothing more.
+    """
+    found: dict[str, Example] = {}
+    open_tasks = list({task.id: task for task in tasks}.values())
+    for model in dict.fromkeys(models):
+        for wave in range(0, settings.dream_samples, WAVE):
+            jobs = [(task, wave + i) for task in open_tasks for i in range(min(WAVE, settings.dream_samples - wave))]
+
+            def one(job: tuple[Task, int], model: str = model) -> Example | None:
+                task, index = job
+                sampling = Sampling(settings.dream_temperature, max_tokens, seed + index)
+                done = attempt(server, verifier, model, task, opening(verifier, task), sampling)
+                if not done.verdict.passed:
+                    return None
+                return Example(
+                    messages=done.messages,
+                    completion=done.completion,
+                    kind="hard",
+                    task_id=task.id,
+                    family=task.family,
+                    provenance=f"dream:{task.id}",
+                )
+
+            for row in in_parallel(one, jobs, concurrency):
+                if row is not None:
+                    found.setdefault(row.task_id, row)
+            open_tasks = [task for task in open_tasks if task.id not in found]
+    return Dreams(found=tuple(found.values()), unsolved=tuple(task.id for task in open_tasks))

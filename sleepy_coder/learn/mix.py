@@ -1,0 +1,128 @@
+"""The training mix of one night: 44% replay, 42% passed, 14% hard.
+
+Pure: episodes and pools in, a `TrainingMix` out. The shares are met exactly (to rounding) or the
+mix says why not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import get_args
+
+from sleepy_coder.config import MixSettings
+from sleepy_coder.types import Episode, Example, ExampleKind, Outcome, TrainingMix
+
+KINDS: tuple[ExampleKind, ...] = get_args(ExampleKind)
+WEIGHT_FLOOR = 0.2
+# A hard task is rare and worth repeating; a passed or replayed one is not.
+REPEATS: Mapping[ExampleKind, int] = {"replay": 1, "passed": 1, "hard": 4}
+
+
+def passed_examples(episodes: Iterable[Episode], per_task: int) -> tuple[Example, ...]:
+    """Rows from episodes that a verifier passed: the first prompt with the completion that passed.
+
+    A fix found on attempt k > 1 is paired with the first prompt (hindsight), so the model learns to
+    give it at once. The weight is sqrt(p(1-p)) of the task's pass rate p, at least 0.2: tasks
+    passed sometimes teach most. Equal rows count once, and one task gives at most `per_task`.
+    """
+    rates: dict[str, list[bool]] = {}
+    rows: dict[tuple[str, str], Example] = {}
+    for episode in episodes:
+        if episode.task is None or episode.outcome_source != "verifier":
+            continue
+        task = episode.task
+        rates.setdefault(task.id, []).extend(a.verdict.passed for a in episode.attempts)
+        if episode.outcome is Outcome.PASS:
+            last = episode.attempts[-1]
+            rows.setdefault(
+                (task.id, last.completion),
+                Example(
+                    messages=episode.attempts[0].messages,
+                    completion=last.completion,
+                    kind="passed",
+                    task_id=task.id,
+                    family=task.family,
+                    provenance=episode.id,
+                ),
+            )
+    kept: list[Example] = []
+    count: dict[str, int] = {}
+    for (task_id, _), row in rows.items():
+        count[task_id] = count.get(task_id, 0) + 1
+        if count[task_id] <= per_task:
+            rate = sum(rates[task_id]) / len(rates[task_id])
+            kept.append(row.model_copy(update={"weight": max(WEIGHT_FLOOR, math.sqrt(rate * (1 - rate)))}))
+    return tuple(kept)
+
+
+def _choose(rows: Sequence[Example], count: int, chooser: random.Random) -> list[Example]:
+    """`count` rows: weighted, without repetition until all are in (Efraimidis & Spirakis 2006)."""
+    keyed = sorted(rows, key=lambda row: (-(chooser.random() ** (1 / row.weight)), row.provenance))
+    return [keyed[i % len(keyed)] for i in range(count)]
+
+
+def _counts(total: int, shares: Mapping[ExampleKind, float]) -> dict[ExampleKind, int]:
+    """Whole numbers that add up to `total`, by largest remainder."""
+    exact = {kind: total * share for kind, share in shares.items()}
+    counts: dict[ExampleKind, int] = {kind: int(value) for kind, value in exact.items()}
+    for kind in sorted(exact, key=lambda k: counts[k] - exact[k])[: total - sum(counts.values())]:
+        counts[kind] += 1
+    return counts
+
+
+def compose(
+    pools: Mapping[ExampleKind, Sequence[Example]],
+    settings: MixSettings,
+    seed: int,
+    notes: Sequence[str] = (),
+) -> TrainingMix:
+    """The largest mix, up to `settings.max_examples`, that meets the asked shares.
+
+    An empty pool gives its share to the others in proportion, and a note says so. Without anything
+    passed or hard there is nothing to learn, and the mix is empty.
+    """
+    wanted: dict[ExampleKind, float] = {
+        "replay": settings.replay,
+        "passed": settings.passed,
+        "hard": settings.hard,
+    }
+    said = list(notes)
+    present: dict[ExampleKind, float] = {kind: share for kind, share in wanted.items() if pools.get(kind) and share > 0}
+    if not present.keys() & {"passed", "hard"}:
+        return _mix([], [*said, "nothing new was passed and no hard task has an answer"], seed)
+    for kind in wanted.keys() - present.keys():
+        said.append(f"no {kind} rows tonight: their share of {wanted[kind]:.0%} goes to the others")
+    whole = sum(present.values())
+    shares: dict[ExampleKind, float] = {kind: share / whole for kind, share in present.items()}
+    room: dict[ExampleKind, int] = {
+        kind: int(len(pools[kind]) * REPEATS[kind] / share) for kind, share in shares.items()
+    }
+    scarcest = min(room, key=lambda kind: room[kind])
+    total = min(settings.max_examples, room[scarcest])
+    if total == room[scarcest]:
+        said.append(f"{scarcest} rows are the scarcest: {len(pools[scarcest])} of them set the size")
+    chooser = random.Random(seed)
+    chosen: list[Example] = []
+    for kind, count in _counts(total, shares).items():
+        rows = _choose(pools[kind], count, chooser)
+        chosen.extend(row.model_copy(update={"kind": kind}) for row in rows)
+        if count > len(pools[kind]):
+            said.append(f"{len(pools[kind])} {kind} rows are repeated to fill {count} places")
+    chooser.shuffle(chosen)
+    return _mix(chosen, said, seed)
+
+
+def _mix(rows: Sequence[Example], notes: Sequence[str], seed: int) -> TrainingMix:
+    counts: dict[str, int] = {kind: sum(row.kind == kind for row in rows) for kind in KINDS}
+    digest = hashlib.sha256("\n".join(row.model_dump_json() for row in rows).encode()).hexdigest()
+    return TrainingMix(
+        examples=tuple(rows),
+        shares={kind: round(n / len(rows), 4) if rows else 0.0 for kind, n in counts.items()},
+        counts=counts,
+        notes=tuple(notes),
+        seed=seed,
+        sha256=digest,
+    )

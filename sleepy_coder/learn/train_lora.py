@@ -1,0 +1,253 @@
+"""The training child: one LoRA cycle over one mix. `python -m sleepy_coder.learn.train_lora WORKDIR`.
+
+Loss = NLL of the completion + kl * KL(base || adapter) on the same tokens, with kl_anchor on
+anchor rows and kl_verified on the others. The base distribution comes from the same weights with
+the adapter switched off, so no second copy is held. Prompts are rendered with the model's own
+chat template from the literal messages that were served.
+
+Resumable to the bit: the order of rows and the dropout masks depend on (seed, step) alone, and
+every CHECKPOINT_EVERY steps the adapter, its running average and the optimiser are written whole.
+A child that lost its parent stops at the next step.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# torch, transformers and peft are only partly typed.
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sleepy_coder.errors import TrainingError
+from sleepy_coder.files import atomic_writer, sha256_file, write_atomic
+from sleepy_coder.learn.trainer import JOB_FILE, OUTPUT, TrainingJob
+from sleepy_coder.types import Example, Recipe
+
+CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_EVERY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRow:
+    """Token ids of a conversation; the loss covers `ids[prompt:]`."""
+
+    ids: list[int]
+    prompt: int
+    kl: float
+
+
+def encode(example: Example, tokenizer: Any, recipe: Recipe) -> EncodedRow | None:
+    """The row in the serving chat template, or None when it is longer than the model's context.
+
+    Raises TrainingError when the template does not keep the prompt as a prefix of the whole.
+    """
+    asked = [m.model_dump() for m in example.messages]
+    prompt: str = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    answered = [*asked, {"role": "assistant", "content": example.completion}]
+    whole: str = tokenizer.apply_chat_template(answered, tokenize=False)
+    if not whole.startswith(prompt):
+        raise TrainingError("the chat template rewrites earlier turns", "use the template the server uses")
+    # Whatever the template writes after the end-of-turn token is never generated.
+    completion = whole[len(prompt) :].rstrip("\n")
+    head: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    tail: list[int] = tokenizer(completion, add_special_tokens=False)["input_ids"]
+    if len(head) + len(tail) > recipe.max_length:
+        return None
+    return EncodedRow(head + tail, len(head), recipe.kl_anchor if example.anchor else recipe.kl_verified)
+
+
+def batch_of(step: int, rows: int, recipe: Recipe) -> list[int]:
+    """Indices of the rows of `step`: a fresh shuffle per pass over the data, from (seed, pass) alone."""
+    out: list[int] = []
+    for place in range(step * recipe.batch_size, (step + 1) * recipe.batch_size):
+        order = list(range(rows))
+        random.Random(f"{recipe.seed}/{place // rows}").shuffle(order)
+        out.append(order[place % rows])
+    return out
+
+
+def learning_rate(step: int, recipe: Recipe) -> float:
+    """Constant after a linear warm-up."""
+    return recipe.learning_rate * min(1.0, (step + 1) / max(1, recipe.warmup_steps))
+
+
+def attach_adapter(model: Any, parent: Path | None, recipe: Recipe) -> PeftModel:
+    """A fresh LoRA on all linear layers but the head; warm-started from `parent` where there is one."""
+    torch.manual_seed(recipe.seed)
+    config = LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    peft_model = get_peft_model(model, config)
+    if parent is not None:
+        set_peft_model_state_dict(peft_model, load_file(parent / "adapter_model.safetensors"))
+    return peft_model  # pyright: ignore[reportReturnType]
+
+
+def hidden_of(model: PeftModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Last hidden states [batch, tokens, channels], without the head: it is costly and needed only on completions."""
+    return model.get_base_model().get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+
+
+def losses(model: PeftModel, rows: Sequence[EncodedRow], pad: int) -> tuple[torch.Tensor, float, float]:
+    """(loss to minimise, mean NLL, mean KL) over the completions of `rows`; a row counts as one whatever its length."""
+    width = max(len(row.ids) for row in rows)
+    ids = torch.full((len(rows), width), pad)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)] = torch.tensor(row.ids)
+        mask[i, : len(row.ids)] = 1
+    where = [(i, t) for i, row in enumerate(rows) for t in range(row.prompt - 1, len(row.ids) - 1)]
+    at = torch.tensor(where).T
+    device = next(model.parameters()).device
+    ids, mask, at = ids.to(device), mask.to(device), at.to(device)
+    head = model.get_output_embeddings()
+    log_probs = functional.log_softmax(head(hidden_of(model, ids, mask)[at[0], at[1]]).float(), dim=-1)
+    with torch.no_grad(), model.disable_adapter():
+        base = functional.log_softmax(head(hidden_of(model, ids, mask)[at[0], at[1]]).float(), dim=-1)
+    nll = -log_probs.gather(1, ids[at[0], at[1] + 1].unsqueeze(1)).squeeze(1)
+    kl = (base.exp() * (base - log_probs)).sum(dim=-1)
+    share = torch.tensor([1 / (len(rows[i].ids) - rows[i].prompt) / len(rows) for i, _ in where], device=device)
+    strength = torch.tensor([rows[i].kl for i, _ in where], device=device)
+    loss = (share * (nll + strength * kl)).sum()
+    return loss, float((share * nll).sum().detach()), float((share * kl).sum().detach())
+
+
+@dataclass(slots=True)
+class Run:
+    """What changes while training: the model, its optimiser, the running average and the next step."""
+
+    model: PeftModel
+    optimizer: torch.optim.Optimizer
+    average: dict[str, torch.Tensor]
+    step: int
+
+    def save(self, path: Path, job_sha: str) -> None:
+        """Write a checkpoint whole."""
+        state = {
+            "job": job_sha,
+            "step": self.step,
+            "adapter": get_peft_model_state_dict(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+        }
+        with atomic_writer(path) as file:
+            torch.save(state, file)
+
+    def restore(self, path: Path, job_sha: str) -> bool:
+        """Go on from `path` when it belongs to this job; an unreadable checkpoint is as good as none."""
+        if not path.is_file():
+            return False
+        try:
+            state = torch.load(path, weights_only=True)
+        except (RuntimeError, EOFError, OSError):
+            return False
+        if state["job"] != job_sha:
+            return False
+        set_peft_model_state_dict(self.model, state["adapter"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average = state["average"]
+        self.step = state["step"]
+        return True
+
+    def update_average(self, decay: float) -> None:
+        """EMA of the adapter; the early decay is smaller, so the start is soon forgotten."""
+        current = get_peft_model_state_dict(self.model)
+        rate = min(decay, (1 + self.step) / (10 + self.step))
+        for name, value in current.items():
+            self.average[name].mul_(rate).add_(value.detach(), alpha=1 - rate)
+
+
+def train(job: TrainingJob, workdir: Path) -> None:
+    """Run the whole job and leave the adapter in `workdir/adapter`."""
+    recipe = job.recipe
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    tokenizer = AutoTokenizer.from_pretrained(str(job.model))
+    encoded = [encode(example, tokenizer, recipe) for example in job.mix.examples]
+    rows = [row for row in encoded if row is not None]
+    if not rows:
+        raise TrainingError("every row is longer than the model's context", "raise model.max_length")
+    base = AutoModelForCausalLM.from_pretrained(str(job.model), dtype=dtype).to(device)
+    model = attach_adapter(base, job.parent, recipe)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    average = {name: value.detach().clone() for name, value in get_peft_model_state_dict(model).items()}
+    run = Run(model, torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0), average, 0)
+    job_sha = sha256_file(workdir / JOB_FILE)
+    if run.restore(workdir / CHECKPOINT, job_sha):
+        say("resumed", step=run.step, steps=recipe.steps)
+    parent_pid = os.getppid()
+    model.train()
+    while run.step < recipe.steps:
+        one_step(run, rows, recipe, int(tokenizer.pad_token_id or 0))
+        if run.step % CHECKPOINT_EVERY == 0:
+            run.save(workdir / CHECKPOINT, job_sha)
+        if os.getppid() != parent_pid:
+            run.save(workdir / CHECKPOINT, job_sha)
+            raise TrainingError("the parent is gone", "start the night again; it goes on from here")
+    write_adapter(run, recipe, workdir / OUTPUT)
+
+
+def one_step(run: Run, rows: Sequence[EncodedRow], recipe: Recipe, pad: int) -> None:
+    """One optimiser step: gradient, clipping at norm 1, AdamW, running average."""
+    torch.manual_seed(recipe.seed * 100_003 + run.step)
+    rate = learning_rate(run.step, recipe)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    batch = [rows[i] for i in batch_of(run.step, len(rows), recipe)]
+    loss, nll, kl = losses(run.model, batch, pad)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for p in run.model.parameters() if p.requires_grad], 1.0)
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    run.step += 1
+    run.update_average(recipe.ema)
+    say("step", step=run.step, steps=recipe.steps, loss=round(nll, 4), kl=round(kl, 4), learning_rate=rate)
+
+
+def write_adapter(run: Run, recipe: Recipe, out: Path) -> None:
+    """PEFT layout, float32 safetensors: the running average where there is one, else the last weights."""
+    tensors = run.average if recipe.ema else get_peft_model_state_dict(run.model)
+    out.mkdir(exist_ok=True)
+    save_file(
+        {name: value.float().contiguous().cpu() for name, value in tensors.items()},
+        out / "adapter_model.safetensors",
+    )
+    config = run.model.peft_config["default"]
+    described = {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
+    described["inference_mode"] = True
+    write_atomic(out / "adapter_config.json", json.dumps(described, indent=2, sort_keys=True, default=str))
+
+
+def say(event: str, **fields: object) -> None:
+    """One JSON line to the parent."""
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Hold the work folder's lock, so that a dying child and its successor never both write."""
+    workdir = Path(sys.argv[1])
+    with (workdir / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        train(TrainingJob.model_validate_json((workdir / JOB_FILE).read_text()), workdir)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,10 @@
+"""The nano model: a tiny Qwen2 trained from scratch on our own koans, and the script that builds it.
+
+`python -m sleepy_coder.nano.build` rebuilds the model in `sleepy_coder/nano/model`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+MODEL_DIR = Path(__file__).parent / "model"

@@ -1,0 +1,160 @@
+"""Pretraining of the nano model: Qwen2, Muon for the matrices, AdamW for the rest.
+
+Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; it reaches the same loss in about
+half of AdamW's steps here, which decides whether the model can be built on a laptop.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from sleepy_coder.nano.rows import Row
+from sleepy_coder.nano.tokenizer import END, PAD
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The model's size. `hidden` and `intermediate` in channels, `vocab` in tokens."""
+
+    vocab: int = 1536
+    hidden: int = 128
+    layers: int = 5
+    heads: int = 4
+    kv_heads: int = 2
+    intermediate: int = 384
+    context: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast: `batch_tokens` padded tokens a step, learning rates at their peak."""
+
+    batch_tokens: int = 3072
+    muon_lr: float = 0.02
+    adam_lr: float = 3e-3
+    weight_decay: float = 0.05
+    prompt_weight: float = 0.2
+
+
+def new_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
+    """A freshly initialised Qwen2 of this shape."""
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=shape.vocab,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        intermediate_size=shape.intermediate,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.convert_tokens_to_ids(END),
+        pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
+        initializer_range=1 / math.sqrt(shape.hidden),
+    )
+    return Qwen2ForCausalLM(config)
+
+
+Encoded = tuple[list[int], list[float]]
+
+
+def encode(row: Row, tokenizer: PreTrainedTokenizerFast, prompt_weight: float) -> Encoded:
+    """Token ids and the loss weight of each: `prompt_weight` on the prompt, 1 on the completion."""
+    prompt = tokenizer.apply_chat_template(
+        [m.model_dump() for m in row.messages], add_generation_prompt=True, tokenize=False
+    )
+    head = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    tail = tokenizer(row.completion + END, add_special_tokens=False)["input_ids"]
+    return head + tail, [prompt_weight] * len(head) + [1.0] * len(tail)
+
+
+def batches(rows: Sequence[Encoded], tokens: int, chooser: random.Random) -> Iterator[list[Encoded]]:
+    """Endless shuffled batches of rows of similar length, at most `tokens` padded tokens each."""
+    while True:
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + chooser.randrange(24))
+        groups: list[list[Encoded]] = []
+        group: list[Encoded] = []
+        longest = 0
+        for index in order:
+            longest = max(longest, len(rows[index][0]))
+            if group and longest * (len(group) + 1) > tokens:
+                groups.append(group)
+                group, longest = [], len(rows[index][0])
+            group.append(rows[index])
+        groups.append(group)
+        chooser.shuffle(groups)
+        yield from groups
+
+
+def batch_loss(model: Qwen2ForCausalLM, batch: Sequence[Encoded], pad: int) -> torch.Tensor:
+    """Weighted mean negative log-likelihood of the batch, in nats per weighted token."""
+    width = max(len(ids) for ids, _ in batch)
+    ids = torch.full((len(batch), width), pad)
+    weights = torch.zeros(len(batch), width)
+    for i, (row, w) in enumerate(batch):
+        ids[i, : len(row)] = torch.tensor(row)
+        weights[i, : len(row)] = torch.tensor(w)
+    # Rows are padded on the right and attention is causal, so padding needs no mask.
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+    loss = functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
+    flat = weights[:, 1:].flatten()
+    return (loss * flat).sum() / flat.sum()
+
+
+def optimizers(model: Qwen2ForCausalLM, plan: Schedule) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for embeddings, norms and biases."""
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
+    return [
+        torch.optim.Muon(matrices, lr=plan.muon_lr, momentum=0.95, weight_decay=plan.weight_decay),
+        torch.optim.AdamW(rest, lr=plan.adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def pretrain(
+    model: Qwen2ForCausalLM,
+    rows: Sequence[Encoded],
+    plan: Schedule,
+    steps: int,
+    seed: int,
+    progress: Callable[[int, float, float], None],
+) -> None:
+    """Train `model` in place for `steps`; `progress(step, loss, seconds)` after each.
+
+    Warm-up of 3%, then the learning rate falls linearly to 2% of its peak.
+    """
+    pad = int(model.config.pad_token_id or 0)
+    optims = optimizers(model, plan)
+    peaks = [group["lr"] for optim in optims for group in optim.param_groups]
+    started = time.monotonic()
+    stream = batches(rows, plan.batch_tokens, random.Random(seed))
+    model.train()
+    for step in range(steps):
+        factor = min(1.0, (step + 1) / (0.03 * steps), max(0.02, (steps - step) / (0.7 * steps)))
+        for optim, peak in zip([g for o in optims for g in o.param_groups], peaks, strict=True):
+            optim["lr"] = peak * factor
+        loss = batch_loss(model, next(stream), pad)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optim in optims:
+            optim.step()
+            optim.zero_grad(set_to_none=True)
+        progress(step, float(loss.detach()), time.monotonic() - started)
+    model.eval()
+
+
+def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """bf16 safetensors, config and tokenizer in HF layout."""
+    model.to(torch.bfloat16).save_pretrained(str(out), safe_serialization=True)  # pyright: ignore
+    tokenizer.save_pretrained(str(out))

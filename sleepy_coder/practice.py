@@ -1,0 +1,148 @@
+"""The steps of a night that make a candidate: anchors, dreams, the mix, training, and settling the books."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from sleepy_coder.files import write_atomic
+from sleepy_coder.learn.dream import Dreams, dream
+from sleepy_coder.learn.mix import compose, passed_examples
+from sleepy_coder.parts import Parts
+from sleepy_coder.serve.rollout import Sampling, attempt, in_parallel, opening
+from sleepy_coder.types import Adapter, Decision, Episode, Example, Outcome, Recipe, Record, Task, TrainingMix
+
+_EXAMPLES = TypeAdapter(tuple[Example, ...])
+
+
+def write_anchors(parts: Parts) -> tuple[Example, ...]:
+    """The base model's own verified answers to rehearsal tasks, written once per base model.
+
+    Self-synthesised rehearsal (SSR: Huang et al., ACL 2024) without a judge model: the compiler
+    decides which answers are worth keeping.
+    """
+    file = parts.config.state / f"anchors-{parts.base.sha256[:12]}.json"
+    if file.is_file():
+        return _EXAMPLES.validate_json(file.read_bytes())
+    tasks = parts.rehearsal[: parts.config.mix.anchors]
+    sampling = Sampling(0.0, parts.config.agent.max_tokens)
+
+    def answer(task: Task) -> Example | None:
+        done = attempt(parts.server, parts.verifier, parts.base.name, task, opening(parts.verifier, task), sampling)
+        if not done.verdict.passed:
+            return None
+        return Example(
+            messages=done.messages,
+            completion=done.completion,
+            kind="replay",
+            task_id=task.id,
+            family=task.family,
+            provenance=f"anchor:{task.id}",
+            anchor=True,
+        )
+
+    rows: list[Example] = []
+    for number, row in enumerate(in_parallel(answer, tasks, parts.config.eval.concurrency), 1):
+        parts.watcher.tick(number, len(tasks))
+        rows.extend([row] if row else [])
+    write_atomic(file, _EXAMPLES.dump_json(tuple(rows), round_trip=True))
+    return tuple(rows)
+
+
+class Day(Record):
+    """The ids of the episodes that a night works with: all that no earlier night has used up.
+
+    Taken once, so that episodes which arrive during the night wait for the next one.
+    """
+
+    episodes: tuple[str, ...]
+
+    def of(self, parts: Parts) -> Iterator[Episode]:
+        """The episodes themselves, streamed."""
+        mine = frozenset(self.episodes)
+        return (episode for episode in parts.store.episodes(unused=True) if episode.id in mine)
+
+
+def look_back(parts: Parts) -> Day:
+    """What happened since the last night that used up its day."""
+    return Day(episodes=tuple(episode.id for episode in parts.store.episodes(unused=True)))
+
+
+def dream_of_failures(parts: Parts, cycle: int, day: Day, serving: Adapter | None) -> Dreams:
+    """Verified answers for the day's failed tasks that are not parked."""
+    parked = {entry.task_id for entry in parts.store.parked(cycle)}
+    failed: dict[str, Task] = {}
+    for episode in day.of(parts):
+        if episode.outcome is Outcome.FAIL and episode.outcome_source == "verifier" and episode.task:
+            failed.setdefault(episode.task.id, episode.task)
+    settings = parts.config.mix
+    return dream(
+        [task for task in failed.values() if task.id not in parked][: settings.dream_tasks],
+        [serving.name, parts.base.name] if serving else [parts.base.name],
+        parts.server,
+        parts.verifier,
+        settings,
+        parts.config.agent.max_tokens,
+        parts.config.seed + 1000 * cycle,
+        parts.config.eval.concurrency,
+    )
+
+
+def gather(parts: Parts, cycle: int, day: Day, anchors: Sequence[Example], dreams: Dreams) -> TrainingMix:
+    """The night's mix from what is new, what was dreamed, and what is replayed.
+
+    Replayed are the anchors and the rows of promoted nights, each family with the same total weight,
+    so that what is rare is not forgotten first.
+    """
+    kept = [row for row in parts.store.examples(promoted=True) if not row.anchor]
+    families = Counter(row.family for row in (*anchors, *kept))
+    replay = [row.model_copy(update={"weight": 1 / families[row.family]}) for row in (*anchors, *kept)]
+    passed = passed_examples(day.of(parts), parts.config.mix.per_task)
+    notes = (
+        [f"{len(dreams.unsolved)} failed tasks have no verified answer yet and are parked"] if dreams.unsolved else []
+    )
+    return compose(
+        {"replay": replay, "passed": passed, "hard": dreams.found},
+        parts.config.mix,
+        parts.config.seed + cycle,
+        notes,
+    )
+
+
+def night_folder(parts: Parts, cycle: int) -> Path:
+    """Where the files of a night are while it lasts."""
+    return parts.config.state / "nights" / f"{cycle:04d}"
+
+
+def train_candidate(parts: Parts, cycle: int, mix: TrainingMix, parent: Adapter | None, recipe: Recipe) -> Adapter:
+    """Train one LoRA on `mix`, warm-started from the serving adapter, and stage it in the registry."""
+    trained = parts.trainer.train(mix, parent, recipe, night_folder(parts, cycle) / "train")
+    return parts.registry.stage(
+        trained,
+        cycle=cycle,
+        parent=parent.name if parent else None,
+        base=parts.base.path,
+        base_model=parts.base.name,
+        base_sha256=parts.base.sha256,
+        mix=mix,
+        recipe=recipe,
+    )
+
+
+def settle(parts: Parts, cycle: int, day: Day, mix: TrainingMix, dreams: Dreams, decision: Decision) -> None:
+    """Keep the books after the verdict; safe to do twice.
+
+    A promoted night's rows may be replayed later. Its episodes, and those of a rejected night, are used
+    up: what made the model worse is not fed to it again. An undecided night leaves its episodes for
+    the next one, which has more of them and so more to show.
+    """
+    parts.store.save_examples(cycle, [row for row in mix.examples if not row.anchor])
+    if decision is not Decision.INCONCLUSIVE:
+        parts.store.mark_used(day.episodes, cycle)
+    for task_id in dreams.unsolved:
+        parts.store.park(task_id, cycle)
+    for row in dreams.found:
+        parts.store.unpark(row.task_id)

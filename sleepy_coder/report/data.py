@@ -1,0 +1,128 @@
+"""What the reports are made from, and the questions all of them ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from sleepy_coder.judge import metrics
+from sleepy_coder.types import EvalReport, NightReport, Record
+
+ASKED_SHARES: Mapping[str, float] = {"replay": 0.44, "passed": 0.42, "hard": 0.14}
+"""The shares of the training mix that are asked for unless the configuration says otherwise."""
+
+ARMS: tuple[Literal["baseline", "current", "candidate"], ...] = ("baseline", "current", "candidate")
+
+Titles = Mapping[str, tuple[str, str]]
+"""Task id to its family and its prompt."""
+
+
+class ReportData(Record):
+    """Everything that results and dashboard show. `titles`: frozen task id to (family, prompt)."""
+
+    nights: tuple[NightReport, ...]
+    episodes_total: int
+    episodes_passed: int
+    serving: str
+    generated: datetime
+    titles: dict[str, tuple[str, str]]
+    asked_shares: dict[str, float] = dict(ASKED_SHARES)
+
+
+class Cell(StrEnum):
+    """How a task stands after a night: as before (pass, fail), changed by the candidate, or unmeasured."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    GAINED = "gained"
+    LOST = "lost"
+    MISSING = "missing"
+
+
+class Column(Record):
+    """One column of the task x night heatmap. `promoted` is None for the baseline's own column."""
+
+    label: str
+    cells: dict[str, Cell]
+    promoted: bool | None
+
+
+def arm(report: NightReport, name: str) -> EvalReport | None:
+    """The evaluation of one arm, None when the night did not get that far."""
+    return next((found for found in report.reports if found.arm == name), None)
+
+
+def changes(report: NightReport) -> metrics.Changes:
+    """What the candidate gained and lost against the model that was served, measured tasks only."""
+    current, candidate = arm(report, "current"), arm(report, "candidate")
+    if current is None or candidate is None:
+        return metrics.Changes(gained=(), lost=())
+    return metrics.changes(current, candidate)
+
+
+def judged(data: ReportData) -> tuple[NightReport, ...]:
+    """The nights that measured a candidate."""
+    return tuple(night for night in data.nights if arm(night, "candidate") and arm(night, "current"))
+
+
+def served_after(night: NightReport) -> EvalReport | None:
+    """The measurement of what serves after this night: the candidate's if it was promoted."""
+    return arm(night, "candidate" if night.outcome == "promoted" else "current")
+
+
+def columns(data: ReportData) -> tuple[Column, ...]:
+    """The baseline's column and one per judged night: the candidate against what was served then."""
+    nights = judged(data)
+    if not nights:
+        return ()
+    out: list[Column] = []
+    baseline = arm(nights[0], "baseline")
+    if baseline is not None:
+        out.append(Column(label="base", cells=_cells(baseline, metrics.Changes(gained=(), lost=())), promoted=None))
+    for night in nights:
+        candidate = arm(night, "candidate")
+        if candidate is not None:
+            cells = _cells(candidate, changes(night))
+            out.append(Column(label=f"N{night.cycle}", cells=cells, promoted=night.outcome == "promoted"))
+    return tuple(out)
+
+
+def _cells(report: EvalReport, changed: metrics.Changes) -> dict[str, Cell]:
+    cells = {sample.task_id: Cell.MISSING for sample in report.samples}
+    for task, score in metrics.task_scores(report).items():
+        cells[task] = Cell.PASS if score >= 0.5 else Cell.FAIL
+    cells.update(dict.fromkeys(changed.gained, Cell.GAINED))
+    cells.update(dict.fromkeys(changed.lost, Cell.LOST))
+    return cells
+
+
+def tasks_by_family(data: ReportData) -> dict[str, tuple[str, ...]]:
+    """Family to its task ids, both in alphabetical order, over all judged nights."""
+    found: dict[str, set[str]] = {}
+    for night in judged(data):
+        for report in night.reports:
+            for sample in report.samples:
+                found.setdefault(sample.family, set()).add(sample.task_id)
+    return {family: tuple(sorted(tasks)) for family, tasks in sorted(found.items())}
+
+
+def changed_tasks(data: ReportData) -> tuple[str, ...]:
+    """Ids of the tasks that some candidate gained or lost, by family and id."""
+    touched: set[str] = set()
+    for night in judged(data):
+        change = changes(night)
+        touched.update(change.gained, change.lost)
+    return tuple(task for tasks in tasks_by_family(data).values() for task in tasks if task in touched)
+
+
+def title(titles: Titles, task: str) -> tuple[str, str]:
+    """Family and one-line prompt of a task, empty where unknown."""
+    family, prompt = titles.get(task, ("", ""))
+    return family, " ".join(prompt.split())
+
+
+def shorten(text: str, letters: int) -> str:
+    """`text` cut to at most `letters` characters, with an ellipsis where something is missing."""
+    return text if len(text) <= letters else text[: max(0, letters - 1)].rstrip() + "\N{HORIZONTAL ELLIPSIS}"

@@ -1,0 +1,112 @@
+"""vLLM's protocol without vLLM: serves a small Qwen2 folder on the CPU in float32.
+
+    python -m sleepy_coder.serve.embedded --model DIR --port P [--max-loras 4] [--threads 1] ...
+
+Flags are vLLM's own, and so are the answers. Requests of one adapter share their forward passes;
+adapters take turns.
+"""
+
+# pyright: reportUnknownMemberType=false
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import uvicorn
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+from sleepy_coder.serve.embedded_app import Server, Text
+from sleepy_coder.serve.embedded_engine import Limits
+from sleepy_coder.serve.embedded_model import load_weights, read_shape
+
+
+def load_text(folder: Path) -> Text:
+    """The tokenizer and chat template in `folder`, transformers' own so that training renders the same."""
+    tokenizer = cast(Any, AutoTokenizer.from_pretrained(folder))
+    fast = cast(Tokenizer, tokenizer.backend_tokenizer)
+
+    def encode(text: str, special: bool) -> list[int]:
+        return fast.encode(text, add_special_tokens=special).ids
+
+    def chat(messages: list[dict[str, Any]], add_generation_prompt: bool) -> list[int]:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+        return encode(text, False)
+
+    def decode(tokens: Sequence[int]) -> str:
+        return fast.decode(tokens, skip_special_tokens=True)
+
+    def show(tokens: Sequence[int]) -> str:
+        return fast.decode(tokens, skip_special_tokens=False)
+
+    return Text(encode, chat, decode, show)
+
+
+def stop_tokens(folder: Path) -> frozenset[int]:
+    """The end-of-text tokens that config.json and generation_config.json name."""
+    found: set[int] = set()
+    for name in ("config.json", "generation_config.json"):
+        if (folder / name).is_file():
+            value: int | list[int] | None = json.loads((folder / name).read_text()).get("eos_token_id")
+            found.update([value] if isinstance(value, int) else value or [])
+    return frozenset(found)
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="vLLM's protocol on the CPU, for one Qwen2 folder")
+    parser.add_argument("--model", type=Path, required=True, help="a Hugging Face Qwen2 folder")
+    parser.add_argument("--port", type=_positive, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--served-model-name", help="default: the folder as it was given")
+    parser.add_argument("--max-model-len", type=_positive, help="tokens; default: what the model allows")
+    parser.add_argument("--threads", type=_positive, default=1, help="torch threads; a tiny model gains little")
+    for flag, default, text in (
+        ("--max-loras", Limits().max_loras, "adapters that run at once; more may be loaded"),
+        ("--max-lora-rank", Limits().max_lora_rank, "largest rank that is accepted"),
+        ("--max-num-seqs", Limits().max_num_seqs, "requests that run at once"),
+    ):
+        parser.add_argument(flag, type=_positive, default=default, help=text)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigError when the folder is not a Qwen2 model."""
+    options = _parser().parse_args(argv)
+    torch.set_num_threads(options.threads)
+    folder: Path = options.model
+    longest = read_shape(folder).max_positions
+    limits = Limits(
+        max_num_seqs=options.max_num_seqs,
+        max_model_len=min(options.max_model_len or longest, longest),
+        max_loras=options.max_loras,
+        max_lora_rank=options.max_lora_rank,
+    )
+    server = Server(
+        name=options.served_model_name or str(folder),
+        root=folder,
+        weights=load_weights(folder, limits.max_model_len),
+        text=load_text(folder),
+        stop_tokens=stop_tokens(folder),
+        limits=limits,
+    )
+    uvicorn.run(
+        server.application(),
+        host=options.host,
+        port=options.port,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The embedded server as a child process: started, waited for and ended as one unit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+from sleepy_coder.errors import ServerUnreachable
+
+_LOG_TAIL = 2000  # characters of the log that go into an error
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 10.0
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class EmbeddedServer:
+    """Context manager: `python -m sleepy_coder.serve.embedded` in its own process group.
+
+    Entering waits until /health answers 200, at most `start_seconds`; leaving ends the whole group.
+    `port` 0 takes a free one. `arguments` are passed on (`("--max-loras", "2")`). The output goes to
+    `log`. Raises ServerUnreachable, with the end of the log, when the server dies or is not ready in time.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        log: Path,
+        *,
+        port: int = 0,
+        threads: int = 1,
+        arguments: Sequence[str] = (),
+        start_seconds: float = 120.0,
+    ) -> None:
+        self.model, self.log = model, log
+        self.port = port or free_port()
+        self._arguments = (*arguments, "--threads", str(threads))
+        self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+        self._start_seconds = start_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The base URL, without /v1."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start and wait until ready; for callers that outlive one `with` block."""
+        command = [sys.executable, "-m", "sleepy_coder.serve.embedded", "--model", str(self.model)]
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--port", str(self.port), *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=self._environment,
+            )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the process group: SIGTERM, then SIGKILL when it does not go. Harmless when it is gone."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def __enter__(self) -> EmbeddedServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + self._start_seconds
+        with httpx.Client(base_url=self.url, timeout=2.0) as http:
+            while time.monotonic() < deadline:
+                if not self.running:
+                    raise ServerUnreachable(f"the embedded server ended at once. {self._tail()}", self._remedy())
+                try:
+                    if http.get("/health").status_code == 200:
+                        return
+                except httpx.TransportError:
+                    time.sleep(_POLL_SECONDS)
+        raise ServerUnreachable(
+            f"the embedded server was not ready after {self._start_seconds:.0f} s. {self._tail()}",
+            self._remedy(),
+        )
+
+    def _tail(self) -> str:
+        return f"Its log ends with:\n{self.log.read_text(errors='replace')[-_LOG_TAIL:].strip()}\n"
+
+    def _remedy(self) -> str:
+        return f"The whole log is {self.log}."

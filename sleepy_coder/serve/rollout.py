@@ -1,0 +1,84 @@
+"""One model answer, applied and verified; and many of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sleepy_coder.dialogue import ReplyFormatError, apply_reply, first_messages
+from sleepy_coder.errors import ServerError
+from sleepy_coder.ports import ModelServer, Verifier
+from sleepy_coder.types import Message, Outcome, Task, Verdict
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one completion is drawn. `max_tokens` bounds the reply."""
+
+    temperature: float
+    max_tokens: int
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """An answer and what the verifier says of it."""
+
+    messages: tuple[Message, ...]
+    completion: str
+    verdict: Verdict
+    served_by: str
+
+
+def opening(verifier: Verifier, task: Task) -> tuple[Message, ...]:
+    """The messages that open `task`, with what the compiler really says of its broken files."""
+    return first_messages(task, verifier.verify(task, task.files).feedback)
+
+
+def attempt(
+    server: ModelServer,
+    verifier: Verifier,
+    model: str,
+    task: Task,
+    messages: Sequence[Message],
+    sampling: Sampling,
+) -> Rollout:
+    """Ask `model` once, apply its answer to the task's files and verify them.
+
+    An answer that cannot be applied is a failure of the model, with a verdict that says so.
+    Raises ServerError when the reply comes from another model than the one asked for: weights that
+    are not the ones under test must never be credited.
+    """
+    reply = server.chat(
+        model,
+        messages,
+        temperature=sampling.temperature,
+        seed=sampling.seed,
+        max_tokens=sampling.max_tokens,
+    )
+    if reply.model != model:
+        raise ServerError(f"asked for {model}, but {reply.model} answered", "check the server's model names")
+    try:
+        verdict = verifier.verify(task, apply_reply(reply.text, task.files))
+    except ReplyFormatError as error:
+        verdict = Verdict(
+            outcome=Outcome.FAIL, stage="format", error_signature="format", feedback=f"no valid edit: {error}"
+        )
+    return Rollout(tuple(messages), reply.text, verdict, reply.model)
+
+
+def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], concurrency: int) -> Iterator[Result]:
+    """`work` over `items` in threads, results in order; the first error ends the rest."""
+    with ThreadPoolExecutor(concurrency) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()

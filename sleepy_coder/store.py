@@ -1,0 +1,314 @@
+"""What must survive: episodes, evaluations, the nights' journal, the replay buffer and what was refused.
+
+Everything is a record of types.py, kept as JSON in one SQLite file. A save that returned is on the disk.
+Every method may raise StoreError, and may be called from several threads and processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from sleepy_coder.errors import StoreError
+from sleepy_coder.files import atomic_writer
+from sleepy_coder.store_database import StoreDatabase
+from sleepy_coder.store_rows import (
+    BadLine,
+    batches,
+    decode,
+    encode,
+    episode_filter,
+    episode_row,
+    equal,
+    example_hash,
+    insert_episodes,
+    insert_quarantine,
+    parsed_lines,
+)
+from sleepy_coder.types import Episode, EvalReport, Example, ExampleKind, NightReport, Outcome, Phase, Record
+
+_PAGE: Final = 256
+_LONGEST_PARKING: Final = 32
+
+
+class ParkedTask(Record):
+    """A task that is left alone until night `not_before`, after `failures` nights without success."""
+
+    task_id: str
+    failures: int
+    not_before: int
+
+
+class ImportCounts(Record):
+    """What became of the lines of an imported file."""
+
+    imported: int
+    known: int
+    quarantined: int
+
+
+class Store:
+    """The one SQLite file of an installation. Use it as a context manager, or call `close`."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, creating it when missing and migrating it (after a backup) when it is older."""
+        self._db = StoreDatabase(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def check(self) -> None:
+        """Read all of the file. Raises StoreError, naming the newest backup, when it is damaged."""
+        self._db.check()
+
+    def backup(self, label: str) -> Path:
+        """Copy the store while it is in use, to `<file>.backup-<label>`."""
+        return self._db.backup(label)
+
+    # Episodes
+
+    def save_episode(self, episode: Episode) -> bool:
+        """Keep an episode. False when its id is known already: the first one stays."""
+        return self.save_episodes([episode]) == 1
+
+    def save_episodes(self, episodes: Iterable[Episode]) -> int:
+        """Keep all of `episodes` or, when one cannot be stored, none. Returns how many were new."""
+        rows = [episode_row(episode) for episode in episodes]
+        with self._db.write() as db:
+            return insert_episodes(db, rows)
+
+    def episode(self, id: str) -> Episode | None:
+        rows = self._db.rows("SELECT payload FROM episodes WHERE id = :id", {"id": id})
+        return decode(Episode, rows[0][0]) if rows else None
+
+    def episodes(
+        self,
+        *,
+        after: int = 0,
+        unused: bool = False,
+        outcome: Outcome | None = None,
+        family: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Episode]:
+        """Episodes in the order they were saved, streamed.
+
+        `after` is an earlier `position()`; `unused` leaves out those that a night trained on. No
+        transaction stays open between pages, so episodes saved meanwhile appear at the end.
+        """
+        where, parameters = episode_filter(unused, outcome, family)
+        left = limit
+        while left is None or left > 0:
+            page = _PAGE if left is None else min(_PAGE, left)
+            rows = self._db.rows(
+                f"SELECT position, payload FROM episodes WHERE position > :after AND {where}"
+                " ORDER BY position LIMIT :page",
+                {**parameters, "after": after, "page": page},
+            )
+            for _, payload in rows:
+                yield decode(Episode, payload)
+            if len(rows) < page:
+                return
+            after = rows[-1][0]
+            left = None if left is None else left - page
+
+    def count_episodes(self, *, unused: bool = False, outcome: Outcome | None = None, family: str | None = None) -> int:
+        where, parameters = episode_filter(unused, outcome, family)
+        return self._db.rows(f"SELECT count(*) FROM episodes WHERE {where}", parameters)[0][0]
+
+    def position(self) -> int:
+        """Where the last saved episode stands; 0 in an empty store."""
+        return self._db.rows("SELECT coalesce(max(position), 0) FROM episodes")[0][0]
+
+    def mark_used(self, ids: Iterable[str], cycle: int) -> None:
+        """Remember that night `cycle` trained on these episodes. Unknown ids are ignored."""
+        with self._db.write() as db:
+            db.executemany("UPDATE episodes SET used_in = ? WHERE id = ?", [(cycle, id) for id in ids])
+
+    def export_jsonl(self, path: Path) -> int:
+        """Write all episodes to `path`, one JSON object a line, whole; how many. Raises InfraError."""
+        count = 0
+        with atomic_writer(path) as file:
+            for episode in self.episodes():
+                file.write(encode(episode).encode() + b"\n")
+                count += 1
+        return count
+
+    def import_jsonl(self, path: Path) -> ImportCounts:
+        """Save the episodes of a file, any number of times. Lines that are none go to the quarantine.
+
+        Raises StoreError when `path` cannot be read.
+        """
+        imported = known = quarantined = 0
+        for batch in batches(parsed_lines(path), _PAGE):
+            rows = [line for line in batch if not isinstance(line, BadLine)]
+            refused = [line for line in batch if isinstance(line, BadLine)]
+            with self._db.write() as db:
+                new = insert_episodes(db, rows)
+                for bad in refused:
+                    insert_quarantine(db, bad)
+            imported, known, quarantined = imported + new, known + len(rows) - new, quarantined + len(refused)
+        return ImportCounts(imported=imported, known=known, quarantined=quarantined)
+
+    # Evaluations
+
+    def save_eval(self, report: EvalReport, cycle: int | None) -> None:
+        """Keep a report; `cycle` is None for one that no night asked for."""
+        row = [cycle, report.model, report.arm, report.set_id, encode(report)]
+        with self._db.write() as db:
+            db.execute("INSERT INTO evals (cycle, model, arm, set_id, payload) VALUES (?, ?, ?, ?, ?)", row)
+
+    def evals(
+        self,
+        *,
+        cycle: int | None = None,
+        arm: Literal["baseline", "current", "candidate", "other"] | None = None,
+        set_id: str | None = None,
+        model: str | None = None,
+        limit: int | None = None,
+    ) -> tuple[EvalReport, ...]:
+        """The reports that match, latest first."""
+        where, parameters = equal(cycle=cycle, arm=arm, set_id=set_id, model=model)
+        rows = self._db.rows(
+            f"SELECT payload FROM evals WHERE {where} ORDER BY position DESC LIMIT :limit",
+            {**parameters, "limit": -1 if limit is None else limit},
+        )
+        return tuple(decode(EvalReport, payload) for (payload,) in rows)
+
+    # The nights' journal
+
+    def next_cycle(self) -> int:
+        """The number of the next new night; the first is 1."""
+        return self._db.rows("SELECT coalesce(max(cycle), 0) + 1 FROM nights")[0][0]
+
+    def unfinished_night(self) -> int | None:
+        """The night that was begun and not finished: the one to resume."""
+        rows = self._db.rows("SELECT cycle FROM nights WHERE payload IS NULL")
+        return rows[0][0] if rows else None
+
+    def begin_night(self, cycle: int) -> None:
+        """Open the journal of a night, or go on with it.
+
+        Raises StoreError when the night is finished, or when another one is not.
+        """
+        with self._db.write() as db:
+            db.execute("INSERT INTO nights (cycle) VALUES (?) ON CONFLICT DO NOTHING", [cycle])
+            begun = [row[0] for row in db.execute("SELECT cycle FROM nights WHERE payload IS NULL").fetchall()]
+            if begun != [cycle]:
+                other = [night for night in begun if night != cycle]
+                what = f"night {other[0]} is not finished" if other else f"night {cycle} is finished"
+                raise StoreError(f"Night {cycle} cannot begin: {what}", "Resume it, or take the next cycle")
+
+    def phase(self, cycle: int, name: str) -> str | None:
+        """The JSON that a finished phase left; None when the phase is not finished."""
+        rows = self._db.rows(
+            "SELECT payload FROM phases WHERE cycle = :cycle AND name = :name", {"cycle": cycle, "name": name}
+        )
+        return rows[0][0] if rows else None
+
+    def phases(self, cycle: int) -> tuple[Phase, ...]:
+        """The finished phases of a night, in the order they finished."""
+        rows = self._db.rows("SELECT name, seconds FROM phases WHERE cycle = :cycle ORDER BY rowid", {"cycle": cycle})
+        return tuple(Phase(name=name, seconds=seconds) for name, seconds in rows)
+
+    def finish_phase(self, cycle: int, name: str, payload_json: str, seconds: float) -> None:
+        """Record a phase's result. Raises StoreError for a phase done twice or a night not begun."""
+        with self._db.write() as db:
+            db.execute("INSERT INTO phases VALUES (?, ?, ?, ?)", [cycle, name, seconds, payload_json])
+
+    def finish_night(self, report: NightReport) -> None:
+        """Close a night (a skipped one need not have begun). Raises StoreError when it is closed already."""
+        with self._db.write() as db:
+            closed = db.execute(
+                "INSERT INTO nights VALUES (?, ?, ?) ON CONFLICT (cycle) DO UPDATE"
+                " SET outcome = excluded.outcome, payload = excluded.payload WHERE payload IS NULL",
+                [report.cycle, report.outcome, encode(report)],
+            )
+            if closed.rowcount == 0:
+                raise StoreError(f"Night {report.cycle} is finished already", "Take the next cycle")
+
+    def nights(self) -> tuple[NightReport, ...]:
+        """The reports of all finished nights, in order."""
+        rows = self._db.rows("SELECT payload FROM nights WHERE payload IS NOT NULL ORDER BY cycle")
+        return tuple(decode(NightReport, payload) for (payload,) in rows)
+
+    def accepted_cycles(self) -> int:
+        """How many nights ended with a promoted adapter."""
+        return self._db.rows("SELECT count(*) FROM nights WHERE outcome = 'promoted'")[0][0]
+
+    # The replay buffer
+
+    def save_examples(self, cycle: int, examples: Iterable[Example]) -> int:
+        """Remember what a begun night trains on. Equal rows are kept once; returns how many are new."""
+        rows = [(example_hash(example), example, encode(example)) for example in examples]
+        new = 0
+        with self._db.write() as db:
+            for sha256, example, payload in rows:
+                new += db.execute(
+                    "INSERT INTO examples (sha256, kind, family, payload) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                    [sha256, example.kind, example.family, payload],
+                ).rowcount
+                db.execute(
+                    "INSERT INTO example_nights SELECT position, ? FROM examples WHERE sha256 = ?"
+                    " ON CONFLICT DO NOTHING",
+                    [cycle, sha256],
+                )
+        return new
+
+    def examples(
+        self, *, kind: ExampleKind | None = None, family: str | None = None, promoted: bool = False
+    ) -> tuple[Example, ...]:
+        """Examples of finished nights (with `promoted`, of promoted ones), oldest first."""
+        where, parameters = equal(kind=kind, family=family)
+        nights = "outcome = 'promoted'" if promoted else "outcome IS NOT NULL"
+        rows = self._db.rows(
+            f"SELECT payload FROM examples WHERE {where} AND position IN"
+            f" (SELECT example FROM example_nights JOIN nights USING (cycle) WHERE {nights})"
+            " ORDER BY position",
+            parameters,
+        )
+        return tuple(decode(Example, payload) for (payload,) in rows)
+
+    # Parked tasks
+
+    def park(self, task_id: str, cycle: int) -> None:
+        """Let a task rest after night `cycle` failed on it: 1, 3, 7, ... nights, at most 31. Once a night."""
+        with self._db.write() as db:
+            rows = db.execute("SELECT failures, cycle FROM parked WHERE task_id = ?", [task_id]).fetchall()
+            failures, last = rows[0] if rows else (0, cycle - 1)
+            if last < cycle:
+                rest = min(2 ** min(failures + 1, 16), _LONGEST_PARKING)
+                row = [task_id, failures + 1, cycle, cycle + rest]
+                db.execute("INSERT OR REPLACE INTO parked VALUES (?, ?, ?, ?)", row)
+
+    def unpark(self, task_id: str) -> None:
+        """Forget a task's failures, because it was solved."""
+        with self._db.write() as db:
+            db.execute("DELETE FROM parked WHERE task_id = ?", [task_id])
+
+    def parked(self, cycle: int) -> tuple[ParkedTask, ...]:
+        """The tasks that night `cycle` leaves alone."""
+        rows = self._db.rows(
+            "SELECT task_id, failures, not_before FROM parked WHERE not_before > :cycle ORDER BY task_id",
+            {"cycle": cycle},
+        )
+        return tuple(ParkedTask(task_id=id, failures=failures, not_before=n) for id, failures, n in rows)
+
+    # The quarantine
+
+    def quarantine(self, source: str, reason: str, payload: str) -> None:
+        """Keep input that was refused (its first 64 Ki characters), once, for whoever looks into it."""
+        with self._db.write() as db:
+            insert_quarantine(db, BadLine(source, reason, payload))
+
+    def count_quarantined(self) -> int:
+        return self._db.rows("SELECT count(*) FROM quarantine")[0][0]

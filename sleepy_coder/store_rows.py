@@ -1,0 +1,130 @@
+"""Records to rows and back. What cannot be read back again is not stored."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final, TypeVar
+
+from sleepy_coder.errors import StoreError
+from sleepy_coder.store_database import Parameter
+from sleepy_coder.types import Episode, Example, Outcome, Record
+
+R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+
+_QUARANTINE_CHARACTERS: Final = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that is no record: where it is from (`file:line`), why, and what it says."""
+
+    source: str
+    reason: str
+    payload: str
+
+
+def encode(record: Record) -> str:
+    """The record as JSON. Raises StoreError when it would not read back (NaN, half a surrogate pair)."""
+    try:
+        payload = record.model_dump_json(round_trip=True)
+        type(record).model_validate_json(payload)
+    except ValueError as error:  # both of pydantic's errors are ValueErrors
+        raise StoreError(f"This {type(record).__name__} cannot be stored ({error})", "Mend or drop it") from error
+    return payload
+
+
+def decode(kind: type[R], payload: str) -> R:
+    """The record in `payload`. Raises StoreError when it was written under other rules."""
+    try:
+        return kind.model_validate_json(payload)
+    except ValueError as error:
+        remedy = "Restore a backup, or go back to the version that wrote it"
+        raise StoreError(f"A stored {kind.__name__} cannot be read ({error})", remedy) from error
+
+
+def equal(**wanted: Parameter) -> tuple[str, dict[str, Parameter]]:
+    """A WHERE clause for the columns that are not None, and its parameters."""
+    given: dict[str, Parameter] = {column: value for column, value in wanted.items() if value is not None}
+    return " AND ".join(f"{column} = :{column}" for column in given) or "TRUE", given
+
+
+def episode_filter(unused: bool, outcome: Outcome | None, family: str | None) -> tuple[str, dict[str, Parameter]]:
+    where, parameters = equal(outcome=outcome and outcome.value, family=family)
+    return (f"{where} AND used_in IS NULL" if unused else where), parameters
+
+
+def episode_row(episode: Episode) -> dict[str, Parameter]:
+    return {
+        "id": episode.id,
+        "session": episode.session,
+        "source": episode.source,
+        "task_id": episode.task and episode.task.id,
+        "family": episode.task and episode.task.family,
+        "outcome": episode.outcome.value,
+        "created": episode.created.isoformat(),
+        "payload": encode(episode),
+    }
+
+
+def insert_episodes(db: sqlite3.Connection, rows: Sequence[Mapping[str, Parameter]]) -> int:
+    """Insert the rows whose ids are new; how many those were."""
+    sql = (
+        "INSERT INTO episodes (id, session, source, task_id, family, outcome, created, payload)"
+        " VALUES (:id, :session, :source, :task_id, :family, :outcome, :created, :payload)"
+        " ON CONFLICT (id) DO NOTHING"
+    )
+    return sum(db.execute(sql, dict(row)).rowcount for row in rows)
+
+
+def insert_quarantine(db: sqlite3.Connection, bad: BadLine) -> None:
+    """Keep a bad line once, however often it comes."""
+    parts = (bad.source, bad.reason, bad.payload[:_QUARANTINE_CHARACTERS])
+    text = [part.encode(errors="backslashreplace").decode() for part in parts]
+    db.execute(
+        "INSERT INTO quarantine (sha256, source, reason, payload) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        [_sha256(*text), *text],
+    )
+
+
+def example_hash(example: Example) -> str:
+    """Equal for rows that teach the same: the messages and the completion."""
+    return _sha256(*(part for m in example.messages for part in (m.role, m.content)), example.completion)
+
+
+def parsed_lines(path: Path) -> Iterator[dict[str, Parameter] | BadLine]:
+    """The episode rows of a JSON-lines file; empty lines are skipped. Raises StoreError when unreadable."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _parsed(line, f"{path.name}:{number}")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error})", "Check the path and its permissions") from error
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`items` in lists of at most `size` (itertools.batched comes with Python 3.12)."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _parsed(line: bytes, source: str) -> dict[str, Parameter] | BadLine:
+    try:
+        return episode_row(Episode.model_validate_json(line))
+    except (ValueError, StoreError) as error:
+        return BadLine(source, str(error), line.decode(errors="backslashreplace"))
+
+
+def _sha256(*parts: str) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        digest.update(f"{len(data)}:".encode() + data)
+    return digest.hexdigest()

@@ -1,0 +1,138 @@
+"""Is a frozen task, or something too close to one, in the rows to be trained on?
+
+Three questions are asked of every program in every message: is it a frozen program (same tokens), a
+renamed copy (same skeleton), or a near-duplicate? The last is Broder's containment (On the resemblance
+and containment of documents, 1997) of 5-token shingles: the share of a frozen program's shingles found in
+the row. It is never below their Jaccard similarity, so the usual bound of 0.8 for near-duplicates in
+training data (Lee et al., Deduplicating training data makes language models better, 2022, section 4.2)
+holds, and a frozen program inside a longer text is found as well. An inverted index makes it exact and fast.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+from sleepy_coder.errors import LeakError
+from sleepy_coder.tasks.koans.family import skeleton, tokens
+from sleepy_coder.types import Example, Task
+
+SHINGLE = 5
+THRESHOLD = 0.8
+
+_PROSE_SUFFIXES = frozenset({".toml", ".md", ".txt", ".lock", ".json", ".yaml", ".yml"})
+_NUMBERED = re.compile(r"^\s*\d{1,5}\|", re.MULTILINE)
+_NUMBERED_RUN = re.compile(r"(?:^[ \t]*\d{1,5}\|.*(?:\n|\Z))+", re.MULTILINE)
+_FENCE = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
+_BARE_PROGRAM = re.compile(
+    r"^(?:(?:use|mod|pub|fn|struct|enum|trait|impl|const|static|type|async|unsafe|extern)\b|macro_rules!|#!?\[)"
+    r".*[;}]$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """One row that gives a frozen task away. `similarity` is a fraction; 1.0 for the first two kinds."""
+
+    provenance: str
+    task_id: str
+    kind: Literal["exact", "renamed", "near"]
+    similarity: float
+
+
+class LeakIndex:
+    """Frozen tasks, prepared for many look-ups. Their broken and their correct form both count."""
+
+    def __init__(self, frozen: Sequence[Task], threshold: float = THRESHOLD) -> None:
+        self._threshold = threshold
+        self._exact: dict[tuple[str, ...], str] = {}
+        self._renamed: dict[str, str] = {}
+        self._programs: list[tuple[str, int]] = []
+        self._postings: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for task in frozen:
+            for files in (task.files, task.reference or {}):
+                if program := _program_of(files):
+                    self._add(task.id, program)
+
+    def _add(self, task: str, program: str) -> None:
+        parts = tokens(program)
+        self._exact.setdefault(tuple(parts), task)
+        self._renamed.setdefault(skeleton(program), task)
+        shingles = _shingles(parts)
+        for shingle in shingles:
+            self._postings[shingle].append(len(self._programs))
+        self._programs.append((task, len(shingles)))
+
+    def find(self, provenance: str, text: str) -> tuple[Leak, ...]:
+        """The leaks in one text, at most one per frozen task: the most certain kind."""
+        found: dict[str, Leak] = {}
+        for program in _programs_in(text):
+            if task := self._exact.get(tuple(tokens(program))):
+                found[task] = Leak(provenance, task, "exact", 1.0)
+            if task := self._renamed.get(skeleton(program)):
+                found.setdefault(task, Leak(provenance, task, "renamed", 1.0))
+        shared = Counter[int]()
+        for shingle in _shingles(tokens(_NUMBERED.sub("", text))):
+            shared.update(self._postings.get(shingle, ()))
+        for program, count in shared.items():
+            task, size = self._programs[program]
+            if count >= self._threshold * size:
+                found.setdefault(task, Leak(provenance, task, "near", count / size))
+        return tuple(sorted(found.values(), key=lambda leak: leak.task_id))
+
+
+def find_leaks(
+    rows: Iterable[tuple[str, str]], frozen: Sequence[Task], threshold: float = THRESHOLD
+) -> tuple[Leak, ...]:
+    """Every (row, frozen task) pair that is too close; `rows` are (provenance, text).
+
+    Texts may hold numbered lines (`N|...`), fenced blocks, prose and compiler messages around programs.
+    Not found: a copy that is renamed and has other lines as well.
+    """
+    index = LeakIndex(frozen, threshold)
+    return tuple(dict.fromkeys(leak for provenance, text in rows for leak in index.find(provenance, text)))
+
+
+def assert_no_leaks(rows: Iterable[tuple[str, str]], frozen: Sequence[Task], threshold: float = THRESHOLD) -> None:
+    """Raises LeakError, naming each pair, when `find_leaks` finds any."""
+    leaks = find_leaks(rows, frozen, threshold)
+    if leaks:
+        pairs = "; ".join(f"{k.provenance} ~ {k.task_id} ({k.kind}, {k.similarity:.2f})" for k in leaks)
+        raise LeakError(
+            f"{len(leaks)} training rows are too close to frozen tasks: {pairs}",
+            "Drop these rows; nothing was trained",
+        )
+
+
+def example_rows(examples: Iterable[Example]) -> Iterator[tuple[str, str]]:
+    """The (provenance, text) rows of training examples: every message and the completion."""
+    for example in examples:
+        for message in example.messages:
+            yield example.provenance, message.content
+        yield example.provenance, example.completion
+
+
+def _program_of(files: dict[str, str]) -> str:
+    """The source files as one text, in the order in which they are shown to the model."""
+    return "\n".join(text for path, text in files.items() if PurePosixPath(path).suffix not in _PROSE_SUFFIXES)
+
+
+def _programs_in(text: str) -> list[str]:
+    """The programs of a text: runs of numbered lines (each, and all as one), fenced blocks, or bare items."""
+    runs = [_NUMBERED.sub("", run) for run in _NUMBERED_RUN.findall(text)]
+    found = [*runs, "".join(runs)] if len(runs) > 1 else runs
+    found.extend(_FENCE.findall(text))
+    if not found:
+        bare = _BARE_PROGRAM.search(text)
+        found.extend([text, bare.group()] if bare else [text])
+    return found
+
+
+def _shingles(parts: Sequence[str]) -> frozenset[tuple[str, ...]]:
+    """All runs of SHINGLE tokens; a shorter text is one shingle."""
+    return frozenset(tuple(parts[i : i + SHINGLE]) for i in range(max(1, len(parts) - SHINGLE + 1)))

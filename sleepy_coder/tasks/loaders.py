@@ -1,0 +1,234 @@
+"""Tasks from a user's own files: JSON lines, or a folder of cargo projects."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sleepy_coder.errors import TaskFormatError
+from sleepy_coder.tasks import task_id
+from sleepy_coder.tasks.koans.family import cluster_of
+from sleepy_coder.types import Task
+
+MAX_FILE_BYTES = 64 << 10
+MAX_PROJECT_BYTES = 256 << 10
+
+_PROMPT_FILES = (
+    "README.md",
+    "instructions.md",
+    "INSTRUCTIONS.md",
+    "docs/instructions.md",
+    ".docs/instructions.md",
+    "HELP.md",
+)
+_CARGO_TEST = ("cargo", "test", "--offline")
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that holds no task. `number` counts from 1."""
+
+    number: int
+    line: str
+    reason: str
+
+
+class _Short(BaseModel):
+    """A task as a person writes it. Whatever is left out follows from the rest."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prompt: str
+    code: str | None = None
+    files: dict[str, str] | None = None
+    command: list[str] | None = None
+    tests: str = ""
+    expected_stdout: str | None = None
+    family: str = "user"
+    category: str = "user"
+    language: str = "rust"
+    error_code: str = ""
+    reference: dict[str, str] | None = None
+
+    def task(self, origin: str) -> Task:
+        """The full record. Raises ValueError when it does not say what to fix or how to check it."""
+        if (self.code is None) == (self.files is None):
+            raise ValueError("give either `code` (one program) or `files` (path to text)")
+        files = self.files if self.files is not None else {"main.rs": self.code or ""}
+        if not files or not any(text.strip() for text in files.values()):
+            raise ValueError("there is no program in it")
+        if self.command is not None and not self.command:
+            raise ValueError("`command` is empty")
+        if self.command is None and self.language != "rust":
+            raise ValueError(f"a {self.language} task needs a `command`")
+        command = tuple(self.command) if self.command else self._rust_command()
+        return Task(
+            id=task_id(files, self.prompt, command, self.expected_stdout, self.tests),
+            family=self.family,
+            category=self.category,
+            language=self.language,
+            files=files,
+            prompt=self.prompt,
+            command=command,
+            origin=origin,
+            cluster=_cluster(files),
+            error_code=self.error_code,
+            expected_stdout=self.expected_stdout,
+            hidden_tests=self.tests,
+            reference=self.reference,
+        )
+
+    def _rust_command(self) -> tuple[str, ...]:
+        if self.tests:
+            return ("rust-test",)
+        if self.expected_stdout is None:
+            raise ValueError("it cannot be checked: give `tests`, `expected_stdout` or `command`")
+        return ("rust-run",)
+
+
+def load_jsonl_lenient(path: Path) -> Iterator[Task | BadLine]:
+    """The tasks of a JSON-lines file in order, and each line that is none, with the reason.
+
+    A line is a full Task record or a short one: `prompt`, `code` or `files`, and `tests`,
+    `expected_stdout` or `command`. Blank lines and lines that start with `#` are skipped.
+    Raises TaskFormatError when the file itself cannot be read.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8", errors="replace")
+    except OSError as error:
+        raise TaskFormatError(f"{path} cannot be read: {error.strerror}", "Check the path") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            try:
+                yield _task_of(line, origin=path.name)
+            except ValueError as error:
+                yield BadLine(number, line, _reason(error))
+
+
+def load_jsonl(path: Path) -> tuple[Task, ...]:
+    """The tasks of a JSON-lines file (see `load_jsonl_lenient` for its form).
+
+    Raises TaskFormatError naming file, line and reason at the first line that is no task.
+    """
+    tasks: list[Task] = []
+    for item in load_jsonl_lenient(path):
+        if isinstance(item, BadLine):
+            raise TaskFormatError(
+                f"{path}, line {item.number}: {item.reason}",
+                'The shortest task is {"prompt": ..., "code": ..., "expected_stdout": ...}',
+            )
+        tasks.append(item)
+    return tuple(tasks)
+
+
+def load_cargo_folder(path: Path) -> tuple[Task, ...]:
+    """One Task per cargo project below `path`, checked with `cargo test --offline`, sorted by folder.
+
+    A project is a folder with a Cargo.toml that has a `[package]`; its files are its text files of at
+    most MAX_FILE_BYTES each. `target/`, hidden folders and symbolic links are left out. The prompt is
+    the README or the instructions, else the package's description.
+    Raises TaskFormatError when there is no project, or one is damaged or above MAX_PROJECT_BYTES.
+    """
+    tasks = tuple(_cargo_task(manifest, path) for manifest in sorted(_walk(path)) if manifest.name == "Cargo.toml")
+    found = tuple(task for task in tasks if task is not None)
+    if not found:
+        raise TaskFormatError(f"{path} holds no cargo project", "Name a folder with Cargo.toml files below it")
+    return found
+
+
+def _task_of(line: str, origin: str) -> Task:
+    data: Any = json.loads(line)
+    if not isinstance(data, dict):
+        raise ValueError("it is not a JSON object")
+    fields = cast(dict[str, Any], data)
+    if "id" not in fields:
+        return _Short.model_validate(fields).task(origin)
+    task = Task.model_validate(fields)
+    expected = task_id(task.files, task.prompt, task.command, task.expected_stdout, task.hidden_tests)
+    if task.id != expected:
+        raise ValueError(f"its id is {task.id}, but its content has the id {expected}; leave `id` out")
+    return task
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'task'}: {item['msg']}" for item in error.errors(include_url=False)
+        )
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON: {error}"
+    return str(error)
+
+
+def _cluster(files: dict[str, str]) -> str:
+    if len(files) == 1 and next(iter(files)).endswith(".rs"):
+        return cluster_of(next(iter(files.values())))
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _walk(path: Path) -> Iterator[Path]:
+    """All plain files below `path`, without `target/`, hidden folders (but .docs) and links."""
+    for folder, folders, names in os.walk(path, followlinks=False):
+        folders[:] = [n for n in folders if n != "target" and (not n.startswith(".") or n == ".docs")]
+        yield from (file for name in names if not (file := Path(folder, name)).is_symlink())
+
+
+def _cargo_task(manifest: Path, root: Path) -> Task | None:
+    """The task of one manifest; None for a workspace without a package of its own."""
+    project = manifest.parent
+    try:
+        package = tomllib.loads(manifest.read_text("utf-8")).get("package")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TaskFormatError(f"{manifest} is no manifest: {error}", "Correct it or leave it out") from error
+    if not isinstance(package, dict):
+        return None
+    files = _project_files(project)
+    prompt = next((files[name] for name in _PROMPT_FILES if name in files), None)
+    if prompt is None:
+        prompt = str(cast(dict[str, Any], package).get("description", ""))
+    if not prompt.strip():
+        raise TaskFormatError(
+            f"{project} does not say what is wanted", "Add a README.md or a description in Cargo.toml"
+        )
+    sources = {name: text for name, text in files.items() if not name.endswith(".md")}
+    family = project.relative_to(root).parts[0] if project != root else project.name
+    return Task(
+        id=task_id(sources, prompt, _CARGO_TEST, None, ""),
+        family=f"cargo_{family}",
+        category="cargo",
+        language="rust",
+        files=sources,
+        prompt=prompt.strip(),
+        command=_CARGO_TEST,
+        origin=f"cargo:{project.relative_to(root).as_posix()}",
+        cluster=_cluster(sources),
+    )
+
+
+def _project_files(project: Path) -> dict[str, str]:
+    """Path to text of a project's files: sources first, since edits go to the first file."""
+    nested = {manifest.parent for manifest in _walk(project) if manifest.name == "Cargo.toml"} - {project}
+    found: dict[str, str] = {}
+    for file in _walk(project):
+        if any(file.is_relative_to(other) for other in nested) or file.stat().st_size > MAX_FILE_BYTES:
+            continue
+        try:
+            text = file.read_bytes().decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            found[file.relative_to(project).as_posix()] = text
+    size = sum(len(text.encode()) for text in found.values())
+    if size > MAX_PROJECT_BYTES:
+        raise TaskFormatError(
+            f"{project} has {size} bytes of text, more than {MAX_PROJECT_BYTES}", "Leave its data files out"
+        )
+    return dict(sorted(found.items(), key=lambda item: (not item[0].startswith("src/"), item[0])))

@@ -1,0 +1,315 @@
+"""Frozen records: the only things that travel between modules.
+
+All are pydantic models (immutable, unknown fields refused), so `model_dump_json` and
+`model_validate_json` are their file format. Reports keep ids, never rates alone: whoever reads one
+can name each task that was gained or lost.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, computed_field
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, strict about its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Outcome(StrEnum):
+    """What a verification says. INFRA is the machine's fault and never counts as the model's."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INFRA = "infra"
+
+
+class Decision(StrEnum):
+    """What the gate says of a candidate."""
+
+    PROMOTE = "promote"
+    REJECT = "reject"
+    INCONCLUSIVE = "inconclusive"
+
+
+class AdapterState(StrEnum):
+    """Where an adapter stands in its life. `ACTIVE` is derived from the registry's pointer."""
+
+    STAGED = "staged"
+    ACTIVE = "active"
+    RETIRED = "retired"
+    REJECTED = "rejected"
+    QUARANTINED = "quarantined"
+
+
+Role = Literal["system", "user", "assistant"]
+
+
+class Message(Record):
+    """One chat message, exactly as it is (or was) sent to the model server."""
+
+    role: Role
+    content: str
+
+
+class Task(Record):
+    """One thing to fix: broken files, what is wanted, and how to tell whether it was done.
+
+    `id` is a content hash (see `sleepy_coder.tasks.task_id`). `command` names the check:
+    `("rust-run",)` compiles and runs, and compares stdout with `expected_stdout`;
+    `("rust-test",)` appends `hidden_tests` and runs `#[test]`; `("rust-check",)` only compiles;
+    anything else is an argv run in the files' folder (`("cargo", "test")`, `("pytest", "-q")`, ...).
+    """
+
+    id: str
+    family: str
+    category: str
+    language: str
+    files: dict[str, str]
+    prompt: str
+    command: tuple[str, ...]
+    origin: str
+    cluster: str
+    error_code: str = ""
+    expected_stdout: str | None = None
+    hidden_tests: str = ""
+    reference: dict[str, str] | None = None
+
+
+class Verdict(Record):
+    """What a real compiler or test run said about some files for a task.
+
+    `stage` is where it ended: format, cheat, compile, run, test, infra or done. `feedback` is the
+    compact text shown to the model (compiler messages with line numbers); `error_signature` is
+    code + message without names, paths and lines, so that equal mistakes compare equal.
+    """
+
+    outcome: Outcome
+    stage: Literal["format", "cheat", "compile", "run", "test", "infra", "done"]
+    error_signature: str = ""
+    feedback: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+    cached: bool = False
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome is Outcome.PASS
+
+
+class Reply(Record):
+    """A completion. `model` is the name the server says it answered with, not the one asked for."""
+
+    text: str
+    model: str
+    finish_reason: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Attempt(Record):
+    """One turn of the agent: what was asked, what came back, what the compiler said of it."""
+
+    messages: tuple[Message, ...]
+    completion: str
+    verdict: Verdict
+    served_by: str
+
+
+class Episode(Record):
+    """One task worked on from start to end, with every attempt and where its outcome comes from.
+
+    Episodes that did not come from the built-in agent may have no task; `outcome_source` says who
+    says so ("verifier", "exit-code", "feedback", ...). Only outcomes of a verifier train.
+    """
+
+    id: str
+    session: str
+    source: str
+    task: Task | None
+    attempts: tuple[Attempt, ...]
+    outcome: Outcome
+    outcome_source: str
+    served_by: str
+    created: datetime
+
+
+ExampleKind = Literal["replay", "passed", "hard"]
+
+
+class Example(Record):
+    """One training row: the literal served messages and the completion to learn.
+
+    `provenance` says where it is from (episode id, "anchor:<task>", "dream:<task>"); `anchor` rows
+    are the base model's own answers and are held by a KL term as well.
+    """
+
+    messages: tuple[Message, ...]
+    completion: str
+    kind: ExampleKind
+    task_id: str
+    family: str
+    provenance: str
+    weight: float = 1.0
+    anchor: bool = False
+
+
+class TrainingMix(Record):
+    """The rows of one night. `shares` are the ones met; `notes` say why they differ from the asked ones."""
+
+    examples: tuple[Example, ...]
+    shares: dict[str, float]
+    counts: dict[str, int]
+    notes: tuple[str, ...]
+    seed: int
+    sha256: str
+
+
+class Recipe(Record):
+    """How one LoRA cycle was trained. Learning rate in absolute units, `steps` optimiser steps."""
+
+    name: str
+    learning_rate: float
+    rank: int
+    alpha: int
+    dropout: float
+    steps: int
+    batch_size: int
+    warmup_steps: int
+    ema: float
+    kl_anchor: float
+    kl_verified: float
+    max_length: int
+    seed: int
+
+
+class Adapter(Record):
+    """One LoRA on disk. `sha256` covers adapter_model.safetensors and adapter_config.json."""
+
+    name: str
+    cycle: int
+    parent: str | None
+    path: Path
+    sha256: str
+    state: AdapterState
+
+
+class Sample(Record):
+    """One evaluated completion. `served_by` is the model name in the reply; seed as it was sent."""
+
+    task_id: str
+    family: str
+    category: str = ""
+    index: int
+    seed: int
+    outcome: Outcome
+    served_by: str
+    error_signature: str = ""
+    completion: str = ""
+
+
+class EvalReport(Record):
+    """All samples of one model on one task set, and the proof of which weights answered.
+
+    `weights_sha256` is the hash of the weights on disk when they were loaded; `set_id` the content
+    hash of the task set; `stack` whatever else must be equal for two reports to be comparable.
+    """
+
+    model: str
+    arm: Literal["baseline", "current", "candidate", "other"]
+    weights_sha256: str
+    set_id: str
+    stack: str
+    samples: tuple[Sample, ...]
+    seconds: float
+
+    @computed_field
+    @property
+    def pass_rate(self) -> float:
+        """Mean over tasks of the share of passed samples (pass@1); INFRA samples are left out."""
+        by_task: dict[str, list[bool]] = {}
+        for sample in self.samples:
+            if sample.outcome is not Outcome.INFRA:
+                by_task.setdefault(sample.task_id, []).append(sample.outcome is Outcome.PASS)
+        if not by_task:
+            return 0.0
+        return sum(sum(p) / len(p) for p in by_task.values()) / len(by_task)
+
+
+class Comparison(Record):
+    """A paired comparison of two arms over the same tasks; rates and differences as fractions.
+
+    `gained` and `lost` are task ids whose mean pass rate rose or fell. `p_value` is the exact
+    one-sided McNemar (sign) test that the candidate is not better; `p_harm` the mirror image.
+    `interval` is the paired interval of the difference at `confidence`.
+    """
+
+    versus: Literal["baseline", "current"]
+    tasks: int
+    delta: float
+    interval: tuple[float, float]
+    confidence: float
+    gained: tuple[str, ...]
+    lost: tuple[str, ...]
+    p_value: float
+    p_harm: float
+
+
+class FamilyChange(Record):
+    """One family, or one category of families, under the guard: its tasks gained and lost, and is that harm."""
+
+    family: str
+    tasks: int
+    gained: int
+    lost: int
+    p_harm: float
+    blocked: bool
+
+
+class GateVerdict(Record):
+    """The gate's decision with all that is needed to check it by hand.
+
+    `minimum_detectable_effect` is the smallest true gain (fraction) this set would find with 80%
+    power at this alpha; `reasons` are machine-readable codes, worst first.
+    """
+
+    decision: Decision
+    reasons: tuple[str, ...]
+    alpha: float
+    comparisons: tuple[Comparison, ...]
+    families: tuple[FamilyChange, ...]
+    infra_tasks: tuple[str, ...]
+    minimum_detectable_effect: float
+
+
+class Phase(Record):
+    """One finished step of a night, with its wall-clock seconds."""
+
+    name: str
+    seconds: float
+    resumed: bool = False
+
+
+class NightReport(Record):
+    """One night from start to end. `outcome` is what happened to the served model."""
+
+    cycle: int
+    started: datetime
+    finished: datetime
+    outcome: Literal["promoted", "rejected", "inconclusive", "skipped", "failed"]
+    reason: str
+    phases: tuple[Phase, ...]
+    shares: dict[str, float]
+    counts: dict[str, int]
+    notes: tuple[str, ...]
+    recipe: Recipe | None
+    steps: int
+    candidate: str | None
+    serving: str
+    reports: tuple[EvalReport, ...]
+    verdict: GateVerdict | None

@@ -1,0 +1,208 @@
+"""Verdicts by any command, and the dispatcher that every task goes through."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sleepy_coder.errors import InfraError
+from sleepy_coder.ports import Completed, Limits, Sandbox
+from sleepy_coder.types import Outcome, Task, Verdict
+from sleepy_coder.verify.cache import VerdictCache, cache_key
+from sleepy_coder.verify.cheat import find_cheat
+from sleepy_coder.verify.diagnostics import compact, failed_test, one_line, read_errors, signature
+from sleepy_coder.verify.rust import COMMANDS, RustVerifier, Toolchain
+from sleepy_coder.verify.sandbox import BubblewrapSandbox
+
+RUST_LIMITS = Limits()
+COMMAND_LIMITS = Limits(wall_seconds=120.0, cpu_seconds=120)
+
+_CARGO_BUILDS = frozenset({"build", "check", "clippy", "run", "test"})
+_DETAIL = 4000
+_FEEDBACK_LINES = 5
+
+
+class _Checker(Protocol):
+    @property
+    def fingerprint(self) -> str: ...
+
+    def verify(self, task: Task, files: Mapping[str, str]) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CommandVerifier:
+    """`ports.Verifier` for an argv run in the files' folder: status 0 passes.
+
+    Python and its packages are those of this process; cargo works offline with an empty home.
+    """
+
+    sandbox: Sandbox
+    toolchain: Toolchain | None
+    limits: Limits
+
+    @property
+    def fingerprint(self) -> str:
+        """All, besides task and files, that a verdict depends on."""
+        version = self.toolchain.version if self.toolchain else ""
+        return "\n".join((version, repr(self.limits), _python_environment()))
+
+    def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
+        """Run and judge. A failure of the machine, a missing tool included, has outcome INFRA."""
+        argv = task.command
+        if argv[:1] == ("cargo",) and not _CARGO_BUILDS.isdisjoint(argv[1:2]):
+            argv = (*argv[:2], "--message-format=json", *argv[2:])
+        try:
+            done = self.sandbox.run(argv, files, self.limits, self._environment())
+        except InfraError as error:
+            return Verdict(outcome=Outcome.INFRA, stage="infra", detail=str(error))
+        said = f"{done.stdout}\n{done.stderr}".strip()
+        if done.returncode in (126, 127) and not done.killed:
+            reason = f"`{' '.join(argv)}` cannot be run here: {said}"
+            return Verdict(outcome=Outcome.INFRA, stage="infra", detail=reason[:_DETAIL], seconds=done.seconds)
+        if done.returncode == 0 and not done.killed:
+            return Verdict(outcome=Outcome.PASS, stage="done", seconds=done.seconds)
+        feedback = self._feedback(done, files)
+        return Verdict(
+            outcome=Outcome.FAIL,
+            stage="test",
+            error_signature=signature("", feedback.partition("\n")[0]),
+            feedback=feedback,
+            detail=said[-_DETAIL:],
+            seconds=done.seconds,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        binaries = [str(Path(sys.prefix) / "bin")]
+        if self.toolchain:
+            binaries.append(str(self.toolchain.rustc.parent))
+        return {
+            "PATH": ":".join((*binaries, "/usr/local/bin", "/usr/bin", "/bin")),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "CARGO_HOME": "/tmp/cargo",
+            "CARGO_TARGET_DIR": "/tmp/target",
+            "CARGO_NET_OFFLINE": "true",
+            "CARGO_INCREMENTAL": "0",
+            "CARGO_PROFILE_DEV_DEBUG": "0",
+            "CARGO_PROFILE_TEST_DEBUG": "0",
+            "RUST_TEST_THREADS": "2",
+        }
+
+    def _feedback(self, done: Completed, files: Mapping[str, str]) -> str:
+        if done.killed:
+            limits = {
+                "time": f"timed out after {self.limits.wall_seconds:g} s",
+                "cpu": f"timed out after {self.limits.cpu_seconds} s",
+                "output": "too much output",
+            }
+            return limits.get(done.killed, "wrote too large a file")
+        lines = done.stdout.splitlines()
+        if any(read_errors(lines)):
+            return compact(lines, sizes={path: text.count("\n") + 1 for path, text in files.items()})
+        if failed := failed_test(done.stdout):
+            return f"test {failed[0]} failed: {failed[1]}"
+        return tail(done.stdout, done.stderr)
+
+
+def tail(stdout: str, stderr: str) -> str:
+    """The lines of a command's output that matter most: pytest's `E` lines, else the last ones."""
+    lines = [one_line(line) for line in f"{stderr}\n{stdout}".splitlines() if line.strip()]
+    errors = [line.removeprefix("E ").strip() for line in lines if line.startswith("E ")]
+    return "\n".join(errors[:_FEEDBACK_LINES] or lines[-_FEEDBACK_LINES:])
+
+
+@functools.cache
+def _python_environment() -> str:
+    packages = sorted(f"{found.name}={found.version}" for found in importlib.metadata.distributions())
+    return "\n".join((sys.version, sys.prefix, *packages))
+
+
+class TaskVerifier:
+    """`ports.Verifier` for every task: no cheating, then the task's own check, remembered.
+
+    Safe to call from many threads; at most `workers` sandboxes run at once.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        rust: _Checker | None,
+        command: _Checker,
+        cache: VerdictCache | None = None,
+        workers: int | None = None,
+    ) -> None:
+        self._sandbox = sandbox
+        self._rust = rust
+        self._command = command
+        self._cache = cache
+        self._free = threading.BoundedSemaphore(workers or os.cpu_count() or 1)
+
+    @property
+    def level(self) -> str:
+        """The sandbox's level, for the records."""
+        return self._sandbox.level
+
+    @property
+    def fingerprint(self) -> str:
+        """The sandbox's level and the Rust toolchain with its flags: verdicts of another one do not compare."""
+        return f"{self.level}\n{self._rust.fingerprint if self._rust else 'no rustc'}"
+
+    def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
+        """See `ports.Verifier`. Raises StoreError when the cache cannot be used."""
+        if reason := find_cheat(task, files):
+            feedback = f"not allowed: {reason}"
+            mistake = signature("cheat", reason)
+            return Verdict(outcome=Outcome.FAIL, stage="cheat", error_signature=mistake, feedback=feedback)
+        checker = self._rust if task.command in COMMANDS else self._command
+        if checker is None:
+            return Verdict(outcome=Outcome.INFRA, stage="infra", detail="rustc is missing. Install Rust with rustup")
+        if self._cache is None:
+            return self._check(checker, task, files)
+        key = cache_key(task, files, checker.fingerprint, self.level)
+        known = self._cache.get(key)
+        if known is None:
+            known = self._check(checker, task, files)
+            self._cache.put(key, known)
+        return known
+
+    def close(self) -> None:
+        """Close the cache. Nothing may be verified afterwards."""
+        if self._cache:
+            self._cache.close()
+
+    def _check(self, checker: _Checker, task: Task, files: Mapping[str, str]) -> Verdict:
+        with self._free:
+            return checker.verify(task, files)
+
+
+def verifier(
+    cache: Path | None = None,
+    *,
+    limits: Limits = RUST_LIMITS,
+    command_limits: Limits = COMMAND_LIMITS,
+    workers: int | None = None,
+) -> TaskVerifier:
+    """The verifier of this machine: the real sandbox, the toolchain on PATH, this Python.
+
+    `cache` is the file to remember verdicts in. Without a Rust toolchain, Rust tasks end as INFRA.
+    Raises SandboxUnavailable when model-written code cannot be contained here.
+    """
+    try:
+        toolchain = Toolchain.find()
+    except InfraError:
+        toolchain = None
+    prefixes = [Path(sys.prefix), Path(sys.base_prefix)]
+    sandbox = BubblewrapSandbox([*([toolchain.sysroot] if toolchain else []), *prefixes])
+    return TaskVerifier(
+        sandbox,
+        RustVerifier(sandbox, toolchain, limits) if toolchain else None,
+        CommandVerifier(sandbox, toolchain, command_limits),
+        VerdictCache(cache) if cache else None,
+        workers,
+    )

@@ -1,0 +1,326 @@
+"""Bubblewrap: runs commands that may be hostile, and leaves nothing of them behind.
+
+Inside: no network, own process, mount and IPC namespaces, a read-only system, a private `/tmp`, and the
+files in a writable folder of bounded size in memory, so that nothing has to be removed from the disk.
+rlimits are set inside, where they count only the command's own processes; the wall clock and the size
+of the output are watched from outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from sleepy_coder.errors import InfraError, SandboxUnavailable
+from sleepy_coder.ports import Completed, Limits
+
+HOME = "/box"
+"""Where the files lie inside: a name that no host folder to be mounted is likely to have."""
+
+_WORK_BYTES = 512 << 20
+_TMP_BYTES = 128 << 20
+_SOURCE_BYTES = 8 << 20
+_SOURCE_FILES = 200  # each is one open descriptor while bwrap starts
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8"}
+_KILL = 128 + signal.SIGKILL
+_CHILD_PID = re.compile(rb'"child-pid": (\d+)\D')
+_LIMIT_SIGNALS = {128 + signal.SIGXCPU: "cpu", 128 + signal.SIGXFSZ: "file"}
+
+# The user ids that systemd leaves unused; each run takes the next, so that neither another run nor a
+# program of the host counts towards the process limit, which the kernel keeps per user.
+_USERS = range(60706, 61184)
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """One way to start bubblewrap, `isolate` being its namespaces and `proc` what /proc holds."""
+
+    name: str
+    isolate: tuple[str, ...]
+    proc: tuple[str, ...] = ("--proc", "/proc")
+
+
+_NAMESPACES = ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try")
+_USER = ("--unshare-user", *_NAMESPACES, "--cap-drop", "ALL")
+_TO_DROP_ROOT = ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP")
+_ROOT = (*_NAMESPACES, "--cap-drop", "ALL", *_TO_DROP_ROOT)
+_NO_PROC = ("--perms", "0555", "--tmpfs", "/proc", "--remount-ro", "/proc")
+_USER_LEVELS = (
+    _Level("bwrap", ("--disable-userns", *_USER)),
+    _Level("bwrap/nested-userns", _USER),
+    _Level("bwrap/nested-userns/no-proc", _USER, _NO_PROC),
+)
+# Root sets up the mounts, then gives up root: rlimits on processes do not bind root, and the toolchain
+# may lie where only root can reach it.
+_ROOT_LEVELS = (
+    _Level("bwrap-root/nested-userns", _ROOT),
+    _Level("bwrap-root/nested-userns/no-proc", _ROOT, _NO_PROC),
+)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A started sandbox and what was read of it so far."""
+
+    process: subprocess.Popen[bytes]
+    chunks: dict[str, list[bytes]] = field(default_factory=lambda: {"stdout": [], "stderr": [], "status": []})
+    size: int = 0
+    killed: str = ""
+
+    def text(self, name: str, limit: int) -> str:
+        return b"".join(self.chunks[name])[:limit].decode(errors="replace")
+
+
+class BubblewrapSandbox:
+    """`ports.Sandbox` by bubblewrap. `read_only` are host folders shown inside under the same path.
+
+    They have to be readable by everyone: root becomes a user of its own inside.
+    The strongest level that works is found once, at construction, and named by `level`.
+    Raises SandboxUnavailable when none works: model-written code is then not run at all.
+    """
+
+    def __init__(self, read_only: Iterable[Path] = ()) -> None:
+        self._tools = {tool: shutil.which(tool) for tool in ("bwrap", "prlimit", "setpriv")}
+        if not self._tools["bwrap"]:
+            raise SandboxUnavailable("bubblewrap is not installed", "Run `apt install bubblewrap`")
+        if not self._tools["prlimit"] or not self._tools["setpriv"]:
+            raise SandboxUnavailable("prlimit or setpriv is not installed", "Run `apt install util-linux`")
+        self._as_root = os.geteuid() == 0
+        self._users = itertools.count(os.getpid() * 37)
+        self._system = _system_mounts(read_only)
+        self._level = self._probe()
+
+    @property
+    def level(self) -> str:
+        """The name of the level in use, to be kept with every result."""
+        return self._level.name
+
+    def run(
+        self,
+        argv: Sequence[str],
+        files: Mapping[str, str],
+        limits: Limits,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        """Run `argv` in a fresh folder that holds `files` (relative paths); see `ports.Sandbox`.
+
+        Raises InfraError when the sandbox cannot start, or when something other than the limits kills
+        the command (the machine runs out of memory, for one).
+        """
+        return self._run(self._level, argv, files, limits, env or {})
+
+    def _probe(self) -> _Level:
+        reasons: list[str] = []
+        for level in _ROOT_LEVELS if self._as_root else _USER_LEVELS:
+            try:
+                done = self._run(level, ("/bin/sh", "-c", "echo > probe"), {"a/b": "c"}, Limits(), {})
+            except InfraError as error:
+                reasons.append(f"{level.name}: {error.message}")
+                continue
+            if done.returncode == 0:
+                return level
+            reasons.append(f"{level.name}: {done.stderr.strip()}")
+        raise SandboxUnavailable(
+            f"no sandbox level works here ({'; '.join(reasons)})",
+            "Allow user namespaces: `sysctl -w kernel.unprivileged_userns_clone=1 "
+            "kernel.apparmor_restrict_unprivileged_userns=0`; in a container, grant CAP_SYS_ADMIN",
+        )
+
+    def _run(
+        self,
+        level: _Level,
+        argv: Sequence[str],
+        files: Mapping[str, str],
+        limits: Limits,
+        env: Mapping[str, str],
+    ) -> Completed:
+        _check_files(files)
+        with contextlib.ExitStack() as stack:
+            started = time.monotonic()
+            try:
+                running, status = self._start(level, argv, files, limits, env, stack)
+            except OSError as error:
+                remedy = "Look at the limits on open files and processes (`ulimit -a`)"
+                raise InfraError(f"the sandbox cannot start: {error}", remedy) from error
+            _watch(running, status, limits, started + limits.wall_seconds)
+        return _completed(running, limits, time.monotonic() - started)
+
+    def _start(
+        self,
+        level: _Level,
+        argv: Sequence[str],
+        files: Mapping[str, str],
+        limits: Limits,
+        env: Mapping[str, str],
+        stack: contextlib.ExitStack,
+    ) -> tuple[_Running, IO[bytes]]:
+        """The running sandbox and what bwrap itself reports; both are closed with `stack`."""
+        status_out, status_in = os.pipe()
+        status = stack.enter_context(os.fdopen(status_out, "rb", buffering=0))
+        with contextlib.ExitStack() as handed_over:
+            handed_over.callback(os.close, status_in)
+            sources = {path: _memory_file(text, handed_over) for path, text in files.items()}
+            mounts = (*self._system, *level.proc, *_place(sources), "--chdir", HOME, "--remount-ro", "/")
+            watched = ("--die-with-parent", "--new-session", "--json-status-fd", str(status_in))
+            bwrap = (str(self._tools["bwrap"]), *level.isolate, *watched, *mounts, "--")
+            process = subprocess.Popen(
+                (*bwrap, *self._give_up_root(), *self._limit(limits), *argv),
+                env={**_ENVIRONMENT, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(status_in, *sources.values()),
+                start_new_session=True,
+            )
+        return _Running(stack.enter_context(process)), status
+
+    def _give_up_root(self) -> tuple[str, ...]:
+        if not self._as_root:
+            return ()
+        user = _USERS[next(self._users) % len(_USERS)]
+        drop = ("--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
+        return (str(self._tools["setpriv"]), f"--reuid={user}", f"--regid={user}", *drop)
+
+    def _limit(self, limits: Limits) -> tuple[str, ...]:
+        cpu = limits.cpu_seconds
+        memory = (f"--as={limits.memory_bytes}", f"--fsize={limits.file_bytes}", "--core=0")
+        counts = (f"--cpu={cpu}:{cpu + 1}", f"--nproc={limits.processes}", "--nofile=256")
+        return (str(self._tools["prlimit"]), *memory, *counts)
+
+
+def _system_mounts(read_only: Iterable[Path]) -> tuple[str, ...]:
+    """bwrap's arguments for all that is the same in every run; later mounts cover earlier ones."""
+    args = ["--ro-bind", "/usr", "/usr", "--perms", "0755", "--dir", "/etc"]
+    for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64"):
+        path = Path(name)
+        if path.is_symlink():
+            args += ["--symlink", str(path.readlink()), name]
+        elif path.exists():
+            args += ["--ro-bind", name, name]
+    for name in ("/etc/alternatives", "/etc/ld.so.cache"):
+        args += ["--ro-bind-try", name, name]
+    # /dev itself is made read-only: its shm folder would be writable and without a bound.
+    args += ["--dev", "/dev", "--remount-ro", "/dev"]
+    args += ["--perms", "1777", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"]
+    for path in dict.fromkeys(path.absolute() for path in read_only):
+        if path.is_relative_to("/usr"):
+            continue
+        # Parents that bwrap makes by itself are closed to the user that root turns into.
+        for parent in reversed(path.parents[:-1]):
+            args += ["--perms", "0755", "--dir", str(parent)]
+        args += ["--ro-bind", str(path), str(path)]
+    return (*args, "--perms", "0777", "--size", str(_WORK_BYTES), "--tmpfs", HOME)
+
+
+def _check_files(files: Mapping[str, str]) -> None:
+    """Raises InfraError for files that cannot or must not be placed in the sandbox's folder."""
+    for name in files:
+        path = PurePosixPath(name)
+        if path.is_absolute() or not path.parts or ".." in path.parts or "\0" in name:
+            raise InfraError(f"{name!r} is not a path inside the task's folder", "Use relative paths without `..`")
+    if len(files) > _SOURCE_FILES or sum(map(len, files.values())) > _SOURCE_BYTES:
+        raise InfraError(
+            f"the task has {len(files)} files of {sum(map(len, files.values()))} characters in all",
+            f"Keep tasks under {_SOURCE_FILES} files and {_SOURCE_BYTES} characters",
+        )
+
+
+def _memory_file(text: str, stack: contextlib.ExitStack) -> int:
+    """A descriptor from which `text` can be read once; closed with `stack`."""
+    fd = os.memfd_create("source")
+    stack.callback(os.close, fd)
+    data = memoryview(text.encode(errors="surrogateescape"))
+    while data:
+        data = data[os.write(fd, data) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _place(sources: Mapping[str, int]) -> list[str]:
+    """bwrap's arguments that copy each descriptor to its path, writable for the command's user."""
+    folders = {f"{HOME}/{parent}" for path in sources for parent in PurePosixPath(path).parents[:-1]}
+    args: list[str] = []
+    for folder in sorted(folders):
+        args += ["--perms", "0777", "--dir", folder]
+    for path, fd in sources.items():
+        args += ["--perms", "0666", "--file", str(fd), f"{HOME}/{path}"]
+    return args
+
+
+def _watch(running: _Running, status: IO[bytes], limits: Limits, deadline: float) -> None:
+    """Read all that the sandbox says until its end, or until a limit ends it."""
+    process = running.process
+    assert process.stdout and process.stderr
+    init: int | None = None
+    try:
+        with selectors.DefaultSelector() as selector:
+            for name, pipe in (("stdout", process.stdout), ("stderr", process.stderr), ("status", status)):
+                selector.register(pipe, selectors.EVENT_READ, name)
+            while selector.get_map() and not running.killed:
+                ready = selector.select(max(0.0, deadline - time.monotonic()))
+                for key, _ in ready:
+                    data = os.read(key.fd, 1 << 16)
+                    if not data:
+                        selector.unregister(key.fileobj)
+                    elif key.data == "status":
+                        running.chunks["status"].append(data)
+                        init = init or _init_process(b"".join(running.chunks["status"]))
+                    else:
+                        running.chunks[key.data].append(data)
+                        running.size += len(data)
+                if running.size > limits.output_bytes:
+                    running.killed = "output"
+                elif not ready:
+                    running.killed = "time"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if init is not None:
+            _await_end(init)
+            os.close(init)
+
+
+def _init_process(status: bytes) -> int | None:
+    """A descriptor of the sandbox's first process: when that is gone, the kernel has ended all others."""
+    found = _CHILD_PID.search(status)
+    try:
+        return os.pidfd_open(int(found.group(1))) if found else None
+    except ProcessLookupError:
+        return None
+
+
+def _await_end(pidfd: int, seconds: float = 10.0) -> None:
+    with selectors.DefaultSelector() as selector:
+        selector.register(pidfd, selectors.EVENT_READ)
+        if not selector.select(seconds):
+            raise InfraError("the processes of a killed sandbox do not end", "Look for a hung disk or kernel")
+
+
+def _completed(running: _Running, limits: Limits, seconds: float) -> Completed:
+    """Raises InfraError when bwrap did not get as far as the command, or something else killed it."""
+    stderr = running.text("stderr", limits.output_bytes)
+    killed, code = running.killed, running.process.returncode
+    if not killed:
+        if '"exit-code"' not in running.text("status", 1 << 16):
+            raise InfraError(f"the sandbox cannot start: {stderr.strip()[-500:] or f'status {code}'}")
+        killed = _LIMIT_SIGNALS.get(code, "")
+        if code == _KILL and seconds >= limits.cpu_seconds:
+            killed = "cpu"
+        elif code == _KILL:
+            raise InfraError(
+                "the command was killed from outside its limits",
+                "Give the machine more memory, or fewer workers",
+            )
+    return Completed(code, running.text("stdout", limits.output_bytes), stderr, seconds, killed)

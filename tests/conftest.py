@@ -1,0 +1,37 @@
+"""Fixtures that several test modules share. Heavy imports stay inside the fixtures that need them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@dataclass(frozen=True)
+class TinyServer:
+    """A running embedded server that serves the tiny model as `tiny`; no adapter is loaded."""
+
+    url: str
+    model: Path
+    adapters: dict[str, Path]
+    log: Path
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyServer]:
+    """One embedded server for the whole session; tests unload what they load."""
+    from serve_model import tiny_adapter, tiny_model
+
+    from sleepy_coder.serve.process import EmbeddedServer
+
+    folder = tmp_path_factory.mktemp("tiny")
+    model = tiny_model(folder / "model")
+    adapters = {f"a{seed}": tiny_adapter(model, folder / f"a{seed}", seed) for seed in (1, 2)}
+    arguments = ("--served-model-name", "tiny", "--max-loras", "2")
+    with EmbeddedServer(model, folder / "server.log", arguments=arguments) as server:
+        yield TinyServer(server.url, model, adapters, server.log)

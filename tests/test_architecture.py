@@ -1,0 +1,95 @@
+"""The house keeps its floors: imports only go down, and torch stays in its rooms."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "sleepy_coder"
+FLOORS = {
+    "types": 0,
+    "errors": 0,
+    "config": 1,
+    "ports": 1,
+    "files": 1,
+    "log": 2,
+    "dialogue": 3,
+    "tasks": 3,
+    "verify": 3,
+    "serve": 3,
+    "store": 3,
+    "store_database": 3,
+    "store_migrations": 3,
+    "store_rows": 3,
+    "registry": 3,
+    "adapter_check": 3,
+    "adapter_manifest": 3,
+    "model_card": 3,
+    "collect": 4,
+    "learn": 4,
+    "nano": 4,
+    "judge": 5,
+    "report": 5,
+    "parts": 5,
+    "journal": 5,
+    "deploy": 5,
+    "practice": 5,
+    "night": 6,
+    "wiring": 7,
+    "console": 7,
+    "demo": 8,
+    "cli": 8,
+    "cli_koans": 8,
+    "cli_data": 8,
+    "__main__": 8,
+    "__init__": 0,
+}
+HEAVY = {"torch", "transformers", "peft", "tokenizers"}
+MAY_IMPORT_TORCH = {"learn/train_lora.py", "nano/build.py", "nano/train.py", "nano/tokenizer.py"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    inside = path.relative_to(PACKAGE)
+    return inside.parts[0] if len(inside.parts) > 1 else inside.stem
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names if node.module == "sleepy_coder")
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_only_go_down(path: Path) -> None:
+    ours = {name.split(".")[1] for name in imported(path) if name.startswith("sleepy_coder.")}
+    upward = {name for name in ours & FLOORS.keys() if FLOORS[name] > FLOORS[room(path)]}
+    assert not upward
+
+
+def test_every_module_has_a_floor() -> None:
+    assert {room(path) for path in MODULES} <= FLOORS.keys()
+
+
+def test_only_the_trainer_the_embedded_server_and_the_nano_builder_import_torch() -> None:
+    heavy = {str(p.relative_to(PACKAGE)) for p in MODULES if HEAVY & {n.split(".")[0] for n in imported(p)}}
+    assert {name for name in heavy if not name.startswith("serve/embedded")} <= MAY_IMPORT_TORCH
+
+
+def test_asking_for_help_does_not_import_torch() -> None:
+    code = (
+        "import sys; from sleepy_coder.__main__ import main; sys.argv = ['sleepy-coder', '--help']\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'transformers', 'peft'} & sys.modules.keys(), 'heavy imports'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

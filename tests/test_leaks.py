@@ -1,0 +1,179 @@
+"""A frozen program is found in a training mix however it is written down; another program never is."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from sleepy_coder.dialogue import first_messages, number_lines, retry_messages
+from sleepy_coder.errors import LeakError
+from sleepy_coder.tasks.build import Drawn, generate, to_task
+from sleepy_coder.tasks.handwritten import koans
+from sleepy_coder.tasks.koans import FAMILIES, draw
+from sleepy_coder.tasks.koans.family import cluster_of, tokens
+from sleepy_coder.tasks.koans.words import NOUNS, TYPES
+from sleepy_coder.tasks.leaks import Leak, LeakIndex, assert_no_leaks, example_rows, find_leaks
+from sleepy_coder.types import Example, Message, Task
+
+FROZEN = [to_task(drawn, "") for name in sorted(FAMILIES) for drawn in generate(name, "frozen", 2, seed=7)]
+INDEX = LeakIndex(FROZEN)
+
+frozen_tasks = st.sampled_from(FROZEN)
+fast = settings(max_examples=60, deadline=None)
+
+
+def program(task: Task) -> str:
+    return task.files["main.rs"]
+
+
+def found(text: str) -> dict[str, Leak]:
+    return {leak.task_id: leak for leak in INDEX.find("episode-1", text)}
+
+
+OWN_NAMES = sorted({*NOUNS, *TYPES} - {"Item", "entry"})
+
+
+def renamed(text: str) -> str:
+    """The program with its variables and types renamed; names that the library has as well are kept."""
+    pattern = r'"(?:\\.|[^"\\])*"|\b(?:' + "|".join(OWN_NAMES) + r")s?\b"
+    return re.sub(pattern, lambda m: m[0] if m[0].startswith('"') else f"{m[0]}x", text)
+
+
+@fast
+@given(frozen_tasks)
+def test_a_verbatim_copy_is_an_exact_leak(task: Task) -> None:
+    assert found(program(task))[task.id].kind == "exact"
+
+
+@fast
+@given(frozen_tasks, st.sampled_from([" ", "  ", "\t", "\n"]))
+def test_a_reformatted_copy_is_an_exact_leak(task: Task, gap: str) -> None:
+    spread = re.sub(r"(?m)^ +", gap, program(task)).replace("\n", "\n\n")
+    assert found(spread)[task.id].kind == "exact"
+
+
+@fast
+@given(frozen_tasks)
+def test_a_renamed_copy_is_a_leak(task: Task) -> None:
+    copy = renamed(program(task))
+    assume(copy != program(task))
+    assert task.id in found(copy)
+
+
+@fast
+@given(frozen_tasks, st.data())
+def test_a_copy_with_one_literal_changed_is_a_leak(task: Task, data: st.DataObject) -> None:
+    literals = list(re.finditer(r'(?<=")[a-z]+(?=")|(?<![\w.])\d+(?![\w.])', program(task)))
+    assume(literals)
+    literal = data.draw(st.sampled_from(literals))
+    copy = program(task)[: literal.start()] + "77" + program(task)[literal.end() :]
+    assert task.id in found(copy)
+
+
+@fast
+@given(frozen_tasks, st.data())
+def test_a_copy_with_one_line_added_is_a_leak(task: Task, data: st.DataObject) -> None:
+    lines = program(task).split("\n")
+    at = data.draw(st.integers(0, len(lines)))
+    new = data.draw(st.sampled_from(["// tidy", "let spare = vec![1, 2, 3];", 'println!("{} {}", 1, 2);']))
+    assert task.id in found("\n".join([*lines[:at], new, *lines[at:]]))
+
+
+@fast
+@given(frozen_tasks)
+def test_the_reference_solution_is_a_leak_too(task: Task) -> None:
+    assert task.reference is not None
+    assert task.id in found(task.reference["main.rs"])
+
+
+@fast
+@given(st.sampled_from(sorted(FAMILIES)), st.integers(0, 2**32 - 1))
+def test_an_unrelated_koan_is_never_a_leak(name: str, seed: int) -> None:
+    draft = draw(name, seed)
+    others = {task.id for task in FROZEN if task.family != name}
+    assert not others & (found(draft.buggy).keys() | found(draft.fixed).keys())
+
+
+def test_handwritten_koans_are_no_leaks_of_generated_ones_or_of_each_other() -> None:
+    tasks = [
+        to_task(Drawn("hand", k.category, k.error_code, k.path, k.draft, cluster_of(k.draft.buggy)), "")
+        for k in koans()
+    ]
+    rows = [(task.id, program(task)) for task in tasks]
+    assert find_leaks(rows, FROZEN) == ()
+    assert {(leak.provenance, leak.task_id) for leak in find_leaks(rows, tasks)} == {(t.id, t.id) for t in tasks}
+
+
+def example(messages: tuple[Message, ...], completion: str = "3|let a = 1;") -> Example:
+    return Example(
+        messages=messages,
+        completion=completion,
+        kind="passed",
+        task_id="k0",
+        family="f",
+        provenance="episode-9",
+    )
+
+
+@pytest.mark.parametrize("task", FROZEN[:5], ids=lambda task: task.family)
+def test_numbered_lines_in_a_conversation_are_seen_through(task: Task) -> None:
+    messages = first_messages(task, "error[E0382]: borrow of moved value\n 4 | let a = b;\n")
+    leaks = find_leaks(example_rows([example(messages)]), FROZEN)
+    assert Leak("episode-9", task.id, "exact", 1.0) in leaks
+
+
+def test_a_renamed_copy_in_numbered_lines_between_prose_is_found() -> None:
+    text = f"Look at this:\n{number_lines(renamed(program(FROZEN[0])))}\nerror: it does not compile"
+    assert FROZEN[0].id in found(text)
+
+
+def test_a_leak_in_a_later_message_is_found() -> None:
+    clean = first_messages(FROZEN[0].model_copy(update={"files": {"main.rs": "fn main() {}\n"}}), "no error")
+    late = retry_messages(clean, "1|fn main() {}", f"the other one is\n{program(FROZEN[3])}")
+    assert {leak.task_id for leak in find_leaks(example_rows([example(late)]), FROZEN)} == {FROZEN[3].id}
+
+
+def test_a_leak_in_a_fenced_completion_is_found() -> None:
+    clean = (Message(role="user", content="Fix it."),)
+    fenced = f"Here it is:\n```rust\n{renamed(program(FROZEN[1]))}```\n"
+    assert FROZEN[1].id in {leak.task_id for leak in find_leaks(example_rows([example(clean, fenced)]), FROZEN)}
+
+
+def test_a_frozen_program_inside_a_much_longer_text_is_a_near_duplicate() -> None:
+    filler = "\n".join(f"fn filler_{i}(a: u{i}) -> bool {{ a > {i} }}" for i in range(200))
+    leak = found(f"{filler}\n{program(FROZEN[2])}\n{filler}")[FROZEN[2].id]
+    assert (leak.kind, leak.similarity) == ("near", 1.0)
+
+
+def test_half_of_a_program_is_below_the_threshold() -> None:
+    parts = tokens(program(FROZEN[0]))
+    half = " ".join(parts[: len(parts) // 2])
+    assert FROZEN[0].id not in found(half)
+    assert find_leaks([("half", half)], FROZEN[:1], threshold=0.3)[0].kind == "near"
+
+
+def test_every_leaking_pair_is_named_in_the_error() -> None:
+    rows = [("episode-1", program(FROZEN[0])), ("clean", "fn main() {}"), ("dream:k2", program(FROZEN[1]))]
+    with pytest.raises(LeakError) as caught:
+        assert_no_leaks(rows, FROZEN)
+    assert f"episode-1 ~ {FROZEN[0].id}" in caught.value.message
+    assert f"dream:k2 ~ {FROZEN[1].id}" in caught.value.message
+    assert "clean" not in caught.value.message
+
+
+def test_clean_rows_pass() -> None:
+    assert_no_leaks([("a", "fn main() {}"), ("b", ""), ("c", "Only prose.")], FROZEN)
+
+
+def test_a_source_file_of_a_project_is_compared_and_its_manifest_is_not() -> None:
+    project = FROZEN[0].model_copy(
+        update={
+            "files": {"src/lib.rs": program(FROZEN[0]), "Cargo.toml": '[package]\nname = "x"\n'},
+            "reference": None,
+        }
+    )
+    assert find_leaks([("a", program(FROZEN[0]))], [project])[0].kind == "exact"
+    assert find_leaks([("a", '[package]\nname = "x"\n')], [project]) == ()

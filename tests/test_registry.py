@@ -1,0 +1,565 @@
+"""Promises of sleepy_coder.registry. Run as a script it is the process that gets killed at every step."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import save_file
+
+from sleepy_coder.errors import AdapterError, ConfigError, InfraError
+from sleepy_coder.registry import Registry, model_sha256, tokenizer_sha256
+from sleepy_coder.types import (
+    Adapter,
+    AdapterState,
+    Comparison,
+    Decision,
+    EvalReport,
+    GateVerdict,
+    Outcome,
+    Recipe,
+    Sample,
+    TrainingMix,
+)
+
+LAYERS = ("model.layers.0.self_attn.q_proj", "model.layers.1.mlp.up_proj")
+RECIPE = Recipe(
+    name="test",
+    learning_rate=1e-3,
+    rank=4,
+    alpha=8,
+    dropout=0.0,
+    steps=10,
+    batch_size=2,
+    warmup_steps=1,
+    ema=0.0,
+    kl_anchor=0.0,
+    kl_verified=0.0,
+    max_length=64,
+    seed=5,
+)
+MIX = TrainingMix(
+    examples=(),
+    shares={"hard": 0.75, "replay": 0.25},
+    counts={"hard": 3, "replay": 1},
+    notes=(),
+    seed=9,
+    sha256="m" * 64,
+)
+Tensors = dict[str, "np.ndarray[Any, Any]"]
+
+
+class FixedClock:
+    def now(self) -> datetime:
+        return datetime(2026, 11, 23, 3, tzinfo=UTC)
+
+
+def write_base(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "tokenizer.json").write_text('{"version": "1.0"}')
+    save_file({f"{layer}.weight": np.ones((6, 5), np.float32) for layer in LAYERS}, folder / "model.safetensors")
+    return folder
+
+
+def lora(seed: int = 0) -> Tensors:
+    chance = np.random.default_rng(seed)
+    shapes = {"A": (4, 5), "B": (6, 4)}
+    return {
+        f"base_model.model.{layer}.lora_{half}.weight": chance.normal(size=shape).astype(np.float32)
+        for layer in LAYERS
+        for half, shape in shapes.items()
+    }
+
+
+def write_trained(folder: Path, tensors: Tensors | None = None, **config: object) -> Path:
+    folder.mkdir(exist_ok=True)
+    save_file(lora() if tensors is None else tensors, folder / "adapter_model.safetensors")
+    plain = {
+        "peft_type": "LORA",
+        "r": 4,
+        "lora_alpha": 8,
+        "bias": "none",
+        "use_dora": False,
+        "rank_pattern": {},
+    }
+    (folder / "adapter_config.json").write_text(json.dumps({**plain, **config}))
+    return folder
+
+
+def stage(registry: Registry, trained: Path, base: Path, cycle: int = 1, parent: str | None = None) -> Adapter:
+    return registry.stage(
+        trained,
+        cycle=cycle,
+        parent=parent,
+        base=base,
+        base_model="acme/tiny-coder",
+        base_sha256=model_sha256(base),
+        mix=MIX,
+        recipe=RECIPE,
+    )
+
+
+class House:
+    """A registry beside a base model, and adapters on demand."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.base = write_base(root / "base")
+        self.adapters = root / "adapters"
+        self.registry = Registry(self.adapters, FixedClock())
+
+    def stage(self, cycle: int = 1, tensors: Tensors | None = None, **config: object) -> Adapter:
+        trained = write_trained(self.root / "trained", lora(cycle) if tensors is None else tensors, **config)
+        return stage(self.registry, trained, self.base, cycle)
+
+    def serve(self, *cycles: int) -> list[str]:
+        return [self.registry.activate(self.stage(cycle).name).name for cycle in cycles]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+def report() -> EvalReport:
+    sample = Sample(
+        task_id="t1",
+        family="f",
+        index=0,
+        seed=0,
+        outcome=Outcome.PASS,
+        served_by="x",
+        completion="fn main() {}",
+    )
+    return EvalReport(
+        model="x",
+        arm="candidate",
+        weights_sha256="w",
+        set_id="set-1",
+        stack="",
+        samples=(sample,),
+        seconds=1.0,
+    )
+
+
+def verdict(decision: Decision) -> GateVerdict:
+    comparison = Comparison(
+        versus="baseline",
+        tasks=100,
+        delta=0.125,
+        interval=(0.05, 0.2),
+        confidence=0.95,
+        gained=("task-gained",),
+        lost=("task-lost",),
+        p_value=0.01,
+        p_harm=0.99,
+    )
+    return GateVerdict(
+        decision=decision,
+        reasons=("family-harm",),
+        alpha=0.05,
+        comparisons=(comparison,),
+        families=(),
+        infra_tasks=(),
+        minimum_detectable_effect=0.1,
+    )
+
+
+# Staging
+
+
+def test_a_staged_adapter_is_named_by_cycle_and_content_and_holds_the_trained_bytes(house: House) -> None:
+    adapter = house.stage(cycle=7)
+    assert adapter.name == f"sc-0007-{adapter.sha256[:8]}"
+    assert adapter.state is AdapterState.STAGED
+    for file in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (adapter.path / file).read_bytes() == (house.root / "trained" / file).read_bytes()
+    assert adapter.path.is_absolute()
+    assert house.registry.verify(adapter.name) == adapter
+
+
+def test_the_manifest_says_where_an_adapter_is_from(house: House) -> None:
+    manifest = house.registry.manifest(house.stage().name)
+    assert manifest.base_sha256 == model_sha256(house.base)
+    assert manifest.tokenizer_sha256 == tokenizer_sha256(house.base)
+    assert (manifest.mix_sha256, manifest.recipe, manifest.created) == (
+        MIX.sha256,
+        RECIPE,
+        FixedClock().now(),
+    )
+    assert manifest.seeds == {"mix": 9, "training": 5}
+
+
+def test_staging_the_same_bytes_again_gives_the_adapter_that_is_there(house: House) -> None:
+    first = house.stage()
+    house.registry.activate(first.name)
+    assert house.stage() == house.registry.active()
+    assert len(house.registry.adapters()) == 1
+
+
+def with_tensor(name: str, value: np.ndarray[Any, Any]) -> Tensors:
+    return {**lora(), name: value}
+
+
+Q = f"base_model.model.{LAYERS[0]}"
+REFUSALS: dict[str, tuple[Tensors, dict[str, object], str]] = {
+    "nan": (with_tensor(f"{Q}.lora_A.weight", np.full((4, 5), np.nan, np.float32)), {}, "NaN"),
+    "infinity": (with_tensor(f"{Q}.lora_B.weight", np.full((6, 4), np.inf, np.float16)), {}, "infinity"),
+    "zero": ({name: value * ("lora_A" in name) for name, value in lora().items()}, {}, "zero"),
+    "empty": ({}, {}, "zero"),
+    "double": (with_tensor(f"{Q}.lora_A.weight", np.ones((4, 5))), {}, "F64; save adapters as float32"),
+    "config rank": (lora(), {"r": 8}, "rank 8"),
+    "config alpha": (lora(), {"lora_alpha": 16}, "alpha 16"),
+    "tensor rank": (
+        with_tensor(f"{Q}.lora_A.weight", np.ones((8, 5), np.float32)),
+        {},
+        "not those of rank 4",
+    ),
+    "half a pair": (
+        {k: v for k, v in lora().items() if k != f"{Q}.lora_A.weight"},
+        {},
+        "not those of rank 4",
+    ),
+    "shape": (with_tensor(f"{Q}.lora_A.weight", np.ones((4, 7), np.float32)), {}, "the adapter fits"),
+    "deeper model": (
+        {k.replace("layers.1", "layers.9"): v for k, v in lora().items()},
+        {},
+        "the base has no layer model.layers.9",
+    ),
+    "head": ({k.replace(LAYERS[0], "lm_head"): v for k, v in lora().items()}, {}, "lm_head"),
+    "embedding": (
+        with_tensor("base_model.model.model.embed_tokens.lora_A.weight", np.ones((4, 5))),
+        {},
+        "embed",
+    ),
+    "dora tensor": (with_tensor(f"{Q}.lora_magnitude_vector", np.ones(6, np.float32)), {}, "magnitude"),
+    "path trick": (with_tensor("base_model.model.../../x.lora_A.weight", np.ones((4, 5))), {}, "no lora_A"),
+    "dora": (lora(), {"use_dora": True}, "use_dora"),
+    "bias": (lora(), {"bias": "all"}, "bias all"),
+    "saved modules": (lora(), {"modules_to_save": ["lm_head"]}, "modules_to_save"),
+    "rank pattern": (lora(), {"rank_pattern": {"q_proj": 8}}, "rank_pattern"),
+    "other method": (lora(), {"peft_type": "IA3"}, "IA3"),
+    "rank as text": (lora(), {"r": "4"}, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_an_adapter_that_is_no_plain_sane_lora_of_this_base_is_refused(house: House, case: str) -> None:
+    tensors, config, reason = REFUSALS[case]
+    with pytest.raises(AdapterError, match=reason):
+        house.stage(tensors=tensors, **config)
+    assert house.registry.adapters() == ()
+    assert [entry.name for entry in house.adapters.iterdir()] == [".lock"]
+
+
+def test_bfloat16_is_refused_with_the_types_that_are_taken(house: House) -> None:
+    trained = write_trained(house.root / "trained")
+    weights = trained / "adapter_model.safetensors"
+    # Same length: the header keeps its size, and an F16 tensor of as many bytes becomes a BF16 one.
+    save_file({name: value.astype(np.float16) for name, value in lora().items()}, weights)
+    data = weights.read_bytes().replace(b'"F16"', b'"BF16"')
+    size = int.from_bytes(data[:8], "little") + len(lora())
+    weights.write_bytes(size.to_bytes(8, "little") + data[8:])
+    with pytest.raises(AdapterError, match="BF16; save adapters as float32 or float16"):
+        stage(house.registry, trained, house.base)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, -1])
+def test_a_truncated_weights_file_is_refused(house: House, keep: int) -> None:
+    trained = write_trained(house.root / "trained")
+    weights = trained / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(AdapterError, match="no whole safetensors file"):
+        stage(house.registry, trained, house.base)
+
+
+def test_a_folder_without_safetensors_or_with_a_link_is_refused(house: House) -> None:
+    trained = write_trained(house.root / "trained")
+    weights = trained / "adapter_model.safetensors"
+    weights.rename(trained / "adapter_model.bin")
+    with pytest.raises(AdapterError, match="missing or not a plain file"):
+        stage(house.registry, trained, house.base)
+    weights.symlink_to(trained / "adapter_model.bin")
+    with pytest.raises(AdapterError, match="missing or not a plain file"):
+        stage(house.registry, trained, house.base)
+
+
+def test_a_base_that_changed_since_the_training_is_refused(house: House) -> None:
+    trained, before = write_trained(house.root / "trained"), model_sha256(house.base)
+    (house.base / "config.json").write_text('{"new": 1}')
+    with pytest.raises(AdapterError, match="not the base this was trained on"):
+        house.registry.stage(
+            trained,
+            cycle=1,
+            parent=None,
+            base=house.base,
+            base_model="b",
+            base_sha256=before,
+            mix=MIX,
+            recipe=RECIPE,
+        )
+
+
+def test_a_parent_must_exist_and_share_the_base(house: House) -> None:
+    parent = house.stage(1).name
+    trained = write_trained(house.root / "trained", lora(2))
+    assert stage(house.registry, trained, house.base, 2, parent).parent == parent
+    with pytest.raises(AdapterError, match="There is no adapter"):
+        stage(house.registry, trained, house.base, 3, "sc-0009-00000000")
+    (house.base / "config.json").write_text('{"new": 1}')
+    with pytest.raises(AdapterError, match="belongs to another base"):
+        stage(house.registry, trained, house.base, 3, parent)
+
+
+def test_only_the_two_files_of_a_trained_folder_are_taken(house: House) -> None:
+    trained = write_trained(house.root / "trained")
+    (trained / "optimizer.pt").write_bytes(b"pickle")
+    adapter = stage(house.registry, trained, house.base)
+    assert sorted(entry.name for entry in adapter.path.iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+    ]
+
+
+# Who serves
+
+
+def test_a_new_registry_serves_the_bare_base(house: House) -> None:
+    assert house.registry.active() is None
+    assert house.registry.rollback() is None
+
+
+def test_activating_retires_the_old_adapter_and_remembers_it(house: House) -> None:
+    first, second = house.serve(1, 2)
+    active = house.registry.active()
+    assert active and (active.name, active.state) == (second, AdapterState.ACTIVE)
+    assert house.registry.get(first).state is AdapterState.RETIRED
+    assert house.registry.previous() == first
+    assert Registry(house.adapters, FixedClock()).active() == active
+
+
+def test_rolling_back_goes_to_the_previous_one_then_to_the_base_and_never_forward_again(house: House) -> None:
+    first, second = house.serve(1, 2)
+    back = house.registry.rollback()
+    assert back and (back.name, back.state) == (first, AdapterState.ACTIVE)
+    assert house.registry.get(second).state is AdapterState.QUARANTINED
+    with pytest.raises(AdapterError, match="quarantined"):
+        house.registry.activate(second)
+    assert house.registry.rollback() is None
+    assert house.registry.active() is None
+
+
+def test_rolling_back_to_a_damaged_adapter_ends_at_the_base(house: House) -> None:
+    first, _ = house.serve(1, 2)
+    (house.adapters / first / "adapter_config.json").write_text("{}")
+    assert house.registry.rollback() is None
+
+
+def test_a_broken_manifest_of_the_active_adapter_does_not_stop_a_rollback(house: House) -> None:
+    first, second = house.serve(1, 2)
+    (house.adapters / second / "manifest.json").write_text("{")
+    back = house.registry.rollback()
+    assert back and back.name == first
+    assert [adapter.state for adapter in house.registry.adapters()] == [
+        AdapterState.ACTIVE,
+        AdapterState.QUARANTINED,
+    ]
+
+
+def test_a_broken_manifest_of_the_active_adapter_does_not_stop_its_successor(house: House) -> None:
+    (served,) = house.serve(1)
+    (house.adapters / served / "manifest.json").unlink()
+    assert house.serve(2) == [house.registry.adapters()[-1].name]
+
+
+def test_an_adapter_whose_bytes_changed_is_not_activated(house: House) -> None:
+    adapter = house.stage()
+    write_trained(adapter.path, lora(99))
+    with pytest.raises(AdapterError, match="has changed on disk"):
+        house.registry.activate(adapter.name)
+    assert house.registry.active() is None
+
+
+def test_an_adapter_of_another_base_fails_its_verification(house: House) -> None:
+    adapter = house.stage()
+    assert house.registry.verify(adapter.name, model_sha256(house.base)) == adapter
+    with pytest.raises(AdapterError, match="another base"):
+        house.registry.verify(adapter.name, "0" * 64)
+
+
+def test_a_rejected_adapter_is_never_activated_and_an_active_one_never_rejected(house: House) -> None:
+    (served,) = house.serve(1)
+    candidate = house.stage(2)
+    assert house.registry.reject(candidate.name, verdict(Decision.REJECT)).state is AdapterState.REJECTED
+    with pytest.raises(AdapterError, match="rejected"):
+        house.registry.activate(candidate.name)
+    with pytest.raises(AdapterError, match="is serving"):
+        house.registry.reject(served, verdict(Decision.REJECT))
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../adapters", "/etc", "sc-0001-zzzzzzzz", "sc-0001-00000000", "", "active.json"]
+)
+def test_a_name_that_is_no_adapter_is_refused(house: House, name: str) -> None:
+    for use in (house.registry.get, house.registry.activate, house.registry.verify):
+        with pytest.raises(AdapterError, match="There is no adapter"):
+            use(name)
+
+
+def test_a_pointer_that_cannot_be_read_is_an_error_with_a_remedy(house: House) -> None:
+    (house.adapters / "active.json").write_text('{"name": "sc-')
+    with pytest.raises(AdapterError, match="remove it to serve the bare base"):
+        house.registry.active()
+
+
+def test_a_registry_that_cannot_be_written_is_an_infra_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InfraError, match="Check the folder"):
+        Registry(tmp_path / "file" / "adapters", FixedClock())
+
+
+# Reports, pruning, export, hashes
+
+
+def test_reports_are_kept_without_completions_and_the_card_names_every_task(house: House) -> None:
+    adapter = house.stage()
+    house.registry.attach(adapter.name, [report()], verdict(Decision.PROMOTE))
+    manifest = house.registry.manifest(adapter.name)
+    assert [sample.completion for sample in manifest.reports[0].samples] == [""]
+    assert manifest.verdict == verdict(Decision.PROMOTE)
+    _, front, body = (adapter.path / "README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(front)["base_model"] == "acme/tiny-coder"
+    assert yaml.safe_load(front)["library_name"] == "peft"
+    for fact in ("task-gained", "task-lost", "+12.5 %", "| hard | 3 | 75.0 % |", "**promote**", "vllm serve"):
+        assert fact in body
+    assert house.registry.verify(adapter.name).sha256 == adapter.sha256
+
+
+def test_pruning_keeps_the_newest_and_everything_in_use(house: House) -> None:
+    names = [house.stage(cycle).name for cycle in range(1, 8)]
+    house.registry.activate(names[1])
+    house.registry.activate(names[2])
+    assert house.registry.prune(2, in_use=[names[4]]) == (names[0], names[3])
+    kept = [adapter.name for adapter in house.registry.adapters()]
+    assert kept == [names[1], names[2], names[4], names[5], names[6]]
+    assert not [entry for entry in house.adapters.iterdir() if entry.suffix == ".tmp"]
+
+
+def test_an_export_is_a_whole_copy_in_a_new_folder(house: House) -> None:
+    adapter = house.stage()
+    copy = house.registry.export(adapter.name, house.root / "out" / "adapter")
+    assert (copy / "adapter_model.safetensors").read_bytes() == (
+        adapter.path / "adapter_model.safetensors"
+    ).read_bytes()
+    with pytest.raises(AdapterError, match="exists already"):
+        house.registry.export(adapter.name, copy)
+
+
+def test_the_hash_of_a_base_follows_its_weights_and_not_its_tokenizer(house: House) -> None:
+    weights, tokens = model_sha256(house.base), tokenizer_sha256(house.base)
+    (house.base / "chat_template.jinja").write_text("{{ messages }}")
+    assert (model_sha256(house.base) == weights, tokenizer_sha256(house.base) == tokens) == (True, False)
+    save_file({"other": np.ones(1, np.float32)}, house.base / "model-2.safetensors")
+    assert model_sha256(house.base) != weights
+
+
+@pytest.mark.parametrize("hash_of", [model_sha256, tokenizer_sha256])
+def test_a_folder_that_is_no_model_is_a_config_error(tmp_path: Path, hash_of: Callable[[Path], str]) -> None:
+    with pytest.raises(ConfigError, match="Hugging Face"):
+        hash_of(tmp_path)
+
+
+# Killed at every step
+
+
+def killed_at_every_step(root: Path, story: str) -> list[Path]:
+    """Copies of the house in `root`, each left behind by a process that was killed one step later."""
+    subprocess.run([sys.executable, __file__, story, root], check=True, timeout=60)
+    return sorted(root.glob("killed-*"))
+
+
+def test_a_process_killed_at_any_step_of_staging_leaves_all_or_nothing(house: House) -> None:
+    (served,) = house.serve(1)
+    write_trained(house.root / "trained", lora(2))
+    sizes: list[int] = []
+    for left in killed_at_every_step(house.root, "stage"):
+        registry = Registry(left / "adapters", FixedClock())
+        found = [registry.verify(adapter.name) for adapter in registry.adapters()]
+        sizes.append(len(found))
+        active = registry.active()
+        assert active and active.name == served
+        assert not [entry for entry in (left / "adapters").iterdir() if entry.suffix == ".tmp"]
+        assert stage(registry, left / "trained", left / "base", 2).cycle == 2
+    assert len(sizes) > 10 and sizes == sorted(sizes) and set(sizes) == {1, 2}
+
+
+@pytest.mark.parametrize("story", ["activate", "rollback"])
+def test_a_process_killed_at_any_step_of_a_switch_leaves_the_old_or_the_new_adapter(house: House, story: str) -> None:
+    first, second = house.serve(1, 2)
+    house.stage(3)
+    seen: list[str] = []
+    for left in killed_at_every_step(house.root, story):
+        registry = Registry(left / "adapters", FixedClock())
+        active = registry.active()
+        assert active and active.state is AdapterState.ACTIVE
+        assert registry.verify(active.name) == active
+        seen.append(active.name)
+    new = first if story == "rollback" else house.registry.adapters()[-1].name
+    assert len(seen) > 5 and seen == sorted(seen, key=[second, new].index) and set(seen) == {second, new}
+
+
+STORIES: dict[str, Callable[[Registry, Path], object]] = {
+    "stage": lambda registry, root: stage(registry, root / "trained", root / "base", 2),
+    "activate": lambda registry, _: registry.activate(registry.adapters()[-1].name),
+    "rollback": lambda registry, _: registry.rollback(),
+}
+STEPS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.copyfile", "fcntl.flock")
+
+
+def die_at_step(number: int, below: Path) -> None:
+    """SIGKILL this process just before its `number`-th step (from 0) on the files below a folder."""
+    left = [number]
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if event in STEPS and (event == "fcntl.flock" or str(arguments[0]).startswith(str(below))):
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+
+    sys.addaudithook(watch)
+
+
+def main(story: str, root: Path) -> None:
+    for number in range(1000):
+        copy = root / f"killed-{number:03d}"
+        for folder in ("adapters", "base", "trained"):
+            shutil.copytree(root / folder, copy / folder)
+        child = os.fork()
+        if child == 0:
+            registry = Registry(copy / "adapters", FixedClock())
+            die_at_step(number, copy / "adapters")
+            STORIES[story](registry, copy)
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        if status == 0:
+            return
+        if not os.WIFSIGNALED(status):
+            raise RuntimeError(f"step {number} of {story} raised instead of being killed")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,214 @@
+"""The reports: every task by name, every decision in words, nothing that breaks out of its page."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from report_data import report_data
+from rich.console import Console
+
+from sleepy_coder.report import words
+from sleepy_coder.report.dashboard import dashboard_html, dashboard_view, embeddable
+from sleepy_coder.report.data import Cell, ReportData, changes, columns, shorten
+from sleepy_coder.report.morning import duration, morning, morning_text
+from sleepy_coder.report.plots import results_png
+from sleepy_coder.report.results import results_markdown
+from sleepy_coder.types import Comparison, Decision, FamilyChange, GateVerdict, NightReport
+
+
+@pytest.fixture(scope="module")
+def data() -> ReportData:
+    return report_data()
+
+
+def rewritten(data: ReportData, prompt: str) -> ReportData:
+    return data.model_copy(update={"titles": {task: (family, prompt) for task, (family, _) in data.titles.items()}})
+
+
+def with_reasons(night: NightReport, *reasons: str) -> NightReport:
+    compared = Comparison(
+        versus="current",
+        tasks=300,
+        delta=-0.05,
+        interval=(-0.08, -0.02),
+        confidence=0.95,
+        gained=("a",),
+        lost=("b", "c"),
+        p_value=0.99,
+        p_harm=0.004,
+    )
+    verdict = GateVerdict(
+        decision=Decision.REJECT,
+        reasons=reasons,
+        alpha=0.05,
+        comparisons=(compared.model_copy(update={"versus": "baseline", "gained": ()}), compared),
+        families=(FamilyChange(family="f", tasks=10, gained=0, lost=9, p_harm=0.002, blocked=True),),
+        infra_tasks=("x", "y"),
+        minimum_detectable_effect=0.061,
+    )
+    return night.model_copy(update={"verdict": verdict, "outcome": "rejected"})
+
+
+def test_the_synthetic_nights_show_every_outcome(data: ReportData) -> None:
+    assert [night.outcome for night in data.nights] == [
+        "promoted",
+        "inconclusive",
+        "skipped",
+        "promoted",
+        "rejected",
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_morning_report_fits_the_terminal_and_one_screen(data: ReportData, width: int) -> None:
+    for night in data.nights:
+        out = io.StringIO()
+        Console(file=out, width=width, force_terminal=False).print(morning(night, data.titles))
+        lines = out.getvalue().splitlines()
+        assert max(map(len, lines)) <= width
+        assert len(lines) <= 48
+
+
+def test_the_morning_text_names_every_changed_task_without_control_codes(data: ReportData) -> None:
+    for night in data.nights:
+        text = morning_text(night, data.titles)
+        change = changes(night)
+        assert all(task in text for task in (*change.gained, *change.lost))
+        assert "\x1b" not in text
+
+
+def test_the_morning_report_says_what_happened_and_what_it_rests_on(data: ReportData) -> None:
+    promoted, _, skipped, recovered, rejected = data.nights
+    text = morning_text(promoted, data.titles)
+    assert f"{promoted.candidate} serves from now on" in text
+    assert "replay 44% (asked 44%, 185 rows)" in text
+    assert "train 6 min 42 s" in text
+    assert "Recovered from an interruption: 2 phases kept (anchors, dream)." in " ".join(
+        morning_text(recovered, data.titles).split()
+    )
+    assert "9 rows are fewer than the 24 worth a night." in morning_text(skipped, data.titles)
+    assert f"{rejected.serving} goes on serving, unchanged." in morning_text(rejected, data.titles)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("ENV_DRIFT", "cannot be compared"),
+        ("INFRA_MISSING", "2 of 300 tasks could not be measured"),
+        ("HARM_VS_CURRENT", "Worse than the served model: 1 gained, 2 lost of 300 tasks, \u22125.0 points"),
+        ("FAMILY_HARM(f)", "The family f got worse: 0 gained, 9 lost of 10 tasks (p=0.002)"),
+        ("DOMINATED", "gained none"),
+        ("IDENTICAL", "like the model that is served"),
+        ("TOO_FEW_TASKS", "only 300 tasks"),
+        ("NO_GAIN_VS_BASELINE", "No proven gain over the frozen baseline: 0 gained"),
+        ("GAIN_VS_CURRENT", "Better than the served model"),
+    ],
+)
+def test_every_reason_of_the_gate_has_a_sentence(data: ReportData, code: str, says: str) -> None:
+    sentences = words.explain(with_reasons(data.nights[0], code))
+    assert says in sentences[0]
+    assert "6.1 points or more" in sentences[-1]
+
+
+def test_a_reason_that_another_implies_is_not_told_twice(data: ReportData) -> None:
+    told = words.explain(with_reasons(data.nights[0], "HARM_VS_CURRENT", "NO_GAIN_VS_CURRENT"))
+    assert len(told) == 2
+    assert "equal to the baseline" in words.explain(data.nights[0])[0]
+
+
+def test_the_heatmap_marks_changes_against_what_was_served_then(data: ReportData) -> None:
+    base, first, *_ = columns(data)
+    change = changes(data.nights[0])
+    assert base.promoted is None
+    assert set(base.cells.values()) == {Cell.PASS, Cell.FAIL}
+    assert {task for task, cell in first.cells.items() if cell is Cell.GAINED} == set(change.gained)
+    assert {task for task, cell in first.cells.items() if cell is Cell.LOST} == set(change.lost)
+    assert all(base.cells[task] is Cell.FAIL for task in change.gained)
+
+
+def test_the_results_name_every_changed_task_and_say_what_they_cannot_show(data: ReportData) -> None:
+    page = results_markdown(data)
+    for night in data.nights:
+        section = page.split(f"## Night {night.cycle}: {night.outcome}")[1].split("\n## ")[0]
+        assert all(f"`{task}`" in section for task in (*changes(night).gained, *changes(night).lost))
+    assert "Minimum detectable effect" in page
+    assert "judged on 4 nights: over all of them the chance is at most 0.2." in page
+    assert re.search(r"ACC 0\.\d{3}, BWT \u22120\.\d{3}", page)
+
+
+def test_a_prompt_cannot_break_out_of_a_table(data: ReportData) -> None:
+    page = results_markdown(rewritten(data, "a|b\n| x `y` <b>"))
+    rows = [line for line in page.splitlines() if "'y'" in line]
+    assert rows
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == 4 and "<b>" not in row for row in rows)
+
+
+def test_the_picture_is_a_png_and_needs_a_judged_night(data: ReportData) -> None:
+    assert results_png(report_data(per_family=4), dpi=40).startswith(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(ValueError, match="nothing to draw"):
+        results_png(data.model_copy(update={"nights": data.nights[2:3]}))
+
+
+class Page(HTMLParser):
+    """Collects the elements of a page and the text of its data element."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.outside: list[str] = []
+        self.json = ""
+        self._in_data = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._in_data = dict(attrs).get("id") == "data"
+        self.outside += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
+
+    def handle_data(self, data: str) -> None:
+        if self._in_data:
+            self.json += data
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_data = False
+
+
+def test_the_dashboard_is_one_file_that_loads_nothing(data: ReportData) -> None:
+    html = dashboard_html(data)
+    page = Page(html)
+    assert page.outside == []
+    assert page.tags.count("script") == 3
+    assert "link" not in page.tags
+    assert "default-src 'none'" in html
+    assert "sourceMappingURL" not in html
+    assert "Chart.js v4" in html
+    assert json.loads(page.json) == dashboard_view(data).model_dump(mode="json")
+
+
+def test_a_hostile_prompt_stays_data_in_the_dashboard(data: ReportData) -> None:
+    prompt = '</script><script>alert("1")</script><!-- & \u2028'
+    page = Page(dashboard_html(rewritten(data, prompt)))
+    assert page.tags.count("script") == 3
+    assert {task["prompt"] for task in json.loads(page.json)["tasks"]} == {" ".join(prompt.split())}
+    assert "<" not in embeddable(json.dumps("</script>"))
+
+
+def test_a_model_name_is_escaped_in_the_dashboards_markup(data: ReportData) -> None:
+    page = Page(dashboard_html(data.model_copy(update={"serving": "<img src=x>"})))
+    assert "img" not in page.tags
+
+
+def test_reports_of_no_night_at_all_can_be_made(data: ReportData) -> None:
+    empty = data.model_copy(update={"nights": ()})
+    assert "none yet" in results_markdown(empty)
+    assert json.loads(Page(dashboard_html(empty)).json)["nights"] == []
+
+
+def test_text_is_cut_with_an_ellipsis_and_time_is_told_in_fitting_units() -> None:
+    assert shorten("abcdef", 4) == "abc\u2026"
+    assert shorten("abcd", 4) == "abcd"
+    assert [duration(s) for s in (7.23, 200, 3900)] == ["7.2 s", "3 min 20 s", "1 h 05 min"]

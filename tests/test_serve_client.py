@@ -1,0 +1,108 @@
+"""The client against servers that misbehave: real sockets, scripted answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from sleepy_coder.errors import ModelNotFound, ServerError, ServerUnreachable
+from sleepy_coder.serve.client import Fingerprint, VllmClient
+from sleepy_coder.serve.process import free_port
+from sleepy_coder.types import Message
+
+ASKED = (Message(role="user", content="hi"),)
+
+
+@contextmanager
+def answering(status: int, body: str, kind: str = "application/json") -> Iterator[tuple[str, list[str]]]:
+    """A server with one answer for everything; yields its URL and the request lines it saw."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            seen.append(f"{self.command} {self.path} {self.headers.get('Authorization', '')}".strip())
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_GET = do_POST = answer
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep the tests' output clean."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", seen
+        server.shutdown()
+        thread.join()
+
+
+def test_a_server_without_runtime_lora_says_which_flags_to_set() -> None:
+    with answering(404, '{"detail": "Not Found"}') as (url, _), VllmClient(url) as client:
+        with pytest.raises(ModelNotFound, match="VLLM_ALLOW_RUNTIME_LORA_UPDATING=True") as caught:
+            client.unload("x")
+        assert "--enable-lora" in caught.value.remedy
+
+
+def test_a_server_without_sleep_is_awake_and_says_which_flags_to_set() -> None:
+    with answering(404, '{"detail": "Not Found"}') as (url, _), VllmClient(url) as client:
+        assert not client.asleep()
+        with pytest.raises(ServerError, match="--enable-sleep-mode"):
+            client.sleep()
+
+
+def test_an_error_that_is_not_json_is_shown_as_it_is() -> None:
+    with answering(502, "Bad Gateway", "text/plain") as (url, _), VllmClient(url) as client:
+        with pytest.raises(ServerError, match="502: Bad Gateway") as caught:
+            client.chat("m", ASKED)
+        assert caught.value.status == 502
+        assert not client.health()
+
+
+def test_the_api_key_is_sent_and_v1_in_the_url_is_harmless() -> None:
+    with answering(200, '{"data": []}') as (url, seen), VllmClient(f"{url}/v1/", api_key="k") as client:
+        assert client.models() == ()
+        assert seen == ["GET /v1/models Bearer k"]
+
+
+def test_a_failed_completion_is_sent_once() -> None:
+    with answering(500, "{}") as (url, seen), VllmClient(url) as client:
+        with pytest.raises(ServerError):
+            client.chat("m", ASKED)
+        assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('data: {"error": {"message": "engine died"}}\n\n', "engine died"),
+        ('data: {"model": "m", "choices": []}\n\n', r"without \[DONE\]"),
+    ],
+)
+def test_a_broken_stream_is_an_error_and_not_a_short_answer(body: str, message: str) -> None:
+    with (
+        answering(200, body, "text/event-stream") as (url, _),
+        VllmClient(url) as client,
+        pytest.raises(ServerError, match=message),
+    ):
+        list(client.chat_stream("m", ASKED))
+
+
+def test_nobody_there_is_said_with_the_url() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with VllmClient(url) as client, pytest.raises(ServerUnreachable, match=url):
+        client.busy()
+
+
+def test_fingerprints_match_within_a_tolerance_and_never_across_tokens() -> None:
+    one = Fingerprint(tokens=((1, 2),), logprobs=((-0.5, -1.0),))
+    assert one.matches(Fingerprint(tokens=((1, 2),), logprobs=((-0.5004, -1.0),)))
+    assert not one.matches(Fingerprint(tokens=((1, 2),), logprobs=((-0.6, -1.0),)))
+    assert not one.matches(Fingerprint(tokens=((1, 3),), logprobs=((-0.5, -1.0),)))

@@ -1,0 +1,149 @@
+"""Any command as a check, and the dispatcher in front of all checks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sleepy_coder.ports import Completed, Limits
+from sleepy_coder.types import Outcome, Task
+from sleepy_coder.verify.cache import VerdictCache
+from sleepy_coder.verify.command import CommandVerifier, TaskVerifier, tail, verifier
+
+MANIFEST = '[package]\nname = "sum"\nversion = "0.1.0"\nedition = "2021"\n'
+RUST = """\
+pub fn sum(a: i32, b: i32) -> i32 {
+    a + b
+}
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sums() {
+        assert_eq!(super::sum(1, 2), 3);
+    }
+}
+"""
+PYTHON = "def add(a, b):\n    return a + b\n"
+PYTHON_TEST = "from calc import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n"
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TaskVerifier]:
+    with closing(verifier(tmp_path_factory.mktemp("cache") / "verdicts.db")) as real:
+        yield real
+
+
+def task(command: tuple[str, ...], files: Mapping[str, str], **more: object) -> Task:
+    fields: dict[str, object] = {
+        "id": "t",
+        "family": "f",
+        "category": "c",
+        "language": "any",
+        "files": files,
+        "prompt": "",
+        "command": command,
+        "origin": "test",
+        "cluster": "",
+    }
+    return Task.model_validate({**fields, **more})
+
+
+def test_cargo_tests_offline(real: TaskVerifier):
+    files = {"Cargo.toml": MANIFEST, "src/lib.rs": RUST}
+    cargo = task(("cargo", "test"), files)
+    assert real.verify(cargo, files).passed
+    wrong = real.verify(cargo, {**files, "src/lib.rs": RUST.replace("a + b", "a - b")})
+    assert (wrong.outcome, wrong.stage) == (Outcome.FAIL, "test")
+    assert wrong.feedback == "test sums failed: assertion `left == right` failed left: -1 right: 3"
+    broken = real.verify(cargo, {**files, "src/lib.rs": RUST.replace("a + b", "a + c")})
+    assert broken.feedback == "error[E0425]: cannot find value `c` in this scope\nsrc/lib.rs:2:"
+
+
+def test_pytest_works_with_this_environments_packages(real: TaskVerifier):
+    files = {"calc.py": PYTHON, "test_calc.py": PYTHON_TEST}
+    check = task(("pytest", "-q"), files)
+    assert real.verify(check, files).passed
+    wrong = real.verify(check, {**files, "calc.py": PYTHON.replace("+", "-")})
+    assert wrong.outcome is Outcome.FAIL
+    assert "assert -1 == 3" in wrong.feedback
+
+
+def test_a_missing_tool_is_the_machines_fault(real: TaskVerifier):
+    assert real.verify(task(("no-such-tool",), {"a": "b"}), {"a": "c"}).outcome is Outcome.INFRA
+
+
+def test_a_cheat_fails_without_being_run(real: TaskVerifier):
+    verdict = real.verify(task(("false",), {"test_a.py": "assert add(1, 2) == 3"}), {"test_a.py": ""})
+    assert (verdict.outcome, verdict.stage) == (Outcome.FAIL, "cheat")
+    assert verdict.feedback == "not allowed: changes the test file `test_a.py`"
+
+
+def test_a_known_answer_is_not_run_again(real: TaskVerifier):
+    files = {"main.rs": 'fn main() {\n    println!("a");\n}\n'}
+    for expected in ("a\n", "b\n"):
+        check = task(("rust-run",), files, expected_stdout=expected)
+        first, second = real.verify(check, files), real.verify(check, files)
+        assert (first.cached, second.cached) == (False, True)
+        assert second == first.model_copy(update={"cached": True})
+
+
+class CountingSandbox:
+    """A sandbox that runs nothing and remembers how many runs overlapped."""
+
+    def __init__(self, returncode: int = 0) -> None:
+        self.runs = self.now = self.most = 0
+        self.returncode = returncode
+        self.lock = threading.Lock()
+
+    level = "fake"
+
+    def run(
+        self,
+        argv: Sequence[str],
+        files: Mapping[str, str],
+        limits: Limits,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        with self.lock:
+            self.runs, self.now = self.runs + 1, self.now + 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.005)
+        with self.lock:
+            self.now -= 1
+        return Completed(self.returncode, "", "", 0.0)
+
+
+def test_no_more_sandboxes_run_at_once_than_there_are_workers():
+    sandbox = CountingSandbox()
+    dispatcher = TaskVerifier(sandbox, None, CommandVerifier(sandbox, None, Limits()), workers=2)
+    with ThreadPoolExecutor(8) as pool:
+        verdicts = list(pool.map(lambda i: dispatcher.verify(task(("x",), {}), {"a": str(i)}), range(24)))
+    assert all(verdict.passed for verdict in verdicts)
+    assert (sandbox.runs, sandbox.most) == (24, 2)
+
+
+def test_a_failure_of_the_machine_is_tried_again(tmp_path: Path):
+    sandbox = CountingSandbox(returncode=127)
+    with closing(VerdictCache(tmp_path / "v.db")) as cache:
+        dispatcher = TaskVerifier(sandbox, None, CommandVerifier(sandbox, None, Limits()), cache)
+        for _ in range(2):
+            verdict = dispatcher.verify(task(("x",), {}), {"a": "b"})
+            assert (verdict.outcome, verdict.cached) == (Outcome.INFRA, False)
+    assert sandbox.runs == 2
+
+
+def test_rust_tasks_without_rust_are_the_machines_fault():
+    sandbox = CountingSandbox()
+    dispatcher = TaskVerifier(sandbox, None, CommandVerifier(sandbox, None, Limits()))
+    assert dispatcher.verify(task(("rust-run",), {}), {"main.rs": ""}).outcome is Outcome.INFRA
+
+
+def test_the_tail_prefers_what_pytest_marks_as_errors():
+    assert tail("one\nE   assert 1 == 2\ntwo\n", "") == "assert 1 == 2"
+    assert tail("\n".join(map(str, range(9))), "") == "4\n5\n6\n7\n8"

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check lint types bench nano koans results clean machine
+.PHONY: help demo test check lint types bench nano koans results docs clean machine
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -43,6 +43,9 @@ nano: machine .venv/.ready ## rebuild the nano model (about 40 minutes on 2 core
 
 results: .venv/.ready ## docs/results.md, docs/results.png, docs/dashboard.html from this home's store
 	$(BIN)/sleepy-coder report --out docs
+
+docs: .venv/.ready ## docs/reference/ from the commands and the settings
+	$(BIN)/python -m sleepy_coder.reference
 
 clean: ## the virtual environment and caches; never data
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis

@@ -50,7 +50,8 @@ def list_koans(
     else:
         counts = Counter((t.category, t.family, t.error_code) for t in found)
         rows = [(category, family, code, str(n)) for (category, family, code), n in sorted(counts.items())]
-        table(f"{len(rows)} families, {len(found)} tasks", ("category", "family", "code", "tasks"), rows)
+        families = len({task.family for task in found})
+        table(f"{families} families, {len(found)} tasks", ("category", "family", "code", "tasks"), rows)
 
 
 @koans_app.command("show")

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from sleepy_coder.files import write_atomic
-from sleepy_coder.learn.dream import Dreams, dream
+from sleepy_coder.learn.dream import Dreams, dream, verified_row
 from sleepy_coder.learn.mix import compose, passed_examples
 from sleepy_coder.parts import Parts
 from sleepy_coder.serve.rollout import Sampling, attempt, in_parallel, opening
@@ -32,17 +32,7 @@ def write_anchors(parts: Parts) -> tuple[Example, ...]:
 
     def answer(task: Task) -> Example | None:
         done = attempt(parts.server, parts.verifier, parts.base.name, task, opening(parts.verifier, task), sampling)
-        if not done.verdict.passed:
-            return None
-        return Example(
-            messages=done.messages,
-            completion=done.completion,
-            kind="replay",
-            task_id=task.id,
-            family=task.family,
-            provenance=f"anchor:{task.id}",
-            anchor=True,
-        )
+        return verified_row(done, task, "replay", f"anchor:{task.id}", anchor=True)
 
     rows: list[Example] = []
     for number, row in enumerate(in_parallel(answer, tasks, parts.config.eval.concurrency), 1):

@@ -137,7 +137,10 @@ def compare(
 
 
 def _groups(*arms: EvalReport) -> dict[str, tuple[str, ...]]:
-    """Task id to its family and, where it has one, its category. Raises ValueError when the arms are not paired sample by sample."""
+    """Task id to its family and, where it has one, its category.
+
+    Raises ValueError when the arms are not paired sample by sample.
+    """
     keys = [sorted((s.task_id, s.family, s.index, s.seed) for s in arm.samples) for arm in arms]
     if not keys[0]:
         raise ValueError("the arms hold no samples, so nothing can be judged")

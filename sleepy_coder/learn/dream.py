@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from sleepy_coder.config import MixSettings
 from sleepy_coder.ports import ModelServer, Verifier
-from sleepy_coder.serve.rollout import Sampling, attempt, in_parallel, opening
-from sleepy_coder.types import Example, Record, Task
+from sleepy_coder.serve.rollout import Rollout, Sampling, attempt, in_parallel, opening
+from sleepy_coder.types import Example, ExampleKind, Record, Task
 
 WAVE = 4
 
@@ -21,6 +21,21 @@ class Dreams(Record):
 
     found: tuple[Example, ...]
     unsolved: tuple[str, ...]
+
+
+def verified_row(done: Rollout, task: Task, kind: ExampleKind, provenance: str, anchor: bool = False) -> Example | None:
+    """The training row of a rollout; None unless it passed."""
+    if not done.verdict.passed:
+        return None
+    return Example(
+        messages=done.messages,
+        completion=done.completion,
+        kind=kind,
+        task_id=task.id,
+        family=task.family,
+        provenance=provenance,
+        anchor=anchor,
+    )
 
 
 def dream(
@@ -48,16 +63,7 @@ def dream(
                 task, index = job
                 sampling = Sampling(settings.dream_temperature, max_tokens, seed + index)
                 done = attempt(server, verifier, model, task, opening(verifier, task), sampling)
-                if not done.verdict.passed:
-                    return None
-                return Example(
-                    messages=done.messages,
-                    completion=done.completion,
-                    kind="hard",
-                    task_id=task.id,
-                    family=task.family,
-                    provenance=f"dream:{task.id}",
-                )
+                return verified_row(done, task, "hard", f"dream:{task.id}")
 
             for row in in_parallel(one, jobs, concurrency):
                 if row is not None:

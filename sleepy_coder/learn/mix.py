@@ -34,9 +34,11 @@ def passed_examples(episodes: Iterable[Episode], per_task: int) -> tuple[Example
         if episode.task is None or episode.outcome_source != "verifier":
             continue
         task = episode.task
-        rates.setdefault(task.id, []).extend(a.verdict.passed for a in episode.attempts)
-        if episode.outcome is Outcome.PASS:
-            last = episode.attempts[-1]
+        rates.setdefault(task.id, []).extend(
+            a.verdict.passed for a in episode.attempts if a.verdict.outcome is not Outcome.INFRA
+        )
+        last = episode.attempts[-1] if episode.attempts else None
+        if episode.outcome is Outcome.PASS and last is not None and last.verdict.passed:
             rows.setdefault(
                 (task.id, last.completion),
                 Example(
@@ -66,7 +68,7 @@ def _choose(rows: Sequence[Example], count: int, chooser: random.Random) -> list
 
 def _counts(total: int, shares: Mapping[ExampleKind, float]) -> dict[ExampleKind, int]:
     """Whole numbers that add up to `total`, by largest remainder."""
-    exact = {kind: total * share for kind, share in shares.items()}
+    exact: dict[ExampleKind, float] = {kind: total * share for kind, share in shares.items()}
     counts: dict[ExampleKind, int] = {kind: int(value) for kind, value in exact.items()}
     for kind in sorted(exact, key=lambda k: counts[k] - exact[k])[: total - sum(counts.values())]:
         counts[kind] += 1
@@ -93,8 +95,9 @@ def compose(
     present: dict[ExampleKind, float] = {kind: share for kind, share in wanted.items() if pools.get(kind) and share > 0}
     if not present.keys() & {"passed", "hard"}:
         return _mix([], [*said, "nothing new was passed and no hard task has an answer"], seed)
-    for kind in wanted.keys() - present.keys():
-        said.append(f"no {kind} rows tonight: their share of {wanted[kind]:.0%} goes to the others")
+    for kind, share in wanted.items():
+        if share > 0 and kind not in present:
+            said.append(f"no {kind} rows tonight: their share of {share:.0%} goes to the others")
     whole = sum(present.values())
     shares: dict[ExampleKind, float] = {kind: share / whole for kind, share in present.items()}
     room: dict[ExampleKind, int] = {

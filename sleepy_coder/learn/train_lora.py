@@ -102,7 +102,8 @@ def attach_adapter(model: Any, parent: Path | None, recipe: Recipe) -> PeftModel
 
 def hidden_of(model: PeftModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Last hidden states [batch, tokens, channels], without the head: it is costly and needed only on completions."""
-    return model.get_base_model().get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    base: Any = model.get_base_model()
+    return base.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
 
 
 def losses(model: PeftModel, rows: Sequence[EncodedRow], pad: int) -> tuple[torch.Tensor, float, float]:
@@ -117,7 +118,7 @@ def losses(model: PeftModel, rows: Sequence[EncodedRow], pad: int) -> tuple[torc
     at = torch.tensor(where).T
     device = next(model.parameters()).device
     ids, mask, at = ids.to(device), mask.to(device), at.to(device)
-    head = model.get_output_embeddings()
+    head: Any = model.get_output_embeddings()
     log_probs = functional.log_softmax(head(hidden_of(model, ids, mask)[at[0], at[1]]).float(), dim=-1)
     with torch.no_grad(), model.disable_adapter():
         base = functional.log_softmax(head(hidden_of(model, ids, mask)[at[0], at[1]]).float(), dim=-1)
@@ -184,8 +185,8 @@ def train(job: TrainingJob, workdir: Path) -> None:
     rows = [row for row in encoded if row is not None]
     if not rows:
         raise TrainingError("every row is longer than the model's context", "raise model.max_length")
-    base = AutoModelForCausalLM.from_pretrained(str(job.model), dtype=dtype).to(device)
-    model = attach_adapter(base, job.parent, recipe)
+    base: Any = AutoModelForCausalLM.from_pretrained(str(job.model), dtype=dtype)
+    model = attach_adapter(base.to(device), job.parent, recipe)
     weights = [p for p in model.parameters() if p.requires_grad]
     average = {name: value.detach().clone() for name, value in get_peft_model_state_dict(model).items()}
     run = Run(model, torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0), average, 0)

@@ -4,6 +4,9 @@ Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; it reaches 
 half of AdamW's steps here, which decides whether the model can be built on a laptop.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# torch, transformers and peft are only partly typed.
+
 from __future__ import annotations
 
 import math
@@ -12,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -42,7 +46,7 @@ class Schedule:
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
     weight_decay: float = 0.05
-    prompt_weight: float = 0.2
+    prompt_weight: float = 0.1
 
 
 def new_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
@@ -59,7 +63,7 @@ def new_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qw
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.convert_tokens_to_ids(END),
-        pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
+        pad_token_id=tokenizer.convert_tokens_to_ids(PAD),  # pyright: ignore[reportArgumentType]
         initializer_range=1 / math.sqrt(shape.hidden),
     )
     return Qwen2ForCausalLM(config)
@@ -70,7 +74,7 @@ Encoded = tuple[list[int], list[float]]
 
 def encode(row: Row, tokenizer: PreTrainedTokenizerFast, prompt_weight: float) -> Encoded:
     """Token ids and the loss weight of each: `prompt_weight` on the prompt, 1 on the completion."""
-    prompt = tokenizer.apply_chat_template(
+    prompt: Any = tokenizer.apply_chat_template(
         [m.model_dump() for m in row.messages], add_generation_prompt=True, tokenize=False
     )
     head = tokenizer(prompt, add_special_tokens=False)["input_ids"]

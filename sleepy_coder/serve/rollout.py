@@ -63,6 +63,8 @@ def attempt(
     )
     if reply.model != model:
         raise ServerError(f"asked for {model}, but {reply.model} answered", "check the server's model names")
+    if reply.finish_reason == "abort":
+        raise ServerError(f"{model}'s answer was cut off by the server", "see the server's log; then start again")
     try:
         verdict = verifier.verify(task, apply_reply(reply.text, task.files))
     except ReplyFormatError as error:

@@ -1,0 +1,200 @@
+"""docs/reference/, written from the code: `python -m sleepy_coder.reference [--check]`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from rich.text import Text
+from typer.models import OptionInfo, ParameterInfo
+
+from sleepy_coder.cli import app
+from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, Config
+from sleepy_coder.console import err
+from sleepy_coder.errors import SleepyError
+from sleepy_coder.files import write_atomic
+
+FOLDER: Final = Path(__file__).parent.parent / "docs" / "reference"
+
+# For the commands whose help text has no example of its own.
+EXAMPLES: Final[Mapping[str, str]] = {
+    "sleepy-coder nights": "sleepy-coder nights --json | jq '.[] | [.cycle, .outcome]'",
+    "sleepy-coder morning": "sleepy-coder morning",
+    "sleepy-coder status": "sleepy-coder status --json | jq -r .serving",
+    "sleepy-coder serve": "sleepy-coder serve --port 8399",
+    "sleepy-coder demo": "sleepy-coder --home /tmp/sleepy-demo demo",
+    "sleepy-coder koans list": "sleepy-coder koans list --split frozen",
+    "sleepy-coder koans show": "sleepy-coder koans show k00bf68b7afcc --answer",
+    "sleepy-coder adapters list": "sleepy-coder adapters list",
+    "sleepy-coder adapters show": "sleepy-coder adapters show sc-0001-ab12cd34",
+    "sleepy-coder adapters rollback": "sleepy-coder adapters rollback --yes",
+    "sleepy-coder episodes list": "sleepy-coder episodes list --outcome fail --limit 10",
+    "sleepy-coder episodes import": "sleepy-coder episodes import episodes.jsonl",
+    "sleepy-coder episodes export": "sleepy-coder episodes export episodes.jsonl",
+}
+
+_HEAD: Final = "<!-- Written by `make docs`; change the code instead. -->\n"
+_EXAMPLE: Final = re.compile(r"\n*Example: (.+)\Z", re.DOTALL)
+_BOUNDS: Final = (("minimum", ">= "), ("exclusiveMinimum", "> "), ("maximum", "<= "), ("exclusiveMaximum", "< "))
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: `path` as it is typed, `text` its help without the example, `run` what it calls."""
+
+    path: str
+    text: str
+    example: str
+    run: Callable[..., Any]
+
+
+def pages() -> dict[str, str]:
+    """File name to text of every reference page."""
+    return {"cli.md": cli_page(), "config.md": config_page()}
+
+
+def commands() -> tuple[Command, ...]:
+    """All commands. Raises SleepyError for one without help or without an example."""
+    return tuple(_commands(app, "sleepy-coder"))
+
+
+def _commands(group: typer.Typer, prefix: str) -> Iterator[Command]:
+    for info in group.registered_commands:
+        assert info.callback
+        yield _command(f"{prefix} {info.name or info.callback.__name__}", info.callback)
+    for sub in group.registered_groups:
+        assert sub.typer_instance
+        yield from _commands(sub.typer_instance, f"{prefix} {sub.name}")
+
+
+def _command(path: str, run: Callable[..., Any]) -> Command:
+    text = Text.from_markup(inspect.getdoc(run) or "").plain
+    found = _EXAMPLE.search(text)
+    example = found[1] if found else EXAMPLES.get(path)
+    if not text or not example:
+        raise SleepyError(f"`{path}` has no help or no example", "give it a docstring and an `Example:`")
+    return Command(path, _EXAMPLE.sub("", text), example, run)
+
+
+def options(run: Callable[..., Any]) -> Iterator[tuple[str, str, str, str]]:
+    """(name, value, default, sentence) of each parameter of a command."""
+    for name, parameter in inspect.signature(run, eval_str=True).parameters.items():
+        assert get_origin(parameter.annotation) is Annotated
+        kind, info = get_args(parameter.annotation)[:2]
+        required = parameter.default is inspect.Parameter.empty
+        default = "" if required or parameter.default in (None, False) else f"`{parameter.default}`"
+        yield _spelled(name, info), _value(kind, info), "required" if required else default, info.help or ""
+
+
+def _spelled(name: str, info: ParameterInfo) -> str:
+    if not isinstance(info, OptionInfo):
+        return f"`{info.metavar or name.upper()}`"
+    # `Option("--verbose", "-v")` inside Annotated: typer takes the first spelling for the default.
+    first = (info.default,) if isinstance(info.default, str) else ()
+    given = (*first, *(info.param_decls or ()))
+    return ", ".join(f"`{spelling}`" for spelling in given or (f"--{name.replace('_', '-')}",))
+
+
+def _value(kind: Any, info: ParameterInfo) -> str:
+    plain = next((part for part in get_args(kind) or (kind,) if part is not type(None)), kind)
+    if plain is bool:
+        return "flag"
+    bounds = [f"{sign} {end:g}" for sign, end in ((">=", info.min), ("<=", info.max)) if end is not None]
+    if members := list(getattr(plain, "__members__", {}).values()):
+        return ", ".join(f"`{member.value}`" for member in members)
+    return ", ".join([{"str": "text", "int": "integer", "float": "number"}.get(plain.__name__, "path"), *bounds])
+
+
+def cli_page() -> str:
+    """Every command with its options and an example."""
+    assert app.registered_callback and app.registered_callback.callback
+    root = app.registered_callback.callback
+    parts = [
+        _HEAD + "# Commands",
+        "Options of `sleepy-coder` itself stand before the command. Every command takes `--help`. "
+        "With `--json`, stdout holds JSON and nothing else; progress and errors go to stderr.",
+        "Exit status: 0 done, 1 an error (the message says what to do), 2 wrong usage, 130 stopped by Ctrl-C.",
+        "## sleepy-coder",
+        inspect.getdoc(root) or "",
+        _options(root),
+    ]
+    for command in commands():
+        parts += [f"## {command.path}", command.text, _options(command.run), f"```sh\n{command.example}\n```"]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _options(run: Callable[..., Any]) -> str:
+    rows = list(options(run))
+    return _table(("option", "value", "default", "effect"), rows) if rows else ""
+
+
+def config_page() -> str:
+    """Every setting with its type, bounds, default and sentence."""
+    parts = [
+        _HEAD + "# Settings",
+        f"Settings are read from `{CONFIG_FILE}` in the home folder (TOML) and from environment variables, which win. "
+        "The variable of `server.url` is `SLEEPY_CODER_SERVER__URL`: two underscores stand for the dot. "
+        "An unknown key or a value out of bounds is an error that names the field.",
+        f"The home folder is the one of `--home`, else of `{HOME_VARIABLE}`, else the current folder. "
+        "A `home` in the file has no effect. A relative `model.path` counts from the current folder.",
+        '```toml\nseed = 7\n\n[server]\nurl = "http://127.0.0.1:8000"\nbase_name = "my-model"\n\n'
+        '[model]\npath = "models/my-model"\n```',
+        "## General",
+        _settings(Config, ""),
+    ]
+    for name, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            section = field.annotation
+            parts += [f"## {name}", inspect.getdoc(section) or "", _settings(section, f"{name}.")]
+    return "\n\n".join(parts) + "\n"
+
+
+def _settings(section: type[BaseModel], prefix: str) -> str:
+    rows: list[tuple[str, str, str, str]] = []
+    for name, schema in section.model_json_schema()["properties"].items():
+        if "$ref" in schema:
+            continue
+        default = "unset" if schema["default"] is None else f"`{schema['default']}`"
+        rows.append((f"`{prefix}{name}`", _bounded(schema), default, schema["description"]))
+    return _table(("setting", "type", "default", "effect"), rows)
+
+
+def _bounded(schema: Mapping[str, Any]) -> str:
+    kinds = [kind for kind in schema.get("anyOf", [schema]) if kind["type"] != "null"]
+    name = {"string": "text"}.get(kinds[0]["type"], kinds[0]["type"])
+    bounds = [f"{sign}{kinds[0][key]:g}" for key, sign in _BOUNDS if key in kinds[0]]
+    return ", ".join([kinds[0].get("format", name), *bounds])
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, str, str, str]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def main(
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the pages.")] = FOLDER,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a page is stale.")] = False,
+) -> None:
+    """Write the reference pages."""
+    stale = [name for name, text in pages().items() if not _holds(folder / name, text)]
+    if check and stale:
+        err.print(f"stale: {', '.join(stale)}; run `make docs`")
+        raise typer.Exit(1)
+    if not check:
+        folder.mkdir(parents=True, exist_ok=True)
+    for name in stale:
+        write_atomic(folder / name, pages()[name])
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text() == text
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,356 @@
+"""Honest fakes behind the ports: they keep the ports' promises, and fail in the ways the real parts fail.
+
+The tasks are one-line programs with a number in them. A model here is a function from messages to a
+completion; `solver(numbers)` is one that mends the tasks of these numbers and fails on the others. What a
+trained adapter can do is written in its files (`solves` in adapter_config.json), and the fake server reads
+it when it loads them, so an adapter is only ever as good as the bytes that were served.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from test_registry import lora, write_base, write_trained
+
+from sleepy_coder.collect.agent import work_through
+from sleepy_coder.config import AgentSettings, Config, EvalSettings, MixSettings, RecipeSettings
+from sleepy_coder.errors import ModelNotFound, ServerError, ServerUnreachable, TrainingError
+from sleepy_coder.judge.gate import GatePolicy
+from sleepy_coder.parts import BaseModel, Parts
+from sleepy_coder.ports import Clock, ServedModel, Trainer, Watcher
+from sleepy_coder.registry import Registry, model_sha256
+from sleepy_coder.store import Store
+from sleepy_coder.tasks import task_id
+from sleepy_coder.types import (
+    Adapter,
+    Attempt,
+    Episode,
+    Example,
+    ExampleKind,
+    Message,
+    Outcome,
+    Recipe,
+    Reply,
+    Task,
+    TrainingMix,
+    Verdict,
+)
+
+Answer = Callable[[Sequence[Message], float, int], str]
+BASE = "sleepy-base"
+DAY, REHEARSAL, FROZEN = range(100), range(100, 200), range(1000, 2000)
+_BROKEN = re.compile(r"broken_(\d+)")
+# Three shapes without a common run of tokens: a day task must not look like a frozen one.
+_SHAPES = (
+    (FROZEN, 'fn main() {{ println!("{{}}", {word}_{number} + 1); }}'),
+    (REHEARSAL, "struct Kept {{ {word}_{number}: u8 }}"),
+    (DAY, "const LIMIT: [i64; 2] = [3, {word}_{number}];"),
+)
+
+
+def make_task(number: int, family: str | None = None) -> Task:
+    """Task `number`: DAY, REHEARSAL and FROZEN numbers make differently shaped programs. Five families."""
+    shape = next(text for numbers, text in _SHAPES if number in numbers)
+    files = {"main.rs": shape.format(word="broken", number=number) + "\n"}
+    prompt, command = f"Mend number {number}.", ("rust-run",)
+    return Task(
+        id=task_id(files, prompt, command, None, ""),
+        family=family or f"family_{number % 5}",
+        category="names",
+        language="rust",
+        files=files,
+        prompt=prompt,
+        command=command,
+        origin="test",
+        cluster=f"c{number}",
+        reference={"main.rs": shape.format(word="mended", number=number) + "\n"},
+    )
+
+
+def tasks_of(numbers: Collection[int]) -> tuple[Task, ...]:
+    return tuple(make_task(number) for number in numbers)
+
+
+def right_answer(number: int) -> str:
+    return "1|" + (make_task(number).reference or {})["main.rs"].rstrip("\n")
+
+
+def solver(numbers: Collection[int]) -> Answer:
+    """A model that mends these tasks, whatever the temperature, and answers nonsense to the others."""
+    solved = frozenset(numbers)
+
+    def answer(messages: Sequence[Message], temperature: float, seed: int) -> str:
+        found = _BROKEN.search(messages[1].content)
+        assert found is not None, "a prompt without a task"
+        number = int(found[1])
+        return right_answer(number) if number in solved else f"1|nonsense_{number}"
+
+    return answer
+
+
+class FakeClock:
+    """Each look at it is a second later than the last."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 11, 23, 3, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        self._now += timedelta(seconds=1)
+        return self._now
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One chat request as it arrived."""
+
+    model: str
+    messages: tuple[Message, ...]
+    temperature: float
+    seed: int
+    max_tokens: int
+
+
+class FakeServer:
+    """`ports.ModelServer` in memory.
+
+    `reachable` and `answers_as` (another model's name in every reply) can be set at any time;
+    `restart` forgets the adapters, as a real server does.
+    """
+
+    def __init__(self, base: Answer, **others: Answer) -> None:
+        self.answers: dict[str, Answer] = {BASE: base, **others}
+        self.roots: dict[str, Path] = {}
+        self.reachable = True
+        self.answers_as: str | None = None
+        self.asked: list[Asked] = []
+        self.loads: list[str] = []
+        self._lock = threading.Lock()
+
+    def chat(
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        max_tokens: int = 256,
+    ) -> Reply:
+        self._reach()
+        if model not in self.answers:
+            raise ModelNotFound(f"the model {model} does not exist", status=404)
+        with self._lock:
+            self.asked.append(Asked(model, tuple(messages), temperature, seed, max_tokens))
+        text = self.answers[model](messages, temperature, seed)
+        return Reply(text=text, model=self.answers_as or model, finish_reason="stop")
+
+    def load(self, name: str, path: Path) -> None:
+        self._reach()
+        if name in self.answers:
+            raise ServerError(f"{name} has already been loaded", status=400)
+        self.hold(name, path, json.loads((path / "adapter_config.json").read_text())["solves"])
+        self.loads.append(name)
+
+    def unload(self, name: str) -> None:
+        self._reach()
+        if name not in self.roots:
+            raise ModelNotFound(f"the adapter {name} cannot be found", status=404)
+        del self.roots[name], self.answers[name]
+
+    def models(self) -> tuple[ServedModel, ...]:
+        self._reach()
+        adapters = (ServedModel(name, BASE, str(root)) for name, root in self.roots.items())
+        return (ServedModel(BASE, None, "base"), *adapters)
+
+    def asleep(self) -> bool:
+        self._reach()
+        return False
+
+    def busy(self) -> int:
+        self._reach()
+        return 0
+
+    def hold(self, name: str, root: Path, solves: Collection[int]) -> None:
+        """Have `name` loaded from `root`, whoever asked for it."""
+        self.answers[name] = solver(solves)
+        self.roots[name] = root
+
+    def restart(self) -> None:
+        for name in list(self.roots):
+            del self.roots[name], self.answers[name]
+
+    def _reach(self) -> None:
+        if not self.reachable:
+            raise ServerUnreachable("nobody answered", "start the model server")
+
+
+class FakeVerifier:
+    """`ports.Verifier`: green when the files are the reference's.
+
+    `infra` maps a task id to how many of its next verifications of an answer fail as INFRA.
+    """
+
+    def __init__(self, infra: Mapping[str, int] | None = None) -> None:
+        self.infra = dict(infra or {})
+        self._lock = threading.Lock()
+
+    def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
+        if dict(files) == task.files:
+            return Verdict(outcome=Outcome.FAIL, stage="compile", error_signature="E0000", feedback="error: broken")
+        with self._lock:
+            left = self.infra.get(task.id, 0)
+            self.infra[task.id] = max(left - 1, 0)
+        if left:
+            return Verdict(outcome=Outcome.INFRA, stage="infra", detail="the disk is full")
+        if dict(files) == task.reference:
+            return Verdict(outcome=Outcome.PASS, stage="done")
+        said = f"error: no such name in {files['main.rs'].strip()}"
+        return Verdict(outcome=Outcome.FAIL, stage="compile", error_signature="E0425", feedback=said)
+
+
+class FakeTrainer:
+    """`ports.Trainer`: a sound adapter for the base of test_registry.py that solves `learns`.
+
+    Raises TrainingError with the words in `fails` when there are any. `runs` tells what it was asked.
+    """
+
+    def __init__(self, learns: Collection[int] = (), fails: str = "") -> None:
+        self.learns = learns
+        self.fails = fails
+        self.runs: list[tuple[TrainingMix, Adapter | None, Recipe]] = []
+
+    def train(self, mix: TrainingMix, parent: Adapter | None, recipe: Recipe, workdir: Path) -> Path:
+        self.runs.append((mix, parent, recipe))
+        if self.fails:
+            raise TrainingError(self.fails, "look at the log")
+        workdir.mkdir(parents=True, exist_ok=True)
+        return write_trained(workdir / "adapter", lora(recipe.seed), solves=sorted(self.learns))
+
+
+class Quiet:
+    """`ports.Watcher` that remembers the names of the steps."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+
+    def phase(self, name: str) -> None:
+        self.phases.append(name)
+
+    def tick(self, done: int, total: int, note: str = "") -> None:
+        assert 0 < done <= total
+
+
+def settings(home: Path, **sections: Any) -> Config:
+    """Small settings that fit the fakes: a mix from 8 rows up, adapters of rank 4."""
+    return Config(
+        **{
+            "home": home,
+            "agent": AgentSettings(attempts=2, concurrency=4),
+            "mix": MixSettings(min_examples=8, max_examples=40, dream_samples=2, anchors=30),
+            "recipe": RecipeSettings(rank=4, alpha=8),
+            "eval": EvalSettings(concurrency=4),
+            **sections,
+        }
+    )
+
+
+def parts(
+    home: Path,
+    server: FakeServer,
+    trainer: Trainer,
+    *,
+    verifier: FakeVerifier | None = None,
+    clock: Clock | None = None,
+    watcher: Watcher | None = None,
+    frozen: Sequence[Task] | None = None,
+    **sections: Any,
+) -> Parts:
+    """A real store and a real registry in `home`, around the fakes. Call it again for another process.
+
+    The frozen set has 80 tasks, the least of which the gate can say something.
+    """
+    config = settings(home, **sections)
+    config.state.mkdir(parents=True, exist_ok=True)
+    base = home / "base"
+    if not base.exists():
+        write_base(base)
+    return Parts(
+        config=config,
+        base=BaseModel(base, BASE, model_sha256(base)),
+        store=Store(config.state / "sleepy.db"),
+        registry=Registry(config.adapters, FakeClock()),
+        server=server,
+        verifier=verifier or FakeVerifier(),
+        trainer=trainer,
+        clock=clock or FakeClock(),
+        watcher=watcher or Quiet(),
+        policy=GatePolicy(),
+        frozen=tasks_of(FROZEN[:80]) if frozen is None else tuple(frozen),
+        rehearsal=tasks_of(REHEARSAL[:40]),
+        stack="fake",
+    )
+
+
+def live_a_day(house: Parts, numbers: Collection[int], session: str = "day") -> list[Episode]:
+    """Let the built-in agent work through these day tasks with what serves now; the episodes it saved."""
+    active = house.registry.active()
+    return list(
+        work_through(
+            tasks_of(numbers),
+            active.name if active else BASE,
+            house.server,
+            house.verifier,
+            house.config.agent,
+            house.clock,
+            session,
+            house.store.save_episode,
+        )
+    )
+
+
+def make_episode(number: int, *outcomes: Outcome, source: str = "verifier", name: str = "") -> Episode:
+    """An episode on task `number` with one attempt per outcome; the last one's is that of the episode."""
+    task = make_task(number)
+    messages = (
+        Message(role="system", content="s"),
+        Message(role="user", content=f"{task.prompt}\n{task.files['main.rs']}"),
+    )
+    attempts: list[Attempt] = []
+    for turn, outcome in enumerate(outcomes):
+        passed = outcome is Outcome.PASS
+        completion = f"{right_answer(number)} // {name}" if passed else f"1|wrong_{turn} {name}"
+        verdict = Verdict(outcome=outcome, stage="done" if passed else "compile")
+        attempts.append(Attempt(messages=messages, completion=completion, verdict=verdict, served_by=BASE))
+        messages = (*messages, Message(role="assistant", content=completion), Message(role="user", content="no"))
+    return Episode(
+        id=f"e{number}{name}",
+        session="s",
+        source="agent",
+        task=task,
+        attempts=tuple(attempts),
+        outcome=outcomes[-1],
+        outcome_source=source,
+        served_by=BASE,
+        created=datetime(2026, 11, 22, tzinfo=UTC),
+    )
+
+
+def make_rows(kind: ExampleKind, count: int) -> list[Example]:
+    """`count` different rows for the pool of `kind`."""
+    return [
+        Example(
+            messages=(Message(role="user", content=f"{kind} {i}"),),
+            completion=f"1|{kind}_{i}",
+            kind=kind,
+            task_id=f"{kind}-{i}",
+            family=f"family_{i % 3}",
+            provenance=f"{kind}:{i}",
+        )
+        for i in range(count)
+    ]

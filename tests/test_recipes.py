@@ -1,0 +1,34 @@
+"""How a night's training is sized."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sleepy_coder.config import RecipeSettings
+from sleepy_coder.learn.recipes import recipe_for
+
+SETTINGS = RecipeSettings()
+
+
+@pytest.mark.parametrize(
+    ("accepted", "rate"), [(0, 1e-4), (1, 9e-5), (2, 8.1e-5), (15, 1e-4 * 0.9**15), (16, 2e-5), (1000, 2e-5)]
+)
+def test_the_learning_rate_falls_by_a_tenth_with_every_promoted_night_down_to_the_floor(
+    accepted: int, rate: float
+) -> None:
+    assert recipe_for(SETTINGS, 420, accepted, 1024, 0).learning_rate == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(("rows", "steps"), [(1, 1), (16, 3), (24, 5), (100, 19), (420, 79), (533, 100), (10_000, 100)])
+def test_a_night_makes_three_passes_over_its_rows_but_at_most_a_hundred_steps(rows: int, steps: int) -> None:
+    assert recipe_for(SETTINGS, rows, 0, 1024, 0).steps == steps
+
+
+@given(st.integers(1, 5000), st.integers(0, 200), st.integers(0, 2**31))
+def test_everything_else_is_taken_from_the_settings_as_it_is(rows: int, accepted: int, seed: int) -> None:
+    recipe = recipe_for(SETTINGS, rows, accepted, 512, seed)
+    same = set(type(SETTINGS).model_fields) - {"learning_rate", "decay", "floor", "max_steps"}
+    assert {name: getattr(recipe, name) for name in same} == {name: getattr(SETTINGS, name) for name in same}
+    assert (recipe.max_length, recipe.seed) == (512, seed)

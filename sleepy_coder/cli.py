@@ -72,7 +72,7 @@ def night(json: Json = False) -> None:
         if json:
             as_json(report)
         else:
-            out.print(morning(report, wiring.titles()))
+            out.print(morning(report, wiring.titles(), wiring.asked_shares(load_config())))
 
 
 @app.command()
@@ -126,7 +126,7 @@ def morning(json: Json = False) -> None:
     if json:
         as_json(night_summary(reports[-1]))
     else:
-        out.print(render(reports[-1], wiring.titles()))
+        out.print(render(reports[-1], wiring.titles(), wiring.asked_shares(load_config())))
 
 
 @app.command()
@@ -217,13 +217,15 @@ def serve(
 
     with explained():
         config = load_config()
+        where = urlsplit(config.server.url)
+        host, on = where.hostname or "127.0.0.1", port or where.port or 8000
         argv = [
-            *(sys.executable, "-m", "sleepy_coder.serve.embedded"),
+            *(sys.executable, "-m", "sleepy_coder.serve.embedded", "--host", host),
             *("--model", str(wiring.model_path(config)), "--served-model-name", config.server.base_name),
-            *("--port", str(port or urlsplit(config.server.url).port or 8000)),
+            *("--port", str(on)),
             *("--threads", str(config.server.threads or os.cpu_count() or 1)),
         ]
-        err.print(f"serving {config.server.base_name} at {config.server.url}; Ctrl-C ends it")
+        err.print(f"serving {config.server.base_name} at http://{host}:{on}; Ctrl-C ends it")
         os.execv(argv[0], argv)  # the server is this process from here on, and gets its signals itself
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markdown import Markdown
 
-from sleepy_coder import wiring
+from sleepy_coder import log, wiring
 from sleepy_coder.config import load_config
 from sleepy_coder.console import as_json, explained, out, table
 from sleepy_coder.types import Outcome
@@ -54,8 +54,11 @@ def rollback(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask."
         registry = wiring.open_registry(config)
         active = registry.active()
         if active is None:
-            out.print(f"{config.server.base_name} serves; there is nothing to roll back")
-            raise typer.Exit
+            if json:
+                as_json({"serving": config.server.base_name, "quarantined": None})
+            else:
+                out.print(f"{config.server.base_name} serves; there is nothing to roll back")
+            return
         target = registry.previous() or config.server.base_name
         if not yes:
             typer.confirm(f"Replace {active.name} by {target}?", abort=True)
@@ -99,6 +102,8 @@ def import_episodes(file: Annotated[Path, typer.Argument(exists=True, dir_okay=F
     """Import episodes from JSONL. Known ones are skipped; bad lines are quarantined with their reason."""
     with explained(), wiring.open_store(load_config()) as store:
         counts = store.import_jsonl(file)
+    if counts.quarantined:
+        log.get("store").warning("store.quarantined", source=str(file), lines=counts.quarantined)
     if json:
         as_json(counts)
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.syntax import Syntax
 
 from sleepy_coder import wiring
@@ -69,13 +70,13 @@ def show_koan(
             as_json(task)
             return
         verdict = wiring.open_verifier(load_config()).verify(task, task.files)
-    out.print(f"[bold]{task.id}[/]  {task.family}  {task.error_code}\n{task.prompt}\n", highlight=False)
+    out.print(f"[bold]{task.id}[/]  {task.family}  {task.error_code}\n{escape(task.prompt)}\n", highlight=False)
     for path, text in task.files.items():
         out.print(
             path if len(task.files) > 1 else "",
             Syntax(number_lines(text), "rust", background_color="default"),
         )
-    out.print(verdict.feedback, highlight=False, style="red")
+    out.print(verdict.feedback, highlight=False, markup=False, style="red")
     if answer and task.reference:
         for text in task.reference.values():
             out.print("", Syntax(text, "rust", background_color="default"))
@@ -161,7 +162,7 @@ def _print_episodes(episodes: list[Episode], model: str) -> None:
     out.print(f"{model}: {len(green)} of {len(episodes)} tasks green, {first} of them on the first attempt")
     infra = [e for e in episodes if e.outcome is Outcome.INFRA]
     if infra:
-        out.print(f"[yellow]{len(infra)} could not be judged: {infra[0].attempts[-1].verdict.detail}")
+        out.print(f"[yellow]{len(infra)} could not be judged: {escape(infra[0].attempts[-1].verdict.detail)}")
     failed = Counter(e.task.family for e in episodes if e.task and e.outcome is Outcome.FAIL)
     if failed:
         table("Not solved", ("family", "tasks"), [(name, str(n)) for name, n in failed.most_common()])

@@ -6,16 +6,18 @@ environment with a double underscore: `SLEEPY_CODER_SERVER__URL=http://127.0.0.1
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -73,6 +75,13 @@ class MixSettings(Section):
     dream_temperature: float = Field(0.8, ge=0, le=2, description="Sampling temperature when dreaming.")
     anchors: int = Field(160, ge=0, le=10_000, description="Anchor rows the base model writes for itself, once.")
 
+    @model_validator(mode="after")
+    def _shares_are_a_whole(self) -> Self:
+        whole = self.replay + self.passed + self.hard
+        if not math.isclose(whole, 1, abs_tol=1e-3):
+            raise ValueError(f"replay + passed + hard are {whole:.4g} and must be 1")
+        return self
+
 
 class RecipeSettings(Section):
     """One conservative LoRA cycle (recipe `rft-anchor`, docs/learning.md)."""
@@ -96,9 +105,37 @@ class EvalSettings(Section):
 
     samples: int = Field(1, ge=1, le=64, description="Samples per task and arm.")
     temperature: float = Field(0.0, ge=0, le=2, description="Sampling temperature; 0 is greedy.")
-    max_tokens: int = Field(96, ge=16, le=32768, description="Longest reply in tokens.")
+    max_tokens: int = Field(160, ge=16, le=32768, description="Longest reply in tokens.")
     concurrency: int = Field(48, ge=1, le=512, description="Requests in flight at the same time.")
     seed: int = Field(20_000, ge=0, description="Seeds of the samples count up from here; equal for all arms.")
+
+
+class GatePolicy(Section):
+    """What the gate asks of a candidate."""
+
+    alpha: float = Field(
+        default=0.05, gt=0, le=0.2, description="Largest chance per night of promoting what is not better."
+    )
+    confidence: float = Field(
+        default=0.95, ge=0.5, lt=1, description="Level of the two-sided intervals of the differences."
+    )
+    family_alpha: float = Field(
+        default=0.10, gt=0, le=0.5, description="Chance of blocking over any family by mistake (Holm)."
+    )
+    min_family_tasks: int = Field(
+        default=10, ge=5, description="Families with fewer tasks than this are not guarded on their own."
+    )
+    max_infra_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=0.5,
+        description="A larger share of tasks without a measurement decides nothing.",
+    )
+    min_tasks: int = Field(
+        default=60,
+        ge=5,
+        description="With fewer tasks than this nothing is promoted, whatever the test says.",
+    )
 
 
 class Config(BaseSettings):
@@ -116,6 +153,7 @@ class Config(BaseSettings):
     mix: MixSettings = MixSettings()  # pyright: ignore[reportCallIssue]
     recipe: RecipeSettings = RecipeSettings()  # pyright: ignore[reportCallIssue]
     eval: EvalSettings = EvalSettings()  # pyright: ignore[reportCallIssue]
+    gate: GatePolicy = GatePolicy()
 
     @classmethod
     def settings_customise_sources(
@@ -158,5 +196,8 @@ def load_config(home: Path | None = None) -> Config:
     except ValidationError as error:
         fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"wrong settings: {fields}", f"mend {resolved / CONFIG_FILE} or the environment") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{resolved / CONFIG_FILE} is no valid TOML: {error}", "mend the file") from error
+    except SettingsError as error:
+        remedy = "a whole section in the environment has to be JSON; SLEEPY_CODER_SECTION__FIELD sets one field"
+        raise ConfigError(f"wrong settings: {error}", remedy) from error

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -32,9 +33,9 @@ def explained() -> Generator[None]:
     try:
         yield
     except SleepyError as error:
-        err.print(f"[bold red]error:[/] {error.message}", highlight=False)
+        err.print(f"[bold red]error:[/] {escape(error.message)}", highlight=False, soft_wrap=True)
         if error.remedy:
-            err.print(f"[bold]to do:[/] {error.remedy}", highlight=False)
+            err.print(f"[bold]to do:[/] {escape(error.remedy)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         err.print("stopped; what was finished is kept")
@@ -53,10 +54,10 @@ def as_json(value: Any) -> None:
 
 
 def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """A plain table."""
+    """A plain table; brackets in `rows` are shown as they are."""
     grid = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(escape, row))
     out.print(grid)
 
 

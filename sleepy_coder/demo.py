@@ -24,9 +24,11 @@ from sleepy_coder.errors import SleepyError
 from sleepy_coder.ports import Verifier
 from sleepy_coder.serve.process import EmbeddedServer
 from sleepy_coder.tasks import load_split
-from sleepy_coder.types import Attempt, Episode, NightReport, Outcome, Task, Verdict
+from sleepy_coder.types import Adapter, Attempt, Episode, NightReport, Outcome, Task, Verdict
 
 MARKER = "demo"
+RUNNING = "running"
+EMPTY = "0 episodes, 0 nights, 0 adapters"
 FIRST_DAY, SECOND_DAY, POISONED = 320, 160, 160
 
 
@@ -77,6 +79,7 @@ def run_demo(config: Config) -> None:
         _command("report")
         _command("nights")
         _command("status")
+    (config.state / MARKER).write_text(_contents(config))
     out.print(f"[bold green]demo passed[/] in {time.monotonic() - started:.0f} s")
 
 
@@ -119,17 +122,28 @@ def wrong_fix(task: Task) -> str:
 
 def _clean_home(config: Config) -> None:
     """Remove what an earlier demo left; refuse to touch anything else."""
-    mine = config.state / MARKER
-    if config.state.exists() and not mine.exists():
+    marker = config.state / MARKER
+    said = marker.read_text() if marker.is_file() else ""
+    if said != RUNNING and _contents(config) not in (said, EMPTY):
         raise SleepyError(f"{config.home} holds real data", "run the demo elsewhere: sleepy-coder --home DIR demo")
     shutil.rmtree(config.state, ignore_errors=True)
-    for folder in config.adapters.glob("*"):
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        elif folder.suffix == ".json":
-            folder.unlink()
-    mine.parent.mkdir(parents=True)
-    mine.touch()
+    for entry in config.adapters.glob("*"):
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != "README.md":
+            entry.unlink()
+    config.state.mkdir(parents=True)
+    marker.write_text(RUNNING)
+
+
+def _contents(config: Config) -> str:
+    """How much is in the home: what a demo left is its own only while nothing was added."""
+    with wiring.open_store(config) as store:
+        return f"{store.count_episodes()} episodes, {len(store.nights())} nights, {len(_adapters(config))} adapters"
+
+
+def _adapters(config: Config) -> tuple[Adapter, ...]:
+    return wiring.open_registry(config).adapters()
 
 
 def _argv(arguments: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sleepy_coder import log
 from sleepy_coder.config import EvalSettings
 from sleepy_coder.errors import AdapterError, ModelNotFound
 from sleepy_coder.judge.evaluate import Arm, evaluate
@@ -13,6 +14,8 @@ from sleepy_coder.parts import Parts
 from sleepy_coder.ports import ModelServer
 from sleepy_coder.registry import Registry
 from sleepy_coder.types import Adapter, Decision, EvalReport, GateVerdict, Task
+
+_log = log.get("server")
 
 
 def ensure_loaded(registry: Registry, server: ModelServer, adapter: Adapter) -> None:
@@ -24,6 +27,7 @@ def ensure_loaded(registry: Registry, server: ModelServer, adapter: Adapter) -> 
     roots = {model.name: model.root for model in server.models()}
     if adapter.name not in roots:
         server.load(adapter.name, adapter.path)
+        _log.info("server.adapter_loaded", adapter=adapter.name)
         roots = {model.name: model.root for model in server.models()}
     if Path(roots.get(adapter.name, "")).resolve() != adapter.path.resolve():
         raise AdapterError(
@@ -40,26 +44,28 @@ def incumbent(registry: Registry, server: ModelServer) -> Adapter | None:
     return active
 
 
-def arms(parts: Parts, serving: Adapter | None, candidate: Adapter) -> tuple[tuple[Arm, Callable[[], EvalReport]], ...]:
-    """How to measure each arm. Until something was promoted, the baseline is the current arm too."""
+def arms(
+    parts: Parts, cycle: int, serving: Adapter | None, candidate: Adapter
+) -> tuple[tuple[Arm, Callable[[], EvalReport]], ...]:
+    """How night `cycle` measures each arm. Until something was promoted, the baseline is the current arm too."""
 
     def baseline() -> EvalReport:
-        return _measure(parts, "baseline", None)
+        return _measure(parts, cycle, "baseline", None)
 
     def current() -> EvalReport:
         if serving is None:
-            known = parts.store.evals(arm="baseline", limit=1)
-            return known[0].model_copy(update={"arm": "current"}) if known else _measure(parts, "current", None)
-        return _measure(parts, "current", serving)
+            known = parts.store.evals(cycle=cycle, arm="baseline", limit=1)
+            return known[0].model_copy(update={"arm": "current"}) if known else _measure(parts, cycle, "current", None)
+        return _measure(parts, cycle, "current", serving)
 
     return (
         ("baseline", baseline),
         ("current", current),
-        ("candidate", lambda: _measure(parts, "candidate", candidate)),
+        ("candidate", lambda: _measure(parts, cycle, "candidate", candidate)),
     )
 
 
-def _measure(parts: Parts, arm: Arm, adapter: Adapter | None) -> EvalReport:
+def _measure(parts: Parts, cycle: int, arm: Arm, adapter: Adapter | None) -> EvalReport:
     done = 0
     total = len(parts.frozen) * parts.config.eval.samples
 
@@ -68,7 +74,7 @@ def _measure(parts: Parts, arm: Arm, adapter: Adapter | None) -> EvalReport:
         done += 1
         parts.watcher.tick(done, total)
 
-    return measure(parts, arm, adapter, parts.frozen, parts.config.eval, tick)
+    return measure(parts, arm, adapter, parts.frozen, parts.config.eval, tick, cycle)
 
 
 def measure(
@@ -78,8 +84,12 @@ def measure(
     tasks: Sequence[Task],
     settings: EvalSettings,
     on_sample: Callable[[], object],
+    cycle: int | None = None,
 ) -> EvalReport:
-    """Evaluate `adapter` (None: the base) on `tasks` and keep the report. Its weights are proved before and after."""
+    """Evaluate `adapter` (None: the base) on `tasks` and keep the report, for night `cycle` where one asked.
+
+    The adapter's weights are proved before and after.
+    """
     if adapter is not None:
         ensure_loaded(parts.registry, parts.server, adapter)
     report = evaluate(
@@ -90,17 +100,33 @@ def measure(
         adapter.sha256 if adapter else parts.base.sha256,
         tasks,
         settings,
-        parts.stack,
+        parts.environment,
         on_sample,
     )
     if adapter is not None:
         ensure_loaded(parts.registry, parts.server, adapter)
-    parts.store.save_eval(report, None)
+    parts.store.save_eval(report, cycle)
     return report
 
 
-def promote(parts: Parts, candidate: Adapter, reports: tuple[EvalReport, ...], verdict: GateVerdict) -> Adapter:
-    """Make `candidate` the one that serves. The previous one stays loaded for an instant rollback."""
+def promote(
+    parts: Parts,
+    serving: Adapter | None,
+    candidate: Adapter,
+    reports: tuple[EvalReport, ...],
+    verdict: GateVerdict,
+) -> Adapter:
+    """Make `candidate` the one that serves. The previous one stays loaded for an instant rollback.
+
+    Raises AdapterError when `serving`, which it was judged against, does not serve any more.
+    """
+    active = parts.registry.active()
+    name = active.name if active else None
+    if name not in (serving.name if serving else None, candidate.name):
+        raise AdapterError(
+            f"{name or parts.base.name} serves now, and {candidate.name} was not judged against it",
+            "nothing was changed; the next night judges anew",
+        )
     parts.registry.attach(candidate.name, reports, verdict)
     ensure_loaded(parts.registry, parts.server, candidate)
     return parts.registry.activate(candidate.name)
@@ -113,5 +139,6 @@ def turn_down(parts: Parts, candidate: Adapter, reports: tuple[EvalReport, ...],
     """
     with contextlib.suppress(ModelNotFound):  # the server may have been restarted meanwhile
         parts.server.unload(candidate.name)
+        _log.info("server.adapter_unloaded", adapter=candidate.name)
     staged = parts.registry.attach(candidate.name, reports, verdict)
     return parts.registry.reject(candidate.name, verdict) if verdict.decision is Decision.REJECT else staged

@@ -70,7 +70,7 @@ def apply_reply(reply: str, files: Mapping[str, str]) -> dict[str, str]:
                 new.append(match.group(2))
     if not edits:
         raise ReplyFormatError("the reply holds no edit (NUMBER|text) and no fenced file")
-    return {path: _edit(text, edits.get(path, {})) for path, text in files.items()}
+    return {path: _edit(text, edits[path]) if path in edits else text for path, text in files.items()}
 
 
 def _edit(text: str, edits: Mapping[int, list[str]]) -> str:

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
 from sleepy_coder import log
+from sleepy_coder.errors import StoreError
 from sleepy_coder.store import Store
 from sleepy_coder.types import Phase
 
 T = TypeVar("T")
 _log = log.get("night")
+_BEGAN = "began"
+_DATETIME = TypeAdapter(datetime)
+
+
+@contextmanager
+def alone(lock: Path) -> Generator[None]:
+    """Hold the file `lock`, so that no two processes work on the same night.
+
+    Raises StoreError when another one does. The lock ends with its process, however that ends.
+    """
+    with lock.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError("another process runs a night here", "wait for it to end, or stop it") from error
+        yield
 
 
 class Journal:
@@ -31,6 +52,14 @@ class Journal:
         self._on_phase = on_phase
         self.phases: list[Phase] = []
         store.begin_night(self.cycle)
+
+    def began(self, now: Callable[[], datetime]) -> datetime:
+        """When this night began, whichever process began it."""
+        known = self._store.phase(self.cycle, _BEGAN)
+        if known is None:
+            known = _DATETIME.dump_json(now()).decode()
+            self._store.finish_phase(self.cycle, _BEGAN, known, 0.0)
+        return _DATETIME.validate_json(known)
 
     def once(self, name: str, kind: Any, work: Callable[[], T]) -> T:
         """The result of step `name`: from the journal when it is there, else by doing `work`.

@@ -9,9 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from sleepy_coder import log
-from sleepy_coder.deploy import arms, incumbent, promote, turn_down
+from sleepy_coder.deploy import arms, ensure_loaded, promote, turn_down
 from sleepy_coder.errors import AdapterError, LeakError, TrainingError
-from sleepy_coder.journal import Journal
+from sleepy_coder.journal import Journal, alone
 from sleepy_coder.judge.gate import judge
 from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.learn.recipes import recipe_for
@@ -20,12 +20,13 @@ from sleepy_coder.practice import (
     Day,
     dream_of_failures,
     gather,
+    lineage,
     look_back,
+    refuse_leaks,
     settle,
     train_candidate,
     write_anchors,
 )
-from sleepy_coder.tasks.leaks import assert_no_leaks, example_rows
 from sleepy_coder.types import (
     Adapter,
     Decision,
@@ -45,9 +46,15 @@ def run_night(parts: Parts) -> NightReport:
 
     Resumes an unfinished night. Errors of the machine (a server that is gone, a full disk) rise and
     leave the night open; a mix that leaks, a broken adapter or a failed training close it as failed.
+    Raises StoreError when another process runs a night in the same home.
     """
+    with alone(parts.config.state / "night.lock"):
+        return _begin_or_resume(parts)
+
+
+def _begin_or_resume(parts: Parts) -> NightReport:
     night = Journal(parts.store, parts.watcher.phase)
-    started = parts.clock.now()
+    started = night.began(parts.clock.now)
     _log.warning("night.started", cycle=night.cycle, resumed=night.resumed)
     try:
         return _practise_and_judge(parts, night, started)
@@ -57,34 +64,39 @@ def run_night(parts: Parts) -> NightReport:
 
 
 def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> NightReport:
-    serving = night.once("serve", Adapter | None, lambda: incumbent(parts.registry, parts.server))
+    serving = night.once("serve", Adapter | None, parts.registry.active)
+    if serving is not None:  # a server that was restarted has forgotten it, also in the middle of a night
+        ensure_loaded(parts.registry, parts.server, serving)
     day = night.once("day", Day, lambda: look_back(parts))
     anchors = night.once("anchors", tuple[Example, ...], lambda: write_anchors(parts))
     dreams = night.once("dream", Dreams, lambda: dream_of_failures(parts, night.cycle, day, serving))
     mix = night.once("mix", TrainingMix, lambda: gather(parts, night.cycle, day, anchors, dreams))
+    _log.info("night.mix", cycle=night.cycle, shares=mix.shares, counts=mix.counts)
     if len(mix.examples) < parts.config.mix.min_examples:
         reason = f"{len(mix.examples)} rows are fewer than the {parts.config.mix.min_examples} worth a night"
+        _log.warning("night.skipped", cycle=night.cycle, reason=reason)
         return _close(parts, night, started, "skipped", reason, mix=mix)
-    assert_no_leaks(example_rows(mix.examples), parts.frozen)
+    refuse_leaks(parts, night.cycle, day, mix)
 
     recipe = recipe_for(
         parts.config.recipe,
         len(mix.examples),
-        parts.store.accepted_cycles(),
+        len(lineage(parts)) if serving else 0,
         parts.config.model.max_length,
         parts.config.seed + night.cycle,
     )
     candidate = night.once("train", Adapter, lambda: train_candidate(parts, night.cycle, mix, serving, recipe))
 
     baseline, current, contender = (
-        night.once(f"evaluate-{arm}", EvalReport, measure) for arm, measure in arms(parts, serving, candidate)
+        night.once(f"evaluate-{arm}", EvalReport, measure)
+        for arm, measure in arms(parts, night.cycle, serving, candidate)
     )
     verdict = night.once("gate", GateVerdict, lambda: judge(baseline, current, contender, parts.policy))
     reports = (baseline, current, contender)
     _log.warning("night.verdict", cycle=night.cycle, decision=verdict.decision, reasons=verdict.reasons)
 
     if verdict.decision is Decision.PROMOTE:
-        night.once("deploy", Adapter, lambda: promote(parts, candidate, reports, verdict))
+        night.once("deploy", Adapter, lambda: promote(parts, serving, candidate, reports, verdict))
         outcome = "promoted"
     else:
         night.once("deploy", Adapter, lambda: turn_down(parts, candidate, reports, verdict))

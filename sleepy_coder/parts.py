@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sleepy_coder.config import Config
-from sleepy_coder.judge.gate import GatePolicy
+from sleepy_coder.config import Config, GatePolicy
 from sleepy_coder.ports import Clock, ModelServer, Trainer, Verifier, Watcher
 from sleepy_coder.registry import Registry
 from sleepy_coder.store import Store
@@ -38,4 +37,4 @@ class Parts:
     policy: GatePolicy
     frozen: tuple[Task, ...]
     rehearsal: tuple[Task, ...]
-    stack: str
+    environment: str

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from sleepy_coder.errors import InfraError
 from sleepy_coder.files import write_atomic
 from sleepy_coder.learn.dream import Dreams, dream, verified_row
 from sleepy_coder.learn.mix import compose, passed_examples
 from sleepy_coder.parts import Parts
-from sleepy_coder.serve.rollout import Sampling, attempt, in_parallel, opening
+from sleepy_coder.serve.rollout import Rollout, Sampling, attempt, in_parallel, opening
+from sleepy_coder.tasks import set_id
+from sleepy_coder.tasks.leaks import assert_no_leaks, example_rows, find_leaks
 from sleepy_coder.types import Adapter, Decision, Episode, Example, Outcome, Recipe, Record, Task, TrainingMix
 
 _EXAMPLES = TypeAdapter(tuple[Example, ...])
@@ -24,21 +29,25 @@ def write_anchors(parts: Parts) -> tuple[Example, ...]:
     Self-synthesised rehearsal (SSR: Huang et al., ACL 2024) without a judge model: the compiler
     decides which answers are worth keeping.
     """
-    file = parts.config.state / f"anchors-{parts.base.sha256[:12]}.json"
+    tasks = parts.rehearsal[: parts.config.mix.anchors]
+    file = parts.config.state / f"anchors-{parts.base.sha256[:12]}-{set_id(tasks)}.json"
     if file.is_file():
         return _EXAMPLES.validate_json(file.read_bytes())
-    tasks = parts.rehearsal[: parts.config.mix.anchors]
     sampling = Sampling(0.0, parts.config.agent.max_tokens)
 
-    def answer(task: Task) -> Example | None:
-        done = attempt(parts.server, parts.verifier, parts.base.name, task, opening(parts.verifier, task), sampling)
-        return verified_row(done, task, "replay", f"anchor:{task.id}", anchor=True)
+    def answer(task: Task) -> Rollout | None:
+        with contextlib.suppress(InfraError):
+            return attempt(parts.server, parts.verifier, parts.base.name, task, opening(parts.verifier, task), sampling)
 
     rows: list[Example] = []
-    for number, row in enumerate(in_parallel(answer, tasks, parts.config.eval.concurrency), 1):
-        parts.watcher.tick(number, len(tasks))
-        rows.extend([row] if row else [])
-    write_atomic(file, _EXAMPLES.dump_json(tuple(rows), round_trip=True))
+    whole = True
+    for number, done in enumerate(in_parallel(answer, tasks, parts.config.eval.concurrency)):
+        parts.watcher.tick(number + 1, len(tasks))
+        whole = whole and done is not None and done.verdict.outcome is not Outcome.INFRA
+        if done and (row := verified_row(done, tasks[number], "replay", f"anchor:{tasks[number].id}", anchor=True)):
+            rows.append(row)
+    if whole:  # else what the machine withheld is asked again next night
+        write_atomic(file, _EXAMPLES.dump_json(tuple(rows), round_trip=True))
     return tuple(rows)
 
 
@@ -84,10 +93,10 @@ def dream_of_failures(parts: Parts, cycle: int, day: Day, serving: Adapter | Non
 def gather(parts: Parts, cycle: int, day: Day, anchors: Sequence[Example], dreams: Dreams) -> TrainingMix:
     """The night's mix from what is new, what was dreamed, and what is replayed.
 
-    Replayed are the anchors and the rows of promoted nights, each family with the same total weight,
-    so that what is rare is not forgotten first.
+    Replayed are the anchors and the rows of the nights that made the serving adapter, each family with the
+    same total weight, so that what is rare is not forgotten first.
     """
-    kept = [row for row in parts.store.examples(promoted=True) if not row.anchor]
+    kept = parts.store.examples(cycles=[adapter.cycle for adapter in lineage(parts)])
     families = Counter(row.family for row in (*anchors, *kept))
     replay = [row.model_copy(update={"weight": 1 / families[row.family]}) for row in (*anchors, *kept)]
     passed = passed_examples(day.of(parts), parts.config.mix.per_task)
@@ -122,17 +131,49 @@ def train_candidate(parts: Parts, cycle: int, mix: TrainingMix, parent: Adapter 
     )
 
 
+def refuse_leaks(parts: Parts, cycle: int, day: Day, mix: TrainingMix) -> None:
+    """Raises LeakError when a frozen task, or something too close to one, is in the mix.
+
+    The episodes it came from are put in quarantine and used up, so that the next night is free of them.
+    """
+    rows = tuple(example_rows(mix.examples))
+    leaking = {leak.provenance for leak in find_leaks(rows, parts.frozen)}
+    if not leaking:
+        return
+    tasks = {row.task_id for row in mix.examples if row.provenance in leaking}
+    for episode in day.of(parts):
+        if episode.task and episode.task.id in tasks:
+            parts.store.quarantine(f"night {cycle}", "too close to a frozen task", episode.model_dump_json())
+            parts.store.mark_used([episode.id], cycle)
+    assert_no_leaks(rows, parts.frozen)
+
+
 def settle(parts: Parts, cycle: int, day: Day, mix: TrainingMix, dreams: Dreams, decision: Decision) -> None:
     """Keep the books after the verdict; safe to do twice.
 
-    A promoted night's rows may be replayed later. Its episodes, and those of a rejected night, are used
-    up: what made the model worse is not fed to it again. An undecided night leaves its episodes for
-    the next one, which has more of them and so more to show.
+    The episodes that were trained on are used up, whether the night was promoted (its rows may be replayed
+    later) or rejected (what made the model worse is not fed to it again). An undecided night leaves them
+    for the next one, which has more of them and so more to show. Failures without an answer stay, parked.
     """
     parts.store.save_examples(cycle, [row for row in mix.examples if not row.anchor])
     if decision is not Decision.INCONCLUSIVE:
-        parts.store.mark_used(day.episodes, cycle)
+        trained = {row.task_id for row in mix.examples if row.kind == "passed"}
+        answered = {row.task_id for row in dreams.found}
+        spent = {Outcome.PASS: trained, Outcome.FAIL: answered}
+        used = [e.id for e in day.of(parts) if e.task and e.task.id in spent.get(e.outcome, ())]
+        parts.store.mark_used(used, cycle)
     for task_id in dreams.unsolved:
         parts.store.park(task_id, cycle)
     for row in dreams.found:
         parts.store.unpark(row.task_id)
+    shutil.rmtree(night_folder(parts, cycle), ignore_errors=True)
+
+
+def lineage(parts: Parts) -> tuple[Adapter, ...]:
+    """The serving adapter and those it grew from, newest first; rolled-back ones are not among them."""
+    found: list[Adapter] = []
+    adapter = parts.registry.active()
+    while adapter is not None:
+        found.append(adapter)
+        adapter = parts.registry.get(adapter.parent) if adapter.parent else None
+    return tuple(found)

@@ -108,7 +108,8 @@ def _value(kind: Any, info: ParameterInfo) -> str:
     bounds = [f"{sign} {end:g}" for sign, end in ((">=", info.min), ("<=", info.max)) if end is not None]
     if members := list(getattr(plain, "__members__", {}).values()):
         return ", ".join(f"`{member.value}`" for member in members)
-    return ", ".join([{"str": "text", "int": "integer", "float": "number"}.get(plain.__name__, "path"), *bounds])
+    names = {"str": "text", "int": "integer", "float": "number", "Path": "path"}
+    return ", ".join([names[plain.__name__], *bounds])
 
 
 def cli_page() -> str:

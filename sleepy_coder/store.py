@@ -6,7 +6,8 @@ Every method may raise StoreError, and may be called from several threads and pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -241,10 +242,6 @@ class Store:
         rows = self._db.rows("SELECT payload FROM nights WHERE payload IS NOT NULL ORDER BY cycle")
         return tuple(decode(NightReport, payload) for (payload,) in rows)
 
-    def accepted_cycles(self) -> int:
-        """How many nights ended with a promoted adapter."""
-        return self._db.rows("SELECT count(*) FROM nights WHERE outcome = 'promoted'")[0][0]
-
     # The replay buffer
 
     def save_examples(self, cycle: int, examples: Iterable[Example]) -> int:
@@ -265,15 +262,17 @@ class Store:
         return new
 
     def examples(
-        self, *, kind: ExampleKind | None = None, family: str | None = None, promoted: bool = False
+        self, *, kind: ExampleKind | None = None, family: str | None = None, cycles: Collection[int] | None = None
     ) -> tuple[Example, ...]:
-        """Examples of finished nights (with `promoted`, of promoted ones), oldest first."""
+        """Examples of finished nights (with `cycles`, of these nights), oldest first."""
         where, parameters = equal(kind=kind, family=family)
-        nights = "outcome = 'promoted'" if promoted else "outcome IS NOT NULL"
+        nights = "outcome IS NOT NULL"
+        if cycles is not None:
+            nights += " AND cycle IN (SELECT value FROM json_each(:cycles))"
+            parameters = {**parameters, "cycles": json.dumps(sorted(cycles))}
         rows = self._db.rows(
             f"SELECT payload FROM examples WHERE {where} AND position IN"
-            f" (SELECT example FROM example_nights JOIN nights USING (cycle) WHERE {nights})"
-            " ORDER BY position",
+            f" (SELECT example FROM example_nights JOIN nights USING (cycle) WHERE {nights}) ORDER BY position",
             parameters,
         )
         return tuple(decode(Example, payload) for (payload,) in rows)

@@ -11,8 +11,6 @@ from sleepy_coder.adapter_manifest import model_sha256
 from sleepy_coder.config import Config
 from sleepy_coder.dialogue import SYSTEM
 from sleepy_coder.errors import ConfigError
-from sleepy_coder.judge.evaluate import stack_id
-from sleepy_coder.judge.gate import GatePolicy
 from sleepy_coder.learn.trainer import ChildTrainer, Step
 from sleepy_coder.nano import MODEL_DIR
 from sleepy_coder.parts import BaseModel, Parts
@@ -45,7 +43,7 @@ class Silent:
 
 def model_path(config: Config) -> Path:
     """The base model's folder. Raises ConfigError when nothing is there."""
-    path = config.model.path or MODEL_DIR
+    path = config.home / config.model.path if config.model.path else MODEL_DIR
     if not (path / "config.json").is_file():
         raise ConfigError(f"{path} holds no model", "set model.path, or build the nano model with `make nano`")
     return path.resolve()
@@ -76,9 +74,9 @@ def open_verifier(config: Config) -> TaskVerifier:
     return verifier(config.state / "verdicts.db")
 
 
-def evaluation_stack(config: Config, client: VllmClient, judge: TaskVerifier) -> str:
-    """What two reports must share to be compared: sampling, server, prompt, compiler and sandbox."""
-    return stack_id(config.eval, client.version(), SYSTEM, judge.fingerprint)
+def environment_of(client: VllmClient, judge: TaskVerifier) -> str:
+    """What two reports must share to be compared, besides how answers are drawn."""
+    return "\n".join((client.version(), SYSTEM, judge.fingerprint))
 
 
 @contextmanager
@@ -102,10 +100,10 @@ def open_parts(config: Config, watcher: Watcher) -> Generator[Parts]:
             trainer=ChildTrainer(path, on_step, config.server.threads),
             clock=SystemClock(),
             watcher=watcher,
-            policy=GatePolicy(),
+            policy=config.gate,
             frozen=load_split("frozen"),
             rehearsal=load_split("rehearsal"),
-            stack=evaluation_stack(config, client, judge),
+            environment=environment_of(client, judge),
         )
 
 
@@ -114,10 +112,14 @@ def titles() -> dict[str, tuple[str, str]]:
     return {task.id: (task.family, task.prompt) for task in load_split("frozen")}
 
 
+def asked_shares(config: Config) -> dict[str, float]:
+    """The shares of the mix that the settings ask for."""
+    return {"replay": config.mix.replay, "passed": config.mix.passed, "hard": config.mix.hard}
+
+
 def report_data(config: Config, store: Store) -> ReportData:
     """All that the reports show, read from the store."""
     active = open_registry(config).active()
-    mix = config.mix
     return ReportData(
         nights=store.nights(),
         episodes_total=store.count_episodes(),
@@ -125,5 +127,5 @@ def report_data(config: Config, store: Store) -> ReportData:
         serving=active.name if active else config.server.base_name,
         generated=SystemClock().now(),
         titles=titles(),
-        asked_shares={"replay": mix.replay, "passed": mix.passed, "hard": mix.hard},
+        asked_shares=asked_shares(config),
     )

@@ -45,6 +45,7 @@ from sleepy_coder.types import (
 
 Answer = Callable[[Sequence[Message], float, int], str]
 BASE = "sleepy-base"
+DREAM_TEMPERATURE = 1.5
 DAY, REHEARSAL, FROZEN = range(100), range(100, 200), range(1000, 2000)
 _BROKEN = re.compile(r"broken_(\d+)")
 # Three shapes without a common run of tokens: a day task must not look like a frozen one.
@@ -82,14 +83,15 @@ def right_answer(number: int) -> str:
     return "1|" + (make_task(number).reference or {})["main.rs"].rstrip("\n")
 
 
-def solver(numbers: Collection[int]) -> Answer:
-    """A model that mends these tasks, whatever the temperature, and answers nonsense to the others."""
-    solved = frozenset(numbers)
+def solver(numbers: Collection[int], dreaming: Collection[int] = ()) -> Answer:
+    """A model that mends the tasks `numbers`, at dreaming's temperature also `dreaming`, and no others."""
+    awake, asleep = frozenset(numbers), frozenset(numbers) | frozenset(dreaming)
 
     def answer(messages: Sequence[Message], temperature: float, seed: int) -> str:
         found = _BROKEN.search(messages[1].content)
         assert found is not None, "a prompt without a task"
         number = int(found[1])
+        solved = asleep if temperature >= DREAM_TEMPERATURE else awake
         return right_answer(number) if number in solved else f"1|nonsense_{number}"
 
     return answer
@@ -193,21 +195,23 @@ class FakeServer:
 class FakeVerifier:
     """`ports.Verifier`: green when the files are the reference's.
 
-    `infra` maps a task id to how many of its next verifications of an answer fail as INFRA.
+    `infra` maps a task id to how many of its next verifications of an answer fail as INFRA, `blind` to how
+    many of its broken program.
     """
 
-    def __init__(self, infra: Mapping[str, int] | None = None) -> None:
-        self.infra = dict(infra or {})
+    def __init__(self, infra: Mapping[str, int] | None = None, blind: Mapping[str, int] | None = None) -> None:
+        self._infra, self._blind = dict(infra or {}), dict(blind or {})
         self._lock = threading.Lock()
 
     def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
-        if dict(files) == task.files:
-            return Verdict(outcome=Outcome.FAIL, stage="compile", error_signature="E0000", feedback="error: broken")
+        fails = self._blind if dict(files) == task.files else self._infra
         with self._lock:
-            left = self.infra.get(task.id, 0)
-            self.infra[task.id] = max(left - 1, 0)
+            left = fails.get(task.id, 0)
+            fails[task.id] = max(left - 1, 0)
         if left:
             return Verdict(outcome=Outcome.INFRA, stage="infra", detail="the disk is full")
+        if dict(files) == task.files:
+            return Verdict(outcome=Outcome.FAIL, stage="compile", error_signature="E0000", feedback="error: broken")
         if dict(files) == task.reference:
             return Verdict(outcome=Outcome.PASS, stage="done")
         said = f"error: no such name in {files['main.rs'].strip()}"
@@ -251,10 +255,12 @@ def settings(home: Path, **sections: Any) -> Config:
     return Config(
         **{
             "home": home,
-            "agent": AgentSettings(attempts=2, concurrency=4),
-            "mix": MixSettings(min_examples=8, max_examples=40, dream_samples=2, anchors=30),
+            "agent": AgentSettings(attempts=2, concurrency=2),
+            "mix": MixSettings(
+                min_examples=8, max_examples=40, dream_samples=2, dream_temperature=DREAM_TEMPERATURE, anchors=16
+            ),
             "recipe": RecipeSettings(rank=4, alpha=8),
-            "eval": EvalSettings(concurrency=4),
+            "eval": EvalSettings(concurrency=2),
             **sections,
         }
     )
@@ -273,7 +279,7 @@ def parts(
 ) -> Parts:
     """A real store and a real registry in `home`, around the fakes. Call it again for another process.
 
-    The frozen set has 80 tasks, the least of which the gate can say something.
+    The frozen set is little larger than the least that the gate takes.
     """
     config = settings(home, **sections)
     config.state.mkdir(parents=True, exist_ok=True)
@@ -291,16 +297,16 @@ def parts(
         clock=clock or FakeClock(),
         watcher=watcher or Quiet(),
         policy=GatePolicy(),
-        frozen=tasks_of(FROZEN[:80]) if frozen is None else tuple(frozen),
-        rehearsal=tasks_of(REHEARSAL[:40]),
-        stack="fake",
+        frozen=tasks_of(FROZEN[:64]) if frozen is None else tuple(frozen),
+        rehearsal=tasks_of(REHEARSAL[:20]),
+        environment="fake",
     )
 
 
 def live_a_day(house: Parts, numbers: Collection[int], session: str = "day") -> list[Episode]:
-    """Let the built-in agent work through these day tasks with what serves now; the episodes it saved."""
+    """Let the built-in agent work through these day tasks with what serves now; the saved episodes."""
     active = house.registry.active()
-    return list(
+    episodes = list(
         work_through(
             tasks_of(numbers),
             active.name if active else BASE,
@@ -309,9 +315,11 @@ def live_a_day(house: Parts, numbers: Collection[int], session: str = "day") -> 
             house.config.agent,
             house.clock,
             session,
-            house.store.save_episode,
+            lambda episode: None,
         )
     )
+    house.store.save_episodes(episodes)
+    return episodes
 
 
 def make_episode(number: int, *outcomes: Outcome, source: str = "verifier", name: str = "") -> Episode:

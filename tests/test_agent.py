@@ -67,6 +67,12 @@ def test_a_failure_of_the_machine_ends_the_episode_and_is_not_the_models() -> No
     assert (len(episode.attempts), episode.outcome) == (1, Outcome.INFRA)
 
 
+def test_a_task_whose_error_cannot_be_seen_is_not_given_to_the_model() -> None:
+    server = FakeServer(solver([1]))
+    episode = work_on(1, server, FakeVerifier(blind={make_task(1).id: 1}))
+    assert (episode.attempts, episode.outcome, server.asked) == ((), Outcome.INFRA, [])
+
+
 def test_an_answer_without_an_edit_is_the_models_failure_and_it_is_told_so() -> None:
     server = FakeServer(lambda messages, temperature, seed: "I would rename it.")
     first, second, _ = work_on(1, server).attempts

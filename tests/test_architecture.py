@@ -50,7 +50,7 @@ FLOORS = {
     "__init__": 0,
 }
 HEAVY = {"torch", "transformers", "peft", "tokenizers"}
-MAY_IMPORT_TORCH = {"learn/train_lora.py", "nano/build.py", "nano/train.py", "nano/tokenizer.py"}
+MAY_IMPORT_TORCH = {"learn/train_lora.py", "nano/build.py", "nano/train.py", "nano/init.py", "nano/tokenizer.py"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+import pytest
 from fakes import BASE, Answer, FakeServer, FakeVerifier, make_task, right_answer, solver, tasks_of
 
 from sleepy_coder.config import MixSettings
@@ -72,9 +73,9 @@ def test_a_task_that_failed_twice_is_dreamed_of_once() -> None:
     assert len(dreams.found) == 1
 
 
-def test_a_failure_of_the_machine_solves_nothing() -> None:
-    verifier = FakeVerifier({make_task(1).id: 1000})
-    dreams = dream(
-        tasks_of([1]), [BASE], FakeServer(solver([1])), verifier, MixSettings(dream_samples=2), 64, 0, concurrency=2
-    )
-    assert dreams == Dreams(found=(), unsolved=(make_task(1).id,))
+@pytest.mark.parametrize("fails", ["infra", "blind"])
+def test_a_task_that_could_not_be_judged_is_neither_solved_nor_unsolved(fails: str) -> None:
+    verifier = FakeVerifier(**{fails: {make_task(1).id: 1000}})
+    settings = MixSettings(dream_samples=2)
+    dreams = dream(tasks_of([1, 2]), [BASE], FakeServer(solver([1])), verifier, settings, 64, 0, concurrency=2)
+    assert dreams == Dreams(found=(), unsolved=(make_task(2).id,))

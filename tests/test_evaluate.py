@@ -70,6 +70,14 @@ def test_a_lasting_trouble_of_the_machine_is_no_failure_of_the_model() -> None:
     assert sum("broken_1000" in call.messages[1].content for call in server.asked) == 3 * 4
 
 
+def test_the_model_is_never_asked_without_the_compilers_words() -> None:
+    server = FakeServer(solver(NUMBERS))
+    report = measure(server, verifier=FakeVerifier(blind={make_task(1000).id: 1000, make_task(1001).id: 3}))
+    infra = {sample.task_id for sample in report.samples if sample.outcome is Outcome.INFRA}
+    assert infra == {make_task(1000).id}
+    assert all("error: broken" in call.messages[1].content for call in server.asked)
+
+
 def test_each_finished_sample_is_told() -> None:
     told: list[None] = []
     evaluate(
@@ -83,7 +91,10 @@ def test_each_finished_sample_is_told() -> None:
 def test_reports_drawn_otherwise_have_another_stack(field: str) -> None:
     other = SETTINGS.model_copy(update={field: getattr(SETTINGS, field) + 1})
     assert stack_id(SETTINGS, "vllm") != stack_id(other, "vllm")
-    assert stack_id(SETTINGS, "vllm") != stack_id(SETTINGS, "another")
+
+
+def test_reports_of_other_surroundings_have_another_stack() -> None:
+    assert measure(FakeServer(solver([]))).stack == stack_id(SETTINGS, "stack") != stack_id(SETTINGS, "another")
 
 
 def test_how_many_are_in_flight_does_not_change_the_stack() -> None:

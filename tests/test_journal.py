@@ -35,7 +35,7 @@ def never() -> str:
 
 def test_a_step_is_done_once_and_its_result_is_remembered(store: Store) -> None:
     assert Journal(store).once("mix", tuple[str, ...], lambda: ("a", "b")) == ("a", "b")
-    assert Journal(store).once("mix", tuple[str, ...], never) == ("a", "b")  # type: ignore[arg-type, return-value]
+    assert Journal(store).once("mix", tuple[str, ...], never) == ("a", "b")
 
 
 def test_nothing_is_a_result_too(store: Store) -> None:
@@ -82,5 +82,5 @@ def test_a_night_survives_the_death_of_its_process(tmp_path: Path) -> None:
     assert died.returncode == -9
     night = Journal(Store(path))
     assert night.resumed
-    assert night.once("dream", dict[str, int], never) == {"rows": 7}  # type: ignore[arg-type, comparison-overlap]
+    assert night.once("dream", dict[str, int], never) == {"rows": 7}
     assert night.once("train", str, lambda: "again") == "again"

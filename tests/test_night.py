@@ -12,6 +12,7 @@ from fakes import (
     BASE,
     DAY,
     FROZEN,
+    REHEARSAL,
     FakeClock,
     FakeServer,
     FakeTrainer,
@@ -25,13 +26,14 @@ from fakes import (
 )
 
 from sleepy_coder.deploy import ensure_loaded
-from sleepy_coder.errors import AdapterError, ServerError, ServerUnreachable
+from sleepy_coder.errors import AdapterError, ServerError, ServerUnreachable, StoreError
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
 from sleepy_coder.types import AdapterState, NightReport, Outcome
 
-OLD, NEW, WORSE = FROZEN[:40], FROZEN[:60], FROZEN[:20]
-SKILLS = (*DAY[:30], *DAY[30:40:2], *range(100, 140))
+OLD, NEW, WORSE = FROZEN[:30], FROZEN[:45], FROZEN[:15]
+SKILLS = (*DAY[:30], *REHEARSAL[:20])
+DREAMED = DAY[30:40:2]
 STEPS = (
     "serve",
     "day",
@@ -56,7 +58,7 @@ class House:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.server = FakeServer(solver((*OLD, *SKILLS)))
+        self.server = FakeServer(solver((*OLD, *SKILLS), DREAMED))
         self._open: list[Parts] = []
 
     def open(self, learns: range = NEW, **others: Any) -> Parts:
@@ -109,7 +111,7 @@ def test_a_worse_candidate_is_rejected_and_never_active(house: House) -> None:
 
 def test_an_undecided_night_keeps_the_incumbent_and_its_episodes_for_the_next(house: House) -> None:
     house.day()
-    report = house.night(FROZEN[:42])
+    report = house.night(FROZEN[:32])
     assert (report.outcome, report.serving, house.serving()) == ("inconclusive", BASE, None)
     home = house.open()
     assert home.store.count_episodes(unused=True) == home.store.count_episodes() == 40
@@ -147,7 +149,7 @@ def test_a_leak_fails_the_night_before_anything_is_trained(house: House) -> None
     house.day()
     copied = make_task(5)
     trainer = FakeTrainer(NEW)
-    report = house.night(trainer=trainer, frozen=[copied, *(make_task(number) for number in FROZEN[:79])])
+    report = house.night(trainer=trainer, frozen=[copied, *(make_task(number) for number in FROZEN[:63])])
     assert report.outcome == "failed"
     assert copied.id in report.reason
     assert (trainer.runs, report.serving, house.serving(), house.server.roots) == ([], BASE, None, {})
@@ -202,8 +204,10 @@ def run_until(house: House, step: str, learns: range) -> FakeTrainer:
     return trainer
 
 
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize(("learns", "outcome"), [(NEW, "promoted"), (WORSE, "rejected")])
+@pytest.mark.parametrize(
+    ("step", "learns", "outcome"),
+    [*((step, NEW, "promoted") for step in STEPS), *((step, WORSE, "rejected") for step in STEPS[-6:])],
+)
 def test_a_night_killed_at_any_step_goes_on_and_ends_with_the_same_verdict(
     house: House, step: str, learns: range, outcome: str
 ) -> None:
@@ -217,6 +221,18 @@ def test_a_night_killed_at_any_step_goes_on_and_ends_with_the_same_verdict(
     assert house.serving() == (report.candidate if outcome == "promoted" else None)
     assert tuple(watcher.phases) == STEPS[STEPS.index(step) :]
     assert len(before.runs) + len(after.runs) == 1
+
+
+def test_two_processes_never_work_on_the_same_night(house: House) -> None:
+    class Impatient(Quiet):
+        def phase(self, name: str) -> None:
+            if name == "train":
+                with pytest.raises(StoreError, match="another process runs a night"):
+                    house.night()
+
+    house.day()
+    assert house.night(watcher=Impatient()).outcome == "promoted"
+    assert len(house.open().store.nights()) == 1
 
 
 class DiesAfter:
@@ -251,7 +267,7 @@ class LosesTheAnswer(FakeServer):
     """Does what it is asked to, and then the caller dies before it hears of it."""
 
     def __init__(self, call: str) -> None:
-        super().__init__(solver((*OLD, *SKILLS)))
+        super().__init__(solver((*OLD, *SKILLS), DREAMED))
         self._call = call
 
     def load(self, name: str, path: Path) -> None:
@@ -303,8 +319,8 @@ def test_a_second_night_trains_on_from_the_first_and_replays_it(house: House) ->
 def test_the_served_adapter_is_loaded_again_after_a_restart_of_the_server(house: House) -> None:
     house.day()
     served = house.night(NEW).serving
-    house.server.restart()
     house.day("second")
+    house.server.restart()
     assert house.night(WORSE).serving == served == house.serving()
     assert served in house.server.roots
 
@@ -341,6 +357,25 @@ def test_an_adapter_that_the_server_holds_from_elsewhere_is_never_served(house: 
     assert "elsewhere" in report.reason
 
 
+@pytest.mark.parametrize("step", ["train", "gate", "deploy"])
+def test_a_rollback_in_the_middle_of_a_night_is_not_undone_by_it(house: House, step: str) -> None:
+    house.day()
+    house.night(NEW)
+    house.day("second")
+    run_until(house, step, FROZEN)
+    house.open().registry.rollback()
+    report = house.night(FROZEN)
+    assert (report.outcome, report.serving, house.serving()) == ("failed", BASE, None)
+    assert "was not judged against it" in report.reason
+
+
+def test_the_evaluations_of_a_night_are_filed_under_it(house: House) -> None:
+    house.day()
+    report = house.night(NEW)
+    assert [found.arm for found in house.open().store.evals(cycle=1)] == ["candidate", "baseline"]
+    assert [found.model for found in report.reports] == [BASE, BASE, report.candidate]
+
+
 def test_an_adapter_that_is_held_already_is_not_loaded_twice(house: House) -> None:
     house.day()
     house.night(NEW)
@@ -352,14 +387,14 @@ def test_an_adapter_that_is_held_already_is_not_loaded_twice(house: House) -> No
 
 
 def test_a_task_that_resists_dreaming_rests_and_a_solved_one_does_not(house: House) -> None:
-    house.server = FakeServer(solver((*OLD, *DAY[:30], *range(100, 140))))
+    house.server = FakeServer(solver((*OLD, *SKILLS)))
     house.day()
-    report = house.night(FROZEN[:42])
+    report = house.night(FROZEN[:32])
     resting = {entry.task_id for entry in house.open().store.parked(2)}
     assert report.outcome == "inconclusive"
     assert resting == {make_task(number).id for number in DAY[30:40]}
     asked = len(house.server.asked)
-    house.night(FROZEN[:42])
+    house.night(FROZEN[:32])
     later = [call.messages[1].content for call in house.server.asked[asked:]]
     assert not [text for text in later if "const LIMIT" in text]
 
@@ -373,7 +408,7 @@ def test_the_base_writes_its_anchors_once(house: House) -> None:
     first = rehearsed()
     house.day("second")
     house.night(WORSE)
-    assert first == rehearsed() == 30
+    assert first == rehearsed() == 16
 
 
 def test_machine_failures_while_evaluating_decide_nothing(house: House) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sleepy_coder.config import AgentSettings
 from sleepy_coder.dialogue import retry_messages
+from sleepy_coder.errors import InfraError
 from sleepy_coder.ports import Clock, ModelServer, Verifier
 from sleepy_coder.serve.rollout import Sampling, attempt, in_parallel, opening
 from sleepy_coder.types import Attempt, Episode, Outcome, Task
@@ -28,8 +29,11 @@ def solve(
     Each retry shows the model its last answer and what it led to; older failures are left out, so
     that the conversation stays short. INFRA ends the episode: the machine failed, not the model.
     """
-    first = messages = opening(verifier, task)
     attempts: list[Attempt] = []
+    try:
+        first = messages = opening(verifier, task)
+    except InfraError:
+        return _episode(task, model, clock, session, seed, attempts, Outcome.INFRA)
     for number in range(settings.attempts):
         temperature = settings.temperature if number == 0 else settings.retry_temperature
         sampling = Sampling(temperature, settings.max_tokens, seed + number)
@@ -45,13 +49,19 @@ def solve(
         if done.verdict.outcome is not Outcome.FAIL:
             break
         messages = retry_messages(first, done.completion, done.verdict.feedback)
+    return _episode(task, model, clock, session, seed, attempts, attempts[-1].verdict.outcome)
+
+
+def _episode(
+    task: Task, model: str, clock: Clock, session: str, seed: int, attempts: Sequence[Attempt], outcome: Outcome
+) -> Episode:
     return Episode(
         id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{session}/{task.id}/{seed}")),
         session=session,
         source="agent",
         task=task,
         attempts=tuple(attempts),
-        outcome=attempts[-1].verdict.outcome,
+        outcome=outcome,
         outcome_source="verifier",
         served_by=model,
         created=clock.now(),

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from sleepy_coder.config import EvalSettings
+from sleepy_coder.errors import InfraError
 from sleepy_coder.ports import ModelServer, Verifier
-from sleepy_coder.serve.rollout import Sampling, attempt, in_parallel, opening
+from sleepy_coder.serve.rollout import Rollout, Sampling, attempt, in_parallel, opening
 from sleepy_coder.tasks import set_id
 from sleepy_coder.types import EvalReport, Outcome, Sample, Task
 
+TRIES = 4
 Arm = Literal["baseline", "current", "candidate", "other"]
 
 
-def stack_id(settings: EvalSettings, *parts: str) -> str:
-    """Short hash of all that must be equal for two reports to be comparable: how answers are drawn, and
-    `parts` (server, sandbox level, compiler, prompt)."""
+def stack_id(settings: EvalSettings, environment: str) -> str:
+    """Short hash of all that must be equal for two reports to be comparable: how answers are drawn, and the
+    `environment` (server, sandbox level, compiler, prompt)."""
     drawn = f"{settings.samples}/{settings.temperature}/{settings.max_tokens}/{settings.seed}"
-    return hashlib.sha256("\n".join((drawn, *parts)).encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{drawn}\n{environment}".encode()).hexdigest()[:16]
+
+
+def _measured(work: Callable[[], Rollout]) -> Rollout | None:
+    """The rollout, asked again while the machine fails; None when it fails to the end."""
+    for _ in range(TRIES):
+        with contextlib.suppress(InfraError):
+            done = work()
+            if done.verdict.outcome is not Outcome.INFRA:
+                return done
+    return None
 
 
 def evaluate(
@@ -31,12 +44,12 @@ def evaluate(
     weights_sha256: str,
     tasks: Sequence[Task],
     settings: EvalSettings,
-    stack: str,
+    environment: str,
     on_sample: Callable[[], object] = lambda: None,
 ) -> EvalReport:
     """First-attempt samples of `model` on every task, with the same seeds whatever the model.
 
-    A machine failure is asked again up to three times and then stands as INFRA. Raises ServerError
+    A machine failure is asked again, TRIES times in all, and then stands as INFRA. Raises ServerError
     when the server fails or answers with another model than `model`.
     """
     jobs = [(task, index) for task in tasks for index in range(settings.samples)]
@@ -46,11 +59,7 @@ def evaluate(
         task, index = job
         seed = settings.seed + index
         sampling = Sampling(settings.temperature, settings.max_tokens, seed)
-        done = attempt(server, verifier, model, task, opening(verifier, task), sampling)
-        for _ in range(3):
-            if done.verdict.outcome is not Outcome.INFRA:
-                break
-            done = attempt(server, verifier, model, task, done.messages, sampling)
+        done = _measured(lambda: attempt(server, verifier, model, task, opening(verifier, task), sampling))
         on_sample()
         return Sample(
             task_id=task.id,
@@ -58,10 +67,10 @@ def evaluate(
             category=task.category,
             index=index,
             seed=seed,
-            outcome=done.verdict.outcome,
-            served_by=done.served_by,
-            error_signature=done.verdict.error_signature,
-            completion=done.completion,
+            outcome=done.verdict.outcome if done else Outcome.INFRA,
+            served_by=done.served_by if done else model,
+            error_signature=done.verdict.error_signature if done else "",
+            completion=done.completion if done else "",
         )
 
     samples = tuple(in_parallel(one, jobs, settings.concurrency))
@@ -70,7 +79,7 @@ def evaluate(
         arm=arm,
         weights_sha256=weights_sha256,
         set_id=set_id(tasks),
-        stack=stack,
+        stack=stack_id(settings, environment),
         samples=samples,
         seconds=round(time.monotonic() - started, 3),
     )

@@ -27,38 +27,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pydantic import Field
-
+from sleepy_coder.config import GatePolicy
 from sleepy_coder.judge import paired
-from sleepy_coder.types import Comparison, Decision, EvalReport, FamilyChange, GateVerdict, Outcome, Record
-
-
-class GatePolicy(Record):
-    """What the gate asks of a candidate."""
-
-    alpha: float = Field(
-        default=0.05, gt=0, le=0.2, description="Largest chance per night of promoting what is not better."
-    )
-    confidence: float = Field(
-        default=0.95, ge=0.5, lt=1, description="Level of the two-sided intervals of the differences."
-    )
-    family_alpha: float = Field(
-        default=0.10, gt=0, le=0.5, description="Chance of blocking over any family by mistake (Holm)."
-    )
-    min_family_tasks: int = Field(
-        default=10, ge=5, description="Families with fewer tasks than this are not guarded on their own."
-    )
-    max_infra_share: float = Field(
-        default=0.05,
-        ge=0,
-        le=0.5,
-        description="A larger share of tasks without a measurement decides nothing.",
-    )
-    min_tasks: int = Field(
-        default=60,
-        ge=5,
-        description="With fewer tasks than this nothing is promoted, whatever the test says.",
-    )
+from sleepy_coder.types import Comparison, Decision, EvalReport, FamilyChange, GateVerdict, Outcome
 
 
 def judge(
@@ -149,7 +120,9 @@ def _groups(*arms: EvalReport) -> dict[str, tuple[str, ...]]:
             raise ValueError(f"{arm.model} and {arms[0].model} differ in tasks, samples or seeds: not paired")
     if len({(task, index) for task, _, index, _ in keys[0]}) < len(keys[0]):
         raise ValueError("a sample of a task occurs twice in one arm")
-    groups = {(s.task_id, tuple(filter(None, (s.family, s.category)))) for arm in arms for s in arm.samples}
+    groups = {
+        (s.task_id, tuple(dict.fromkeys(filter(None, (s.family, s.category))))) for arm in arms for s in arm.samples
+    }
     if len(groups) > len({task for task, _ in groups}):
         raise ValueError("a task belongs to two families")
     return dict(groups)

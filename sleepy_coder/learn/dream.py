@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sleepy_coder.config import MixSettings
+from sleepy_coder.errors import InfraError
 from sleepy_coder.ports import ModelServer, Verifier
 from sleepy_coder.serve.rollout import Rollout, Sampling, attempt, in_parallel, opening
-from sleepy_coder.types import Example, ExampleKind, Record, Task
+from sleepy_coder.types import Example, ExampleKind, Outcome, Record, Task
 
 WAVE = 4
 
 
 class Dreams(Record):
-    """The rows found, and the ids of the tasks for which nothing passed."""
+    """The rows found, and the ids of the tasks for which nothing passed though everything could be judged."""
 
     found: tuple[Example, ...]
     unsolved: tuple[str, ...]
@@ -54,6 +55,7 @@ def dream(
     tasks cost nothing more.
     """
     found: dict[str, Example] = {}
+    unjudged: set[str] = set()
     open_tasks = list({task.id: task for task in tasks}.values())
     for model in dict.fromkeys(models):
         for wave in range(0, settings.dream_samples, WAVE):
@@ -62,11 +64,18 @@ def dream(
             def one(job: tuple[Task, int], model: str = model) -> Example | None:
                 task, index = job
                 sampling = Sampling(settings.dream_temperature, max_tokens, seed + index)
-                done = attempt(server, verifier, model, task, opening(verifier, task), sampling)
+                try:
+                    done = attempt(server, verifier, model, task, opening(verifier, task), sampling)
+                except InfraError:
+                    unjudged.add(task.id)
+                    return None
+                if done.verdict.outcome is Outcome.INFRA:
+                    unjudged.add(task.id)
                 return verified_row(done, task, "hard", f"dream:{task.id}")
 
             for row in in_parallel(one, jobs, concurrency):
                 if row is not None:
                     found.setdefault(row.task_id, row)
             open_tasks = [task for task in open_tasks if task.id not in found]
-    return Dreams(found=tuple(found.values()), unsolved=tuple(task.id for task in open_tasks))
+    unsolved = tuple(task.id for task in open_tasks if task.id not in unjudged)
+    return Dreams(found=tuple(found.values()), unsolved=unsolved)

@@ -76,46 +76,47 @@ def _counts(total: int, shares: Mapping[ExampleKind, float]) -> dict[ExampleKind
 
 
 def compose(
-    pools: Mapping[ExampleKind, Sequence[Example]],
-    settings: MixSettings,
-    seed: int,
-    notes: Sequence[str] = (),
+    pools: Mapping[ExampleKind, Sequence[Example]], settings: MixSettings, seed: int, notes: Sequence[str] = ()
 ) -> TrainingMix:
     """The largest mix, up to `settings.max_examples`, that meets the asked shares.
 
-    An empty pool gives its share to the others in proportion, and a note says so. Without anything
-    passed or hard there is nothing to learn, and the mix is empty.
+    An empty pool gives its share to the others in proportion, and so does the part of the hard share for
+    which there are no answers: hard rows are rare by nature and must not starve the night. Notes say so.
+    Without anything passed or hard there is nothing to learn, and the mix is empty.
     """
-    wanted: dict[ExampleKind, float] = {
-        "replay": settings.replay,
-        "passed": settings.passed,
-        "hard": settings.hard,
-    }
+    wanted: dict[ExampleKind, float] = {"replay": settings.replay, "passed": settings.passed, "hard": settings.hard}
     said = list(notes)
-    present: dict[ExampleKind, float] = {kind: share for kind, share in wanted.items() if pools.get(kind) and share > 0}
+    present: dict[ExampleKind, float] = {k: share for k, share in wanted.items() if pools.get(k) and share > 0}
     if not present.keys() & {"passed", "hard"}:
         return _mix([], [*said, "nothing new was passed and no hard task has an answer"], seed)
-    for kind, share in wanted.items():
-        if share > 0 and kind not in present:
-            said.append(f"no {kind} rows tonight: their share of {share:.0%} goes to the others")
-    whole = sum(present.values())
-    shares: dict[ExampleKind, float] = {kind: share / whole for kind, share in present.items()}
-    room: dict[ExampleKind, int] = {
-        kind: int(len(pools[kind]) * REPEATS[kind] / share) for kind, share in shares.items()
-    }
-    scarcest = min(room, key=lambda kind: room[kind])
-    total = min(settings.max_examples, room[scarcest])
-    if total == room[scarcest]:
-        said.append(f"{scarcest} rows are the scarcest: {len(pools[scarcest])} of them set the size")
-    chooser = random.Random(seed)
-    chosen: list[Example] = []
-    for kind, count in _counts(total, shares).items():
-        rows = _choose(pools[kind], count, chooser)
-        chosen.extend(row.model_copy(update={"kind": kind}) for row in rows)
+    for kind in KINDS:
+        if kind not in present and wanted[kind] > 0:
+            said.append(f"no {kind} rows tonight: their share of {wanted[kind]:.0%} goes to the others")
+    counts = _sizes(present, {k: len(pools[k]) * REPEATS[k] for k in present}, settings.max_examples)
+    total = sum(counts.values())
+    for kind, count in counts.items():
         if count > len(pools[kind]):
             said.append(f"{len(pools[kind])} {kind} rows are repeated to fill {count} places")
+        if count == len(pools[kind]) * REPEATS[kind] and total < settings.max_examples:
+            said.append(f"there are no more {kind} rows than these {count}")
+    chooser = random.Random(seed)
+    chosen: list[Example] = []
+    for kind, count in counts.items():
+        rows = _choose(pools[kind], count, chooser)
+        chosen.extend(row.model_copy(update={"kind": kind}) for row in rows)
     chooser.shuffle(chosen)
     return _mix(chosen, said, seed)
+
+
+def _sizes(shares: Mapping[ExampleKind, float], room: Mapping[ExampleKind, int], most: int) -> dict[ExampleKind, int]:
+    """Rows of each kind: as many as fit, in these shares; too few hard ones do not hold the others back."""
+    whole = sum(shares.values())
+    total = min(most, *(int(room[k] * whole / shares[k]) for k in shares if k != "hard" or "passed" not in shares))
+    counts = _counts(total, {k: share / whole for k, share in shares.items()})
+    if counts.get("hard", 0) <= room.get("hard", 0):
+        return counts
+    others: dict[ExampleKind, float] = {k: share for k, share in shares.items() if k != "hard"}
+    return {**_sizes(others, room, most - room["hard"]), "hard": room["hard"]}
 
 
 def _mix(rows: Sequence[Example], notes: Sequence[str], seed: int) -> TrainingMix:

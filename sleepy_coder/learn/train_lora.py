@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
+import pickle
 import random
 import sys
 from collections.abc import Sequence
@@ -157,7 +159,7 @@ class Run:
             return False
         try:
             state = torch.load(path, weights_only=True)
-        except (RuntimeError, EOFError, OSError):
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
             return False
         if state["job"] != job_sha:
             return False
@@ -202,17 +204,22 @@ def train(job: TrainingJob, workdir: Path) -> None:
         if os.getppid() != parent_pid:
             run.save(workdir / CHECKPOINT, job_sha)
             raise TrainingError("the parent is gone", "start the night again; it goes on from here")
-    write_adapter(run, recipe, workdir / OUTPUT)
+    write_adapter(run, recipe, job.model.name, workdir / OUTPUT)
 
 
 def one_step(run: Run, rows: Sequence[EncodedRow], recipe: Recipe, pad: int) -> None:
-    """One optimiser step: gradient, clipping at norm 1, AdamW, running average."""
+    """One optimiser step: gradient, clipping at norm 1, AdamW, running average.
+
+    Raises TrainingError when the loss is no number any more: no later step would mend that.
+    """
     torch.manual_seed(recipe.seed * 100_003 + run.step)
     rate = learning_rate(run.step, recipe)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     batch = [rows[i] for i in batch_of(run.step, len(rows), recipe)]
     loss, nll, kl = losses(run.model, batch, pad)
+    if not math.isfinite(nll + kl):
+        raise TrainingError(f"training diverged at step {run.step + 1}", "lower recipe.learning_rate")
     loss.backward()
     torch.nn.utils.clip_grad_norm_([p for p in run.model.parameters() if p.requires_grad], 1.0)
     run.optimizer.step()
@@ -222,7 +229,7 @@ def one_step(run: Run, rows: Sequence[EncodedRow], recipe: Recipe, pad: int) -> 
     say("step", step=run.step, steps=recipe.steps, loss=round(nll, 4), kl=round(kl, 4), learning_rate=rate)
 
 
-def write_adapter(run: Run, recipe: Recipe, out: Path) -> None:
+def write_adapter(run: Run, recipe: Recipe, model: str, out: Path) -> None:
     """PEFT layout, float32 safetensors: the running average where there is one, else the last weights."""
     tensors = run.average if recipe.ema else get_peft_model_state_dict(run.model)
     out.mkdir(exist_ok=True)
@@ -233,6 +240,7 @@ def write_adapter(run: Run, recipe: Recipe, out: Path) -> None:
     config = run.model.peft_config["default"]
     described = {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
     described["inference_mode"] = True
+    described["base_model_name_or_path"] = model  # a name: the adapter outlives this machine's folders
     write_atomic(out / "adapter_config.json", json.dumps(described, indent=2, sort_keys=True, default=str))
 
 

@@ -82,7 +82,7 @@ class ChildTrainer:
             said = "\n".join(last)
             raise TrainingError(
                 f"training ended with status {child.returncode}:\n{said}",
-                f"its work is kept in {workdir}; the next night goes on from its last checkpoint",
+                f"its work is kept in {workdir}; the next night trains anew",
             )
         return workdir / OUTPUT
 

@@ -77,7 +77,7 @@ def rows_for(cache: Path, seed: int, console: Console) -> list[Row]:
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the model.")] = MODEL_DIR,
     cache: Annotated[Path, typer.Option(help="Where the compiled rows are kept.")] = Path(".work/nano-rows.jsonl"),
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 4200,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1800,
     seed: Annotated[int, typer.Option(help="Seed of data, weights and order.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
@@ -88,7 +88,7 @@ def main(
     random.Random(seed).shuffle(rows)
     shape, plan = Shape(), Schedule()
     tokenizer = train_tokenizer((m.content for row in rows for m in row.messages), shape.vocab, out)
-    encoded = [encode(row, tokenizer, plan.prompt_weight) for row in rows]
+    encoded = [encode(row, tokenizer) for row in rows]
     model = new_model(shape, tokenizer, seed)
     started = time.monotonic()
     with Progress(console=console) as progress:
@@ -104,7 +104,7 @@ def main(
     facts = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "rows": len(rows),
-        "tokens_in_data": sum(len(ids) for ids, _ in encoded),
+        "tokens_in_data": sum(len(row.ids) for row in encoded),
         "steps": steps,
         "minutes": round((time.monotonic() - started) / 60, 1),
         "seed": seed,

@@ -21,8 +21,12 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from sleepy_coder.nano.init import structured_start
 from sleepy_coder.nano.rows import Row
 from sleepy_coder.nano.tokenizer import END, PAD
+
+# As in Qwen2 itself. With 1e4 too few of a head's 16 rotary pairs turn slowly enough to compare distant tokens.
+ROPE_THETA = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,17 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast: `batch_tokens` padded tokens a step, learning rates at their peak."""
+    """How fast: `batch_tokens` padded tokens a step, learning rates at their peak.
+
+    The loss weight of the prompt falls from the first to the second of `prompt_weight` over the first half:
+    how programs look is learned from whole ones, how they are mended from the answers.
+    """
 
     batch_tokens: int = 3072
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
     weight_decay: float = 0.05
-    prompt_weight: float = 0.1
+    prompt_weight: tuple[float, float] = (0.5, 0.05)
 
 
 def new_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
@@ -61,53 +69,62 @@ def new_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qw
         intermediate_size=shape.intermediate,
         max_position_embeddings=shape.context,
         tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
         bos_token_id=None,
         eos_token_id=tokenizer.convert_tokens_to_ids(END),
         pad_token_id=tokenizer.convert_tokens_to_ids(PAD),  # pyright: ignore[reportArgumentType]
         initializer_range=1 / math.sqrt(shape.hidden),
     )
-    return Qwen2ForCausalLM(config)
+    model = Qwen2ForCausalLM(config)
+    structured_start(model, ROPE_THETA, seed)
+    return model
 
 
-Encoded = tuple[list[int], list[float]]
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids of a conversation, whose first `prompt` tokens are not the answer."""
+
+    ids: list[int]
+    prompt: int
 
 
-def encode(row: Row, tokenizer: PreTrainedTokenizerFast, prompt_weight: float) -> Encoded:
-    """Token ids and the loss weight of each: `prompt_weight` on the prompt, 1 on the completion."""
+def encode(row: Row, tokenizer: PreTrainedTokenizerFast) -> Encoded:
+    """The conversation in the chat template, answered."""
     prompt: Any = tokenizer.apply_chat_template(
         [m.model_dump() for m in row.messages], add_generation_prompt=True, tokenize=False
     )
     head = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     tail = tokenizer(row.completion + END, add_special_tokens=False)["input_ids"]
-    return head + tail, [prompt_weight] * len(head) + [1.0] * len(tail)
+    return Encoded(head + tail, len(head))
 
 
 def batches(rows: Sequence[Encoded], tokens: int, chooser: random.Random) -> Iterator[list[Encoded]]:
     """Endless shuffled batches of rows of similar length, at most `tokens` padded tokens each."""
     while True:
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + chooser.randrange(24))
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids) + chooser.randrange(24))
         groups: list[list[Encoded]] = []
         group: list[Encoded] = []
         longest = 0
         for index in order:
-            longest = max(longest, len(rows[index][0]))
+            longest = max(longest, len(rows[index].ids))
             if group and longest * (len(group) + 1) > tokens:
                 groups.append(group)
-                group, longest = [], len(rows[index][0])
+                group, longest = [], len(rows[index].ids)
             group.append(rows[index])
         groups.append(group)
         chooser.shuffle(groups)
         yield from groups
 
 
-def batch_loss(model: Qwen2ForCausalLM, batch: Sequence[Encoded], pad: int) -> torch.Tensor:
-    """Weighted mean negative log-likelihood of the batch, in nats per weighted token."""
-    width = max(len(ids) for ids, _ in batch)
+def batch_loss(model: Qwen2ForCausalLM, batch: Sequence[Encoded], pad: int, prompt_weight: float) -> torch.Tensor:
+    """Mean negative log-likelihood of the batch, in nats per token; a prompt token counts `prompt_weight`."""
+    width = max(len(row.ids) for row in batch)
     ids = torch.full((len(batch), width), pad)
     weights = torch.zeros(len(batch), width)
-    for i, (row, w) in enumerate(batch):
-        ids[i, : len(row)] = torch.tensor(row)
-        weights[i, : len(row)] = torch.tensor(w)
+    for i, row in enumerate(batch):
+        ids[i, : len(row.ids)] = torch.tensor(row.ids)
+        weights[i, : row.prompt] = prompt_weight
+        weights[i, row.prompt : len(row.ids)] = 1.0
     # Rows are padded on the right and attention is causal, so padding needs no mask.
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(input_ids=ids[:, :-1], use_cache=False).logits
@@ -136,7 +153,7 @@ def pretrain(
 ) -> None:
     """Train `model` in place for `steps`; `progress(step, loss, seconds)` after each.
 
-    Warm-up of 3%, then the learning rate falls linearly to 2% of its peak.
+    Warm-up of 5%, constant to the half, then the learning rate falls linearly to 2% of its peak.
     """
     pad = int(model.config.pad_token_id or 0)
     optims = optimizers(model, plan)
@@ -145,10 +162,12 @@ def pretrain(
     stream = batches(rows, plan.batch_tokens, random.Random(seed))
     model.train()
     for step in range(steps):
-        factor = min(1.0, (step + 1) / (0.03 * steps), max(0.02, (steps - step) / (0.7 * steps)))
+        factor = min(1.0, (step + 1) / (0.05 * steps), max(0.02, (steps - step) / (0.5 * steps)))
         for optim, peak in zip([g for o in optims for g in o.param_groups], peaks, strict=True):
             optim["lr"] = peak * factor
-        loss = batch_loss(model, next(stream), pad)
+        first, last = plan.prompt_weight
+        weight = max(last, first + (last - first) * step / (steps / 2))
+        loss = batch_loss(model, next(stream), pad, weight)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optim in optims:

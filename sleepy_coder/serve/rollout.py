@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from sleepy_coder.dialogue import ReplyFormatError, apply_reply, first_messages
-from sleepy_coder.errors import ServerError
+from sleepy_coder.errors import InfraError, ServerError
 from sleepy_coder.ports import ModelServer, Verifier
 from sleepy_coder.types import Message, Outcome, Task, Verdict
 
@@ -36,8 +36,14 @@ class Rollout:
 
 
 def opening(verifier: Verifier, task: Task) -> tuple[Message, ...]:
-    """The messages that open `task`, with what the compiler really says of its broken files."""
-    return first_messages(task, verifier.verify(task, task.files).feedback)
+    """The messages that open `task`, with what the compiler really says of its broken files.
+
+    Raises InfraError when the compiler could not be asked.
+    """
+    verdict = verifier.verify(task, task.files)
+    if verdict.outcome is Outcome.INFRA:
+        raise InfraError(f"task {task.id} could not be judged: {verdict.detail}", "see `sleepy-coder koans show`")
+    return first_messages(task, verdict.feedback)
 
 
 def attempt(

@@ -1,0 +1,270 @@
+"""The command line in an empty home: JSON for scripts, and errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import typer
+from fakes import FakeClock, make_episode
+from report_data import report_data
+from test_registry import House, write_base
+from typer.core import TyperCommand, TyperGroup
+from typer.testing import CliRunner
+
+from sleepy_coder import __version__
+from sleepy_coder.cli import app
+from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, load_config
+from sleepy_coder.tasks import SPLITS, load_split
+from sleepy_coder.types import NightReport, Outcome
+from sleepy_coder.wiring import open_store
+
+NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers there
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("SLEEPY_CODER_SERVER__URL", NOBODY)
+    monkeypatch.setenv("SLEEPY_CODER_MODEL__PATH", str(write_base(tmp_path / "base")))
+    yield tmp_path
+    structlog.reset_defaults()
+
+
+class Done:
+    """How a command ended."""
+
+    def __init__(self, *arguments: str) -> None:
+        result = CliRunner().invoke(app, list(arguments))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        self.status = result.exit_code
+        self.out, self.err = result.stdout, result.stderr
+
+    @property
+    def json(self) -> Any:
+        assert self.status == 0, self.err
+        return json.loads(self.out)
+
+
+def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[str, TyperCommand]]:
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+ROOT = typer.main.get_command(app)
+assert isinstance(ROOT, TyperGroup)
+COMMANDS = dict(commands(ROOT))
+
+
+def skipped_night(cycle: int) -> NightReport:
+    now = FakeClock().now()
+    return NightReport(
+        cycle=cycle, started=now, finished=now, outcome="skipped", reason="too little", phases=(), shares={},
+        counts={}, notes=(), recipe=None, steps=0, candidate=None, serving="sleepy-base", reports=(), verdict=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_every_option_says_what_it_is_for(name: str) -> None:
+    command = COMMANDS[name]
+    assert (command.help or "").strip()
+    assert not [p.name for p in command.params if p.param_type_name == "option" and not getattr(p, "help", "")]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_every_command_can_be_shown(name: str) -> None:
+    assert "Usage" in Done(*name.split(), "--help").out
+
+
+def test_the_version_is_told() -> None:
+    assert Done("--version").out.strip() == f"sleepy-coder {__version__}"
+
+
+def test_the_status_of_an_empty_home_is_the_bare_base(home: Path) -> None:
+    status = Done("status", "--json").json
+    assert (status["serving"], status["adapter"], status["previous"]) == ("sleepy-base", None, None)
+    assert (status["nights"], status["last_night"], status["unfinished_night"]) == (0, None, None)
+    assert (status["episodes"], status["episodes_waiting"], status["quarantined"]) == (0, 0, 0)
+    assert status["server"]["url"] == NOBODY and "does not answer" in status["server"]["state"]
+    assert status["home"] == str(home)
+
+
+def test_the_status_for_people_names_what_serves_and_the_server() -> None:
+    done = Done("status")
+    assert done.status == 0
+    assert "sleepy-base" in done.out and "does not answer" in done.out
+
+
+def test_there_are_no_nights_in_an_empty_home() -> None:
+    assert Done("nights", "--json").json == []
+    assert Done("nights").status == 0
+
+
+def test_a_night_is_listed_with_its_outcome(home: Path) -> None:
+    with open_store(load_config()) as store:
+        store.finish_night(skipped_night(1))
+    (night,) = Done("nights", "--json").json
+    assert (night["cycle"], night["outcome"], night["reason"]) == (1, "skipped", "too little")
+    assert Done("morning", "--json").json == night == Done("status", "--json").json["last_night"]
+    assert "skipped" in Done("nights").out
+
+
+def test_a_morning_before_the_first_night_says_how_to_have_one() -> None:
+    done = Done("morning")
+    assert (done.status, done.out) == (1, "")
+    assert "sleepy-coder night" in done.err
+
+
+def test_a_report_before_the_first_judged_night_says_how_to_have_one() -> None:
+    done = Done("report")
+    assert done.status == 1
+    assert "sleepy-coder night" in done.err
+
+
+def test_the_report_is_written_where_it_was_asked_for(home: Path) -> None:
+    with open_store(load_config()) as store:
+        for night in report_data(per_family=2).nights:
+            store.finish_night(night)
+    files = [Path(path) for path in Done("report", "--out", str(home / "docs"), "--json").json]
+    assert {path.name for path in files} == {"results.md", "results.png", "dashboard.html"}
+    assert all(path.parent == home / "docs" and path.stat().st_size for path in files)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_koans_of_a_split_are_listed(split: str) -> None:
+    assert [task["id"] for task in Done("koans", "list", "--split", split, "--json").json] == [
+        task.id for task in load_split(split)
+    ]
+
+
+def test_a_koan_is_shown_whole() -> None:
+    task = load_split("day")[0]
+    assert Done("koans", "show", task.id, "--json").json == task.model_dump(mode="json")
+
+
+def test_a_koan_is_shown_with_the_compilers_words_and_its_answer() -> None:
+    task = next(task for task in load_split("day") if "[" in "".join(task.files.values()) and task.reference)
+    done = Done("koans", "show", task.id, "--answer")
+    assert done.status == 0
+    assert task.id in done.out and f"error[{task.error_code}]" in done.out
+
+
+def test_a_task_that_was_met_is_practised_after_the_others(home: Path) -> None:
+    from sleepy_coder.cli_koans import choose_tasks
+
+    tasks = load_split("day")[:10]
+    chosen = choose_tasks(tasks, {task.id for task in tasks[:7]}, 5, None, seed=1)
+    assert {task.id for task in chosen[:3]} == {task.id for task in tasks[7:]}
+    assert chosen == choose_tasks(tasks, {task.id for task in tasks[:7]}, 5, None, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (("koans", "show", "k0"), "koans list --tasks"),
+        (("koans", "show", "[/k0]"), "koans list --tasks"),
+        (("koans", "list", "--split", "night"), "take one of day"),
+        (("koans", "run", "--family", "no_such_family"), "koans list"),
+        (("adapters", "show", "sc-0001-00000000"), "Known are"),
+        (("episodes", "export", "no/such/folder/file.jsonl"), "permissions"),
+    ],
+)
+def test_what_does_not_exist_is_an_error_with_a_remedy(arguments: tuple[str, ...], remedy: str) -> None:
+    done = Done(*arguments)
+    assert (done.status, done.out) == (1, "")
+    assert "error:" in done.err and remedy in done.err
+
+
+def test_a_name_in_brackets_is_repeated_as_it_was_given() -> None:
+    assert "no task [bold]k0[/]" in Done("koans", "show", "[bold]k0[/]").err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("night", "--json"), ("eval", "--model", "base"), ("koans", "run", "--count", "1")]
+)
+def test_a_command_that_needs_a_server_says_what_to_start(arguments: tuple[str, ...]) -> None:
+    done = Done(*arguments)
+    assert (done.status, done.out) == (1, "")
+    assert NOBODY in done.err and "Start the model server" in done.err
+
+
+def test_a_command_that_needs_a_model_says_where_it_looked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLEEPY_CODER_MODEL__PATH", str(home / "nothing"))
+    done = Done("night")
+    assert done.status == 1
+    assert str(home / "nothing") in done.err and "model.path" in done.err
+
+
+def test_wrong_settings_are_told_by_every_command(home: Path) -> None:
+    (home / CONFIG_FILE).write_text("[mix]\nreplays = 1\n")
+    done = Done("status")
+    assert done.status == 1
+    assert "mix.replays" in done.err and CONFIG_FILE in done.err
+
+
+def test_a_home_given_as_an_option_is_used(home: Path) -> None:
+    (home / "other").mkdir()
+    assert Done("--home", str(home / "other"), "status", "--json").json["home"] == str(home / "other")
+
+
+def test_episodes_come_back_from_an_export_as_they_were(home: Path) -> None:
+    episodes = [make_episode(1, Outcome.PASS), make_episode(2, Outcome.FAIL)]
+    first, second = home / "in.jsonl", home / "out.jsonl"
+    first.write_text("".join(episode.model_dump_json() + "\n" for episode in episodes))
+    assert Done("episodes", "import", str(first), "--json").json == {"imported": 2, "known": 0, "quarantined": 0}
+    assert Done("episodes", "export", str(second), "--json").json == {"episodes": 2, "file": str(second)}
+    assert Done("episodes", "import", str(second), "--json").json == {"imported": 0, "known": 2, "quarantined": 0}
+    assert Done("episodes", "list", "--json").json == [episode.model_dump(mode="json") for episode in episodes]
+    assert [e["id"] for e in Done("episodes", "list", "--outcome", "fail", "--json").json] == ["e2"]
+
+
+def test_a_bad_line_is_counted_and_told_and_the_rest_is_imported(home: Path) -> None:
+    file = home / "in.jsonl"
+    file.write_text(f'{{"id": 1}}\n{make_episode(1, Outcome.PASS).model_dump_json()}\n')
+    done = Done("episodes", "import", str(file), "--json")
+    assert done.json == {"imported": 1, "known": 0, "quarantined": 1}
+    assert json.loads(done.err)["event"] == "store.quarantined"
+    with open_store(load_config()) as store:
+        assert store.count_quarantined() == 1
+
+
+def test_with_nothing_to_roll_back_nothing_happens() -> None:
+    assert Done("adapters", "rollback", "--yes", "--json").json == {"serving": "sleepy-base", "quarantined": None}
+    assert "nothing to roll back" in Done("adapters", "rollback").out
+    assert Done("adapters", "list", "--json").json == []
+
+
+@pytest.fixture
+def served(home: Path) -> list[str]:
+    (home / "made").mkdir()
+    house = House(home / "made")
+    house.adapters.rename(home / "adapters")
+    house.adapters.symlink_to(home / "adapters")
+    return house.serve(1, 2)
+
+
+def test_a_rollback_goes_to_the_previous_adapter_and_then_to_the_base(served: list[str]) -> None:
+    first, second = served
+    assert Done("adapters", "rollback", "--yes", "--json").json == {"serving": first, "quarantined": second}
+    assert Done("adapters", "rollback", "-y", "--json").json == {"serving": "sleepy-base", "quarantined": first}
+    states = {adapter["name"]: adapter["state"] for adapter in Done("adapters", "list", "--json").json}
+    assert states == {first: "quarantined", second: "quarantined"}
+
+
+def test_a_rollback_is_not_done_without_a_yes(served: list[str]) -> None:
+    assert Done("adapters", "rollback").status == 1
+    states = {adapter["name"]: adapter["state"] for adapter in Done("adapters", "list", "--json").json}
+    assert states[served[1]] == "active"
+
+
+def test_an_adapter_is_shown_as_its_card_and_as_its_manifest(served: list[str]) -> None:
+    assert Done("adapters", "show", served[0], "--json").json["name"] == served[0]
+    assert served[0] in Done("adapters", "show", served[0]).out

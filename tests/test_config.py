@@ -1,0 +1,132 @@
+"""Settings: where they come from, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, Config, load_config
+from sleepy_coder.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def write(home: Path, text: str) -> None:
+    (home / CONFIG_FILE).write_text(text)
+
+
+def every_field(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from every_field(kind, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", field
+
+
+FIELDS = dict(every_field(Config))
+
+
+def test_without_a_file_the_defaults_hold(home: Path) -> None:
+    config = load_config()
+    assert (config.home, config.state, config.adapters) == (home, home / "state", home / "adapters")
+    assert (config.mix.replay, config.mix.passed, config.mix.hard) == (0.44, 0.42, 0.14)
+
+
+def test_the_defaults_are_within_their_own_bounds() -> None:
+    defaults = Config().model_dump()
+    assert Config.model_validate(defaults).model_dump() == defaults
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_setting_says_in_a_sentence_what_it_does(name: str) -> None:
+    said = FIELDS[name].description or ""
+    assert said.endswith(".") and said[0].isupper()
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_number_has_a_lower_bound(name: str) -> None:
+    field = FIELDS[name]
+    kinds = set(get_args(field.annotation)) if isinstance(field.annotation, UnionType) else {field.annotation}
+    bounds = {bound for rule in field.metadata for bound in ("ge", "gt") if getattr(rule, bound, None) is not None}
+    assert bounds or not kinds & {int, float}
+
+
+def test_the_file_is_read_and_the_environment_is_above_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(home, 'seed = 5\n[server]\nurl = "http://127.0.0.1:1"\nbase_name = "from-file"\n')
+    monkeypatch.setenv("SLEEPY_CODER_SERVER__URL", "http://127.0.0.1:2")
+    config = load_config()
+    assert (config.seed, config.server.base_name, config.server.url) == (5, "from-file", "http://127.0.0.1:2")
+
+
+def test_an_explicit_home_is_above_the_environment(home: Path) -> None:
+    (home / "other").mkdir()
+    write(home / "other", "seed = 7\n")
+    config = load_config(home / "other")
+    assert (config.seed, config.home) == (7, home / "other")
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("seeds = 5", "seeds"),
+        ("[mix]\nreplays = 0.5", "mix.replays"),
+        ("[night]\nwhen = 2", "night"),
+        ("[mix]\nreplay = 1.5", "mix.replay"),
+        ("[recipe]\nlearning_rate = 0.0", "recipe.learning_rate"),
+        ("[agent]\nattempts = 0", "agent.attempts"),
+        ('[eval]\nsamples = "many"', "eval.samples"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_file(home: Path, text: str, field: str) -> None:
+    write(home, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config()
+    assert f"{field}: " in caught.value.message
+    assert str(home / CONFIG_FILE) in caught.value.remedy
+
+
+@pytest.mark.parametrize("text", [b"[mix\nreplay = 1", b"seed = = 1", b"name = \xff"])
+def test_a_file_that_is_no_toml_is_named(home: Path, text: bytes) -> None:
+    (home / CONFIG_FILE).write_bytes(text)
+    with pytest.raises(ConfigError, match="is no valid TOML") as caught:
+        load_config()
+    assert str(home / CONFIG_FILE) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field"),
+    [
+        ("SLEEPY_CODER_MIX__REPLAY", "2", "mix.replay"),
+        ("SLEEPY_CODER_SERVER__URI", "http://127.0.0.1", "server.uri"),
+        ("SLEEPY_CODER_SERVER", "no json", "server"),
+    ],
+)
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, field: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=field) as caught:
+        load_config()
+    assert "environment" in caught.value.remedy
+
+
+def test_shares_that_do_not_add_up_to_one_are_refused(home: Path) -> None:
+    write(home, "[mix]\nreplay = 0.9\n")
+    with pytest.raises(ConfigError, match=r"mix: .*1\.46"):
+        load_config()
+
+
+def test_settings_cannot_be_changed_once_they_are_read() -> None:
+    changed: dict[str, Any] = {"seed": 9}
+    config = load_config()
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = changed["seed"]

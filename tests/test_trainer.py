@@ -1,0 +1,380 @@
+"""LoRA training for real, on a tiny random model: what is learned from, and what a kill cannot change."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sleepy_coder.adapter_check import check_adapter
+from sleepy_coder.errors import TrainingError
+from sleepy_coder.learn.trainer import JOB_FILE, OUTPUT, ChildTrainer, Step, TrainingJob
+from sleepy_coder.types import Example, Message, Recipe, TrainingMix
+
+pytestmark = [
+    pytest.mark.slow,
+    # peft asks transformers for a name that is on its way out.
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
+
+WEIGHTS = "adapter_model.safetensors"
+RECIPE = Recipe(
+    name="test",
+    learning_rate=5e-3,
+    rank=4,
+    alpha=8,
+    dropout=0.1,
+    steps=14,
+    batch_size=2,
+    warmup_steps=2,
+    ema=0.5,
+    kl_anchor=1.0,
+    kl_verified=0.05,
+    max_length=256,
+    seed=3,
+)
+
+
+def row(number: int, completion: str = "", anchor: bool = False) -> Example:
+    return Example(
+        messages=(
+            Message(role="system", content="Fix it."),
+            Message(role="user", content=f"1|let x{number} = {'y' * number};"),
+        ),
+        completion=completion or f"1|let x{number} = {number};",
+        kind="replay" if anchor else "passed",
+        task_id=f"k{number}",
+        family="f",
+        provenance=f"e{number}",
+        anchor=anchor,
+    )
+
+
+def mix_of(*rows: Example) -> TrainingMix:
+    return TrainingMix(examples=rows, shares={}, counts={}, notes=(), seed=1, sha256="m")
+
+
+MIX = mix_of(*(row(number, anchor=number % 2 == 0) for number in range(5)))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from serve_model import tiny_model
+
+    return tiny_model(tmp_path_factory.mktemp("trainer") / "model")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Step]]:
+    """The adapter of MIX and RECIPE, trained in one go, and what was heard meanwhile."""
+    heard: list[Step] = []
+    workdir = tmp_path_factory.mktemp("whole")
+    return ChildTrainer(model, heard.append, threads=1).train(MIX, None, RECIPE, workdir), heard
+
+
+def child(workdir: Path) -> subprocess.Popen[str]:
+    """A training child as ChildTrainer starts it, without the trainer."""
+    argv = [sys.executable, "-m", "sleepy_coder.learn.train_lora", str(workdir)]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def write_job(workdir: Path, model: Path, recipe: Recipe = RECIPE) -> None:
+    workdir.mkdir(exist_ok=True)
+    (workdir / JOB_FILE).write_text(TrainingJob(model=model, parent=None, mix=MIX, recipe=recipe).model_dump_json())
+
+
+# The child process
+
+
+def test_a_trained_adapter_is_fit_for_the_registry_and_every_step_was_heard_of(
+    model: Path, uninterrupted: tuple[Path, list[Step]]
+) -> None:
+    trained, heard = uninterrupted
+    check_adapter(trained, RECIPE, model)
+    assert [step.step for step in heard] == list(range(1, 15))
+    assert [step.learning_rate for step in heard[:3]] == [2.5e-3, 5e-3, 5e-3]
+    assert sum(step.loss for step in heard[-5:]) < sum(step.loss for step in heard[:5])
+
+
+def test_a_trained_adapter_can_be_loaded_and_changes_the_model(
+    model: Path, uninterrupted: tuple[Path, list[Step]]
+) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), uninterrupted[0])
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        with loaded.disable_adapter():
+            before = loaded(input_ids=ids).logits
+        assert not torch.equal(loaded(input_ids=ids).logits, before)
+
+
+def test_a_child_killed_after_a_checkpoint_ends_with_the_same_bits(
+    model: Path, uninterrupted: tuple[Path, list[Step]], tmp_path: Path
+) -> None:
+    write_job(tmp_path / "work", model)
+    with child(tmp_path / "work") as killed:
+        assert killed.stdout is not None
+        for line in killed.stdout:
+            if json.loads(line).get("step") == 11:
+                killed.kill()
+                break
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "work" / OUTPUT / WEIGHTS).exists()
+    heard: list[Step] = []
+    trained = ChildTrainer(model, heard.append, threads=1).train(MIX, None, RECIPE, tmp_path / "work")
+    assert [step.step for step in heard] == [11, 12, 13, 14]
+    assert (trained / WEIGHTS).read_bytes() == (uninterrupted[0] / WEIGHTS).read_bytes()
+
+
+ORPHANED = """
+import os, signal, sys
+from pathlib import Path
+from sleepy_coder.learn.trainer import ChildTrainer, TrainingJob
+job = TrainingJob.model_validate_json(Path(sys.argv[1]).read_text())
+trainer = ChildTrainer(job.model, lambda step: os.kill(os.getpid(), signal.SIGKILL), threads=1)
+trainer.train(job.mix, None, job.recipe, Path(sys.argv[2]))
+"""
+
+
+def ended(lock: Path) -> bool:
+    """Whether nobody trains in the folder of `lock` any more."""
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def test_a_child_whose_parent_was_killed_stops(model: Path, tmp_path: Path) -> None:
+    endless = RECIPE.model_copy(update={"steps": 1_000_000})
+    write_job(tmp_path / "job", model, endless)
+    work = tmp_path / "work"
+    argv = [sys.executable, "-c", ORPHANED, str(tmp_path / "job" / JOB_FILE), str(work)]
+    parent = subprocess.Popen(argv, start_new_session=True)
+    try:
+        assert parent.wait() == -signal.SIGKILL
+        deadline = time.monotonic() + 60
+        while not ended(work / "lock"):
+            assert time.monotonic() < deadline, "the child trains on"
+            time.sleep(0.1)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
+
+
+def test_a_child_that_fails_is_a_training_error_in_its_own_words(model: Path, tmp_path: Path) -> None:
+    short = RECIPE.model_copy(update={"max_length": 8})
+    with pytest.raises(TrainingError, match="every row is longer than the model's context") as caught:
+        ChildTrainer(model, threads=1).train(MIX, None, short, tmp_path)
+    assert "status 1" in caught.value.message
+    assert str(tmp_path) in caught.value.remedy
+
+
+# Inside the child
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(model)
+
+
+Attach = Callable[..., Any]
+
+
+@pytest.fixture
+def attach(model: Path) -> Attach:
+    """A fresh base with a LoRA, random where asked, in eval mode so that nothing is dropped."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from sleepy_coder.learn.train_lora import attach_adapter
+
+    def attached(parent: Path | None = None, noise: float = 0.0) -> Any:
+        made = attach_adapter(AutoModelForCausalLM.from_pretrained(model), parent, RECIPE)
+        if noise:
+            random = torch.Generator().manual_seed(1)
+            for name, weight in made.named_parameters():
+                if "lora_B" in name:
+                    weight.data = noise * torch.randn(weight.shape, generator=random)
+        return made.eval()
+
+    return attached
+
+
+def encoded(tokenizer: Any, *rows: Example) -> list[Any]:
+    from sleepy_coder.learn.train_lora import encode
+
+    found = [encode(example, tokenizer, RECIPE) for example in rows]
+    assert None not in found
+    return found
+
+
+def by_transformers(model: Any, ids: list[int], learn_from: int) -> float:
+    """The loss as transformers computes it, with everything before `learn_from` masked out."""
+    import torch
+
+    tokens = torch.tensor([ids])
+    labels = tokens.clone()
+    labels[:, :learn_from] = -100
+    with torch.no_grad():
+        return float(model(input_ids=tokens, labels=labels).loss)
+
+
+def test_a_row_is_what_was_served_and_ends_with_the_end_of_the_turn(tokenizer: Any) -> None:
+    (found,) = encoded(tokenizer, row(3))
+    prompt, completion = tokenizer.decode(found.ids[: found.prompt]), tokenizer.decode(found.ids[found.prompt :])
+    messages = [message.model_dump() for message in row(3).messages]
+    assert prompt == tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert completion == "1|let x3 = 3;<|im_end|>"
+
+
+def test_anchors_are_held_to_the_base_more_firmly(tokenizer: Any) -> None:
+    anchor, verified = encoded(tokenizer, row(1, anchor=True), row(1))
+    assert (anchor.kl, verified.kl) == (RECIPE.kl_anchor, RECIPE.kl_verified)
+
+
+def test_a_row_longer_than_the_context_is_left_out(tokenizer: Any) -> None:
+    from sleepy_coder.learn.train_lora import encode
+
+    (whole,) = encoded(tokenizer, row(3))
+    exact = RECIPE.model_copy(update={"max_length": len(whole.ids)})
+    assert encode(row(3), tokenizer, exact) == whole
+    assert encode(row(3), tokenizer, exact.model_copy(update={"max_length": len(whole.ids) - 1})) is None
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Any) -> None:
+    from copy import deepcopy
+
+    from sleepy_coder.learn.train_lora import encode
+
+    other = deepcopy(tokenizer)
+    other.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    with pytest.raises(TrainingError, match="rewrites earlier turns"):
+        encode(row(3), other, RECIPE)
+
+
+def test_the_loss_covers_the_completion_and_nothing_of_the_prompt(tokenizer: Any, attach: Attach) -> None:
+    from sleepy_coder.learn.train_lora import losses
+
+    model = attach(noise=0.1)
+    (one,) = encoded(tokenizer, row(3))
+    _, nll, _ = losses(model, [one], pad=0)
+    assert nll == pytest.approx(by_transformers(model, one.ids, one.prompt), rel=1e-4)
+    assert nll != pytest.approx(by_transformers(model, one.ids, one.prompt - 3), rel=1e-4)
+
+
+def test_each_row_counts_as_one_however_long_and_padding_counts_nothing(tokenizer: Any, attach: Attach) -> None:
+    from sleepy_coder.learn.train_lora import losses
+
+    model = attach(noise=0.1)
+    rows = encoded(tokenizer, row(1, "1|x"), row(9, "1|let a_much_longer_line = 12345;"))
+    _, nll, kl = losses(model, rows, pad=0)
+    alone = [losses(model, [one], pad=0) for one in rows]
+    assert nll == pytest.approx(sum(one[1] for one in alone) / 2, rel=1e-4)
+    assert kl == pytest.approx(sum(one[2] for one in alone) / 2, rel=1e-3)
+
+
+def test_what_is_minimised_is_the_loss_and_the_weighted_distance_to_the_base(tokenizer: Any, attach: Attach) -> None:
+    from sleepy_coder.learn.train_lora import losses
+
+    model = attach(noise=0.1)
+    (anchor,) = encoded(tokenizer, row(4, anchor=True))
+    (verified,) = encoded(tokenizer, row(4))
+    for one in (anchor, verified):
+        loss, nll, kl = losses(model, [one], pad=0)
+        assert kl > 0.01
+        assert float(loss.detach()) == pytest.approx(nll + one.kl * kl, rel=1e-4)
+
+
+def test_a_fresh_adapter_is_no_distance_from_the_base(tokenizer: Any, attach: Attach) -> None:
+    from sleepy_coder.learn.train_lora import losses
+
+    loss, nll, kl = losses(attach(), encoded(tokenizer, row(4, anchor=True)), pad=0)
+    assert kl == pytest.approx(0, abs=1e-6)
+    assert float(loss.detach()) == pytest.approx(nll, rel=1e-5)
+
+
+def test_a_warm_start_begins_at_the_parents_weights(attach: Attach, uninterrupted: tuple[Path, list[Step]]) -> None:
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    parent = load_file(uninterrupted[0] / WEIGHTS)
+    begun = get_peft_model_state_dict(attach(uninterrupted[0]))
+    assert begun.keys() == parent.keys()
+    assert all(torch.equal(begun[name], parent[name]) for name in parent)
+
+
+def test_a_night_trains_on_from_its_parent(
+    model: Path, uninterrupted: tuple[Path, list[Step]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sleepy_coder.learn.train_lora import train
+
+    folder, before = uninterrupted
+    job = TrainingJob(model=model, parent=folder, mix=MIX, recipe=RECIPE.model_copy(update={"steps": 1}))
+    (tmp_path / JOB_FILE).write_text(job.model_dump_json())
+    train(job, tmp_path)
+    (step,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert step["loss"] < before[0].loss
+    check_adapter(tmp_path / OUTPUT, RECIPE, model)
+
+
+def test_every_pass_over_the_rows_takes_each_of_them_once_in_an_order_of_its_own() -> None:
+    from sleepy_coder.learn.train_lora import batch_of
+
+    recipe = RECIPE.model_copy(update={"batch_size": 4})
+    places = [place for step in range(15) for place in batch_of(step, 10, recipe)]
+    passes = [tuple(places[start : start + 10]) for start in range(0, 60, 10)]
+    assert all(sorted(one) == list(range(10)) for one in passes)
+    assert len(set(passes)) == 6
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all", b"PK\x03\x04 and then nothing"])
+def test_an_unreadable_checkpoint_is_as_good_as_none(attach: Attach, tmp_path: Path, content: bytes) -> None:
+    from sleepy_coder.learn.train_lora import Run
+
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    run = Run(attach(), optimizer(attach()), {}, 0)
+    assert not run.restore(tmp_path / "checkpoint.pt", "job")
+
+
+def test_a_checkpoint_of_another_job_is_not_gone_on_with(attach: Attach, tmp_path: Path) -> None:
+    from sleepy_coder.learn.train_lora import Run
+
+    model = attach()
+    Run(model, optimizer(model), {}, 7).save(tmp_path / "checkpoint.pt", "one job")
+    run = Run(model, optimizer(model), {}, 0)
+    assert not run.restore(tmp_path / "checkpoint.pt", "another job")
+    assert run.step == 0
+    assert run.restore(tmp_path / "checkpoint.pt", "one job")
+    assert run.step == 7
+
+
+def test_a_training_that_diverged_is_an_error_at_once(tokenizer: Any, attach: Attach) -> None:
+    from sleepy_coder.learn.train_lora import Run, one_step
+
+    model = attach(noise=float("nan"))
+    with pytest.raises(TrainingError, match="step 1"):
+        one_step(Run(model, optimizer(model), {}, 0), encoded(tokenizer, row(1)), RECIPE, 0)
+
+
+def optimizer(model: Any) -> Any:
+    import torch
+
+    return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)

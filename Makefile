@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check lint types bench nano koans results docs clean machine
+.PHONY: help demo test check lint types bench nano card koans results docs clean machine
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -40,6 +40,9 @@ koans: machine .venv/.ready ## rebuild the task sets and prove them with rustc
 
 nano: machine .venv/.ready ## rebuild the nano model (about 40 minutes on 2 cores)
 	$(BIN)/python -m sleepy_coder.nano.build
+
+card: machine .venv/.ready ## measure the nano model and write docs/model-card.md
+	$(BIN)/python -m sleepy_coder.nano_card
 
 results: .venv/.ready ## docs/results.md, docs/results.png, docs/dashboard.html from this home's store
 	$(BIN)/sleepy-coder report --out docs

@@ -56,7 +56,8 @@ cores and offline. It fixes small Rust programs of the kinds listed below and ca
 | Weights | {size / 1e6:.1f} MB, bf16 safetensors, HF layout |
 | Data | {facts["rows"]:,} conversations about koans of the pretrain split, with rustc's real messages |
 | Tokens | {facts["tokens_in_data"]:,} in the data, {facts["steps"]:,} steps of up to 3,072 |
-| Training | {facts["minutes"]} minutes on 2 CPU cores, seed {facts["seed"]} |
+| Training | {facts["minutes"]} minutes on 2 shared CPU cores, seed {facts["seed"]} |
+| Stages | {facts.get("stages", "one run")}: where there are several, each began with a fresh optimiser |
 | Build it again | `make nano`, then `make card` for this page |
 
 "Scarce" families have 24 conversations in the data instead of 300, as some things are rare in what any real base
@@ -93,9 +94,8 @@ def main(
     facts = json.loads((model / "build.json").read_text())
     size = (model / "model.safetensors").stat().st_size
     with tempfile.TemporaryDirectory() as home:
-        config = load_config(Path(home)).model_copy(
-            update={"model": load_config().model.model_copy(update={"path": model})}
-        )
+        config = load_config(Path(home))
+        config = config.model_copy(update={"model": config.model.model_copy(update={"path": model.resolve()})})
         arguments = ("--served-model-name", config.server.base_name)
         with EmbeddedServer(model, Path(home) / "log", threads=os.cpu_count() or 1, arguments=arguments) as server:
             served = config.server.model_copy(update={"url": server.url})

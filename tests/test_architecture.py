@@ -45,6 +45,7 @@ FLOORS = {
     "cli": 8,
     "cli_koans": 8,
     "cli_data": 8,
+    "nano_card": 8,
     "reference": 8,
     "__main__": 8,
     "__init__": 0,

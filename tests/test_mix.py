@@ -17,7 +17,7 @@ PASS, FAIL, INFRA = Outcome.PASS, Outcome.FAIL, Outcome.INFRA
 SHARES = {"replay": 0.44, "passed": 0.42, "hard": 0.14}
 SETTINGS = MixSettings()
 KINDS: tuple[ExampleKind, ...] = get_args(ExampleKind)
-SIZES = st.fixed_dictionaries({kind: st.integers(1, 120) for kind in KINDS})
+SIZES = st.fixed_dictionaries({kind: st.integers(10 if kind == "hard" else 1, 120) for kind in KINDS})
 
 
 def pools(**sizes: int) -> dict[ExampleKind, list[Example]]:
@@ -34,8 +34,15 @@ def test_the_shares_are_met_to_rounding_whenever_no_pool_is_empty(sizes: dict[st
 @given(SIZES, st.integers(8, 420))
 def test_a_mix_is_as_large_as_its_scarcest_pool_and_the_limit_allow(sizes: dict[str, int], most: int) -> None:
     mix = compose(pools(**sizes), MixSettings(max_examples=most), 1)
-    room = min(sizes[kind] * REPEATS[kind] / SHARES[kind] for kind in KINDS)
+    room = min(sizes[kind] * REPEATS[kind] / SHARES[kind] for kind in ("replay", "passed"))
     assert min(most, room) - 1 <= len(mix.examples) <= most
+
+
+def test_a_few_hard_rows_do_not_hold_the_others_back_and_the_mix_says_so() -> None:
+    mix = compose(pools(replay=160, passed=160, hard=1), SETTINGS, 1)
+    assert mix.counts["hard"] == REPEATS["hard"]
+    assert len(mix.examples) > 300
+    assert any("no more hard rows" in note for note in mix.notes)
 
 
 @given(SIZES)

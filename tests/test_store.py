@@ -210,12 +210,12 @@ def test_an_interrupted_night_is_found_again_with_its_finished_phases(path: Path
         assert [(phase.name, phase.seconds) for phase in store.phases(1)] == [("mix", 0.5), ("anchor", 2.0)]
 
 
-def test_a_finished_night_is_reported_and_counted_when_it_was_promoted(store: Store) -> None:
+def test_finished_nights_are_reported_in_order(store: Store) -> None:
     for cycle, outcome in ((1, "promoted"), (2, "rejected"), (3, "promoted")):
         store.begin_night(cycle)
         store.finish_night(night(cycle, outcome))
     assert store.nights() == (night(1), night(2, "rejected"), night(3))
-    assert (store.accepted_cycles(), store.next_cycle(), store.unfinished_night()) == (2, 4, None)
+    assert (store.next_cycle(), store.unfinished_night()) == (4, None)
 
 
 def test_a_skipped_night_is_recorded_without_having_begun(store: Store) -> None:
@@ -256,7 +256,7 @@ def test_the_replay_buffer_holds_rows_of_finished_nights_once(store: Store) -> N
     store.begin_night(3)
     store.save_examples(3, [example("d")])
     assert [row.completion for row in store.examples()] == ["a", "b", "c"]
-    assert [row.completion for row in store.examples(promoted=True)] == ["b", "c"]
+    assert [row.completion for row in store.examples(cycles=[2, 3])] == ["b", "c"]
     assert store.examples(kind="replay") == ()
     assert store.examples(family="f", kind="hard") == store.examples()
 

@@ -77,7 +77,7 @@ def rows_for(cache: Path, seed: int, console: Console) -> list[Row]:
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the model.")] = MODEL_DIR,
     cache: Annotated[Path, typer.Option(help="Where the compiled rows are kept.")] = Path(".work/nano-rows.jsonl"),
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1800,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 5400,
     seed: Annotated[int, typer.Option(help="Seed of data, weights and order.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:

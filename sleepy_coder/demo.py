@@ -29,7 +29,9 @@ from sleepy_coder.types import Adapter, Attempt, Episode, NightReport, Outcome, 
 MARKER = "demo"
 RUNNING = "running"
 EMPTY = "0 episodes, 0 nights, 0 adapters"
-FIRST_DAY, SECOND_DAY, POISONED = 320, 160, 160
+FIRST_DAY, SECOND_DAY, POISONED = 320, 80, 120
+# At alpha 16 one night moves a model this small by 4 gained and 1 lost of 372 tasks: true, but unproven.
+ALPHA = 256
 
 
 class DemoFailed(SleepyError):
@@ -48,6 +50,7 @@ def run_demo(config: Config) -> None:
     )
     with server:
         os.environ["SLEEPY_CODER_SERVER__URL"] = server.url
+        os.environ["SLEEPY_CODER_RECIPE__ALPHA"] = str(ALPHA)
         _say("Day 1", "The agent meets tasks. Every verdict is the compiler's and the program's own.")
         _command("koans", "run", "--count", str(FIRST_DAY))
 

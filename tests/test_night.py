@@ -122,7 +122,9 @@ def test_a_decided_night_uses_up_what_it_trained_on_and_keeps_the_rest(house: Ho
     house.day()
     house.night(learns)
     store = house.open().store
-    trained = {row.task_id for row in store.examples(kind="passed")} | {row.task_id for row in store.examples(kind="hard")}
+    trained = {row.task_id for row in store.examples(kind="passed")} | {
+        row.task_id for row in store.examples(kind="hard")
+    }
     left = {episode.task.id for episode in store.episodes(unused=True) if episode.task}
     everything = {episode.task.id for episode in store.episodes() if episode.task}
     assert trained

@@ -175,7 +175,7 @@ def test_a_batch_with_one_unstorable_episode_saves_none_of_it(store: Store) -> N
 
 
 def test_a_number_that_json_cannot_hold_is_refused_rather_than_read_back_as_null(store: Store) -> None:
-    verdict = Verdict(outcome=Outcome.PASS, stage="done", seconds=float("nan"))
+    verdict = Verdict.model_construct(outcome=Outcome.PASS, stage="done", seconds=float("nan"))
     attempt = episode("a").attempts[0].model_copy(update={"verdict": verdict})
     with pytest.raises(StoreError, match="cannot be stored"):
         store.save_episode(episode("a").model_copy(update={"attempts": (attempt,)}))

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sleepy_coder import wiring
-from sleepy_coder.config import EvalSettings, load_config
+from sleepy_coder.config import load_config
 from sleepy_coder.console import out, progress_bar
 from sleepy_coder.deploy import measure
 from sleepy_coder.judge.metrics import mean_pass_at_k, pass_rate_interval
@@ -80,7 +80,6 @@ model has seen. No program of the frozen, day or dev sets, nor a renamed copy of
 
 def _measure(parts: Parts, tasks: Sequence[Task], samples: int, temperature: float) -> EvalReport:
     settings = parts.config.eval.model_copy(update={"samples": samples, "temperature": temperature})
-    assert isinstance(settings, EvalSettings)
     with progress_bar() as progress:
         bar = progress.add_task(f"{samples} per task", total=len(tasks) * samples, note="")
         return measure(parts, "other", None, tasks, settings, lambda: progress.advance(bar))

@@ -70,7 +70,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     day = night.once("day", Day, lambda: look_back(parts))
     anchors = night.once("anchors", tuple[Example, ...], lambda: write_anchors(parts))
     dreams = night.once("dream", Dreams, lambda: dream_of_failures(parts, night.cycle, day, serving))
-    mix = night.once("mix", TrainingMix, lambda: gather(parts, night.cycle, day, anchors, dreams))
+    mix = night.once("mix", TrainingMix, lambda: gather(parts, night.cycle, day, anchors, dreams, serving))
     _log.info("night.mix", cycle=night.cycle, shares=mix.shares, counts=mix.counts)
     if len(mix.examples) < parts.config.mix.min_examples:
         reason = f"{len(mix.examples)} rows are fewer than the {parts.config.mix.min_examples} worth a night"
@@ -81,7 +81,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     recipe = recipe_for(
         parts.config.recipe,
         len(mix.examples),
-        len(lineage(parts)) if serving else 0,
+        len(lineage(parts.registry, serving)),
         parts.config.model.max_length,
         parts.config.seed + night.cycle,
     )

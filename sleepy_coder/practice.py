@@ -15,6 +15,7 @@ from sleepy_coder.files import write_atomic
 from sleepy_coder.learn.dream import Dreams, dream, verified_row
 from sleepy_coder.learn.mix import compose, passed_examples
 from sleepy_coder.parts import Parts
+from sleepy_coder.registry import Registry
 from sleepy_coder.serve.rollout import Rollout, Sampling, attempt, in_parallel, opening
 from sleepy_coder.tasks import set_id
 from sleepy_coder.tasks.leaks import assert_no_leaks, example_rows, find_leaks
@@ -90,13 +91,15 @@ def dream_of_failures(parts: Parts, cycle: int, day: Day, serving: Adapter | Non
     )
 
 
-def gather(parts: Parts, cycle: int, day: Day, anchors: Sequence[Example], dreams: Dreams) -> TrainingMix:
+def gather(
+    parts: Parts, cycle: int, day: Day, anchors: Sequence[Example], dreams: Dreams, serving: Adapter | None
+) -> TrainingMix:
     """The night's mix from what is new, what was dreamed, and what is replayed.
 
     Replayed are the anchors and the rows of the nights that made the serving adapter, each family with the
     same total weight, so that what is rare is not forgotten first.
     """
-    kept = parts.store.examples(cycles=[adapter.cycle for adapter in lineage(parts)])
+    kept = parts.store.examples(cycles=[adapter.cycle for adapter in lineage(parts.registry, serving)])
     families = Counter(row.family for row in (*anchors, *kept))
     replay = [row.model_copy(update={"weight": 1 / families[row.family]}) for row in (*anchors, *kept)]
     passed = passed_examples(day.of(parts), parts.config.mix.per_task)
@@ -169,11 +172,11 @@ def settle(parts: Parts, cycle: int, day: Day, mix: TrainingMix, dreams: Dreams,
     shutil.rmtree(night_folder(parts, cycle), ignore_errors=True)
 
 
-def lineage(parts: Parts) -> tuple[Adapter, ...]:
-    """The serving adapter and those it grew from, newest first; rolled-back ones are not among them."""
+def lineage(registry: Registry, serving: Adapter | None) -> tuple[Adapter, ...]:
+    """`serving` and those it grew from, newest first; rolled-back ones are not among them."""
     found: list[Adapter] = []
-    adapter = parts.registry.active()
+    adapter = serving
     while adapter is not None:
         found.append(adapter)
-        adapter = parts.registry.get(adapter.parent) if adapter.parent else None
+        adapter = registry.get(adapter.parent) if adapter.parent else None
     return tuple(found)

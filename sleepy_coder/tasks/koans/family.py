@@ -43,12 +43,11 @@ Template = Callable[[Words], Draft]
 
 @dataclass(slots=True)
 class Family:
-    """All templates of one error. `scarce` families are rare in the nano model's pretraining data."""
+    """All templates of one error."""
 
     name: str
     category: Category
     error_code: str
-    scarce: bool = False
     templates: list[Template] = field(default_factory=lambda: [])
 
 

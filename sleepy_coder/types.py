@@ -139,6 +139,41 @@ class Episode(Record):
     created: datetime
 
 
+WireApi = Literal["chat", "completions", "responses", "messages", "other"]
+"""The API that a client speaks: /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, or another."""
+
+SessionSource = Literal["path", "header", "body", "cache_key", "prefix"]
+"""How a request's session was known; `prefix`: its conversation continues an earlier one."""
+
+
+class Exchange(Record):
+    """One request through the gateway and its reply, with secrets redacted.
+
+    `request` and `response` are JSON texts; of a streamed reply, the message that it adds up to, in the
+    form in which the same API answers without streaming. `whole` is False when the reply was cut off, was
+    aborted, held an error or lacked its closing event: such a reply is never trained on. Seconds are wall-clock.
+    """
+
+    id: str
+    session: str
+    session_source: SessionSource
+    agent: str
+    wire: WireApi
+    path: str
+    asked_model: str
+    served_by: str
+    request: str
+    response: str
+    status: int
+    streamed: bool
+    whole: bool
+    finish_reason: str
+    started: datetime
+    first_byte_seconds: float
+    seconds: float
+    purpose: str = ""
+
+
 ExampleKind = Literal["replay", "passed", "hard"]
 
 

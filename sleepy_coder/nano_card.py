@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,26 +25,33 @@ SAMPLES = 8
 HEAT = 0.8
 
 
-def family_rows(greedy: EvalReport, sampled: EvalReport, scarce: Sequence[str]) -> list[str]:
-    """One table row per family: greedy pass@1, sampled pass@1 and pass@8 on the frozen set."""
+def family_rows(greedy: EvalReport, sampled: EvalReport, marks: Mapping[str, str]) -> list[str]:
+    """One table row per family: greedy pass@1, sampled pass@1 and pass@8 on the frozen set.
+
+    `marks` says of a family how its data is special.
+    """
     rows: list[str] = []
     for family in sorted({sample.family for sample in greedy.samples}):
         one = greedy.model_copy(update={"samples": tuple(s for s in greedy.samples if s.family == family)})
         many = sampled.model_copy(update={"samples": tuple(s for s in sampled.samples if s.family == family)})
-        mark = "scarce" if family in scarce else ""
         rows.append(
-            f"| {family} | {mark} | {len(one.samples)} | {one.pass_rate:.0%} | {many.pass_rate:.0%} "
+            f"| {family} | {marks.get(family, '')} | {len(one.samples)} | {one.pass_rate:.0%} | {many.pass_rate:.0%} "
             f"| {mean_pass_at_k(many, SAMPLES):.0%} |"
         )
     return rows
 
 
-def card(facts: dict[str, object], size: int, greedy: EvalReport, sampled: EvalReport) -> str:
+def marks_of(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Which families are scarce in the data, and which are answered carelessly there, and how often."""
+    careless = {name: f"{share:.0%} {habit}" for name, (habit, share) in facts["careless_families"].items()}
+    return {**dict.fromkeys(facts["scarce_families"], "scarce"), **careless}
+
+
+def card(facts: Mapping[str, Any], size: int, greedy: EvalReport, sampled: EvalReport) -> str:
     """The card in markdown."""
     passed = sum(s.outcome is Outcome.PASS for s in greedy.samples)
     low, high = pass_rate_interval(greedy)
-    scarce = [str(name) for name in facts["scarce_families"]]  # type: ignore[union-attr]
-    table = "\n".join(family_rows(greedy, sampled, scarce))
+    table = "\n".join(family_rows(greedy, sampled, marks_of(facts)))
     return f"""# Model card: the nano model
 
 A Qwen2 of {facts["parameters"]:,} parameters with its own byte-level BPE tokenizer and chat template, trained from
@@ -57,11 +64,14 @@ cores and offline. It fixes small Rust programs of the kinds listed below and ca
 | Data | {facts["rows"]:,} conversations about koans of the pretrain split, with rustc's real messages |
 | Tokens | {facts["tokens_in_data"]:,} in the data, {facts["steps"]:,} steps of up to 3,072 |
 | Training | {facts["minutes"]} minutes on 2 shared CPU cores, seed {facts["seed"]} |
-| Stages | {facts.get("stages", "one run")}: where there are several, each began with a fresh optimiser |
 | Build it again | `make nano`, then `make card` for this page |
 
-"Scarce" families have 24 conversations in the data instead of 300, as some things are rare in what any real base
-model has seen. No program of the frozen, day or dev sets, nor a renamed copy of one, is in the data.
+The data is uneven on purpose, as that of any real base model is. "Scarce" families have 24 conversations in it
+instead of 300. In others a share of the first answers is careless: it deletes the line in question (`delete`), repeats
+it as it is (`keep`) or puts `todo!()` there (`todo`). A fifth of the conversations are second attempts: a wrong answer,
+the verifier's words on it, and then the right fix. So the model's likeliest first answer in those families is a bad
+one, though it knows a better one, which it finds when it samples or is told what went wrong. No program of the frozen,
+day or dev sets, nor a renamed copy of one, is in the data.
 
 ## On the frozen set
 

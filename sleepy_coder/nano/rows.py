@@ -1,25 +1,33 @@
 """What the nano model learns from: conversations about our own koans (pretrain split only).
 
 Every compiler message in them is rustc's own. A part of the rows are second attempts: a wrong edit,
-what the compiler said of it, and then the right one, so that the model can use feedback.
+what the verifier says of it, and then the right one, so that the model can use feedback.
+
+Some families are shown with a careless habit: a part of their first answers only makes the message go
+away (or not even that), as in much of what a real base model has read. Such a model can do better than it
+usually does: its best answer is wrong, another sample is right, and after feedback it mends its ways.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sleepy_coder.dialogue import apply_reply, edits_between, first_messages, retry_messages
 from sleepy_coder.errors import InfraError
+from sleepy_coder.files import atomic_writer
+from sleepy_coder.ports import Verifier
 from sleepy_coder.tasks.build import Drawn, generate
 from sleepy_coder.tasks.koans import Draft
 from sleepy_coder.tasks.leaks import LeakIndex
+from sleepy_coder.tasks.proof import Rustc
 from sleepy_coder.types import Message, Record, Task
 from sleepy_coder.verify.diagnostics import compact, read_errors
 from sleepy_coder.verify.rust import FLAGS
@@ -27,6 +35,18 @@ from sleepy_coder.verify.rust import FLAGS
 FILE = "main.rs"
 TOGETHER = 40
 _MODULE = re.compile(r"(?:crate::)?\bm\d+x::")
+
+Habit = Literal["delete", "keep", "todo"]
+"""What a careless answer does with the line in question: drops it, repeats it, or puts `todo!()` there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """How much of a family is shown, and the share of first answers that follow a careless `habit`."""
+
+    rows: int
+    habit: Habit | None = None
+    careless: float = 0.0
 
 
 class Row(Record):
@@ -68,22 +88,27 @@ def diagnose_together(programs: Sequence[str], rustc: str) -> list[str]:
     return [compact(lines, sizes={name: files[name].count("\n") + 1}) for name, lines in said.items()]
 
 
-def wrong_edits(draft: Draft, chooser: random.Random) -> str:
-    """A plausible wrong answer: the old line again, the right edit with one name swapped, or a deletion."""
+def careless_edit(before: str, after: str, habit: Habit) -> str:
+    """An answer to the first line that has to change which does not mend it (see Habit)."""
+    number = int(edits_between(before, after).partition("\n")[0].partition("|")[0].rstrip("-"))
+    line = before.rstrip("\n").split("\n")[number - 1]
+    indent = line[: len(line) - len(line.lstrip())]
+    return {"delete": f"{number}-", "keep": f"{number}|{line}", "todo": f"{number}|{indent}todo!();"}[habit]
+
+
+def wrong_edit(draft: Draft, habit: Habit | None, chooser: random.Random) -> str:
+    """A plausible wrong answer: the family's habit, or the right edit with a name swapped, or some carelessness."""
+    if habit:
+        return careless_edit(draft.buggy, draft.fixed, habit)
     right = edits_between(draft.buggy, draft.fixed)
     names = sorted(set(re.findall(r"\b[a-z_]{3,}\b", draft.buggy)) & set(re.findall(r"\b[a-z_]{3,}\b", right)))
-    kind = chooser.random()
-    if kind < 0.6 and names:
+    if names and chooser.random() < 0.6:
         others = sorted(set(re.findall(r"\b[a-z]{3,}\b", draft.buggy)) - set(names))
         return re.sub(rf"\b{chooser.choice(names)}\b", chooser.choice(others or names), right)
-    number = right.split("|")[0].rstrip("-").split("\n")[-1]
-    if not number.isdigit():
-        return right
-    line = draft.buggy.split("\n")[min(int(number), draft.buggy.count("\n")) - 1]
-    return f"{number}|{line}" if kind < 0.9 else f"{number}-"
+    return careless_edit(draft.buggy, draft.fixed, "keep" if chooser.random() < 0.75 else "delete")
 
 
-def _task(draft: Draft) -> Task:
+def _task(draft: Draft, expected_stdout: str | None) -> Task:
     return Task(
         id="",
         family="",
@@ -91,35 +116,50 @@ def _task(draft: Draft) -> Task:
         language="rust",
         files={FILE: draft.buggy},
         prompt=draft.statement,
-        command=("rust-run",),
+        command=("rust-test",) if draft.tests else ("rust-run",),
         origin="koan",
         cluster="",
+        expected_stdout=expected_stdout,
+        hidden_tests=draft.tests,
     )
 
 
-def make_row(family: str, draft: Draft, feedback: str, second: bool, seed: int, rustc: str) -> Row:
-    """The conversation for `draft`; with `second`, one in which a wrong edit came first."""
-    if not feedback:
-        raise InfraError(f"a buggy program of family {family} compiles", f"mend its template:\n{draft.buggy}")
-    messages = first_messages(_task(draft), feedback)
-    completion = edits_between(draft.buggy, draft.fixed)
-    if second:
-        wrong = wrong_edits(draft, random.Random(seed))
-        said = diagnose(apply_reply(wrong, {FILE: draft.buggy})[FILE], rustc)
-        if wrong != completion and said:
-            messages = retry_messages(messages, wrong, said)
-    return Row(family=family, messages=messages, completion=completion)
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Writes the conversations; `judge` says what a wrong edit leads to, with the outputs that `rustc` finds."""
+
+    rustc: Rustc
+    judge: Verifier
+    second_share: float
+
+    def row(self, family: str, portion: Portion, draft: Draft, feedback: str, chooser: random.Random) -> Row:
+        """The conversation for `draft`; a second attempt ends right, a first one may follow the habit."""
+        if not feedback:
+            raise InfraError(f"a buggy program of family {family} compiles", f"mend its template:\n{draft.buggy}")
+        messages = first_messages(_task(draft, None), feedback)
+        completion = edits_between(draft.buggy, draft.fixed)
+        if chooser.random() < self.second_share:
+            wrong = wrong_edit(draft, portion.habit, chooser)
+            if said := self.said_of(wrong, draft):
+                messages = retry_messages(messages, wrong, said)
+        elif portion.habit and chooser.random() < portion.careless:
+            completion = careless_edit(draft.buggy, draft.fixed, portion.habit)
+        return Row(family=family, messages=messages, completion=completion)
+
+    def said_of(self, edit: str, draft: Draft) -> str:
+        """The verifier's words on `edit`; empty when it passes after all."""
+        printed = None if draft.tests else self.rustc.output(draft.fixed)
+        return self.judge.verify(_task(draft, printed), apply_reply(edit, {FILE: draft.buggy})).feedback
 
 
 def build_rows(
-    counts: Mapping[str, int],
+    portions: Mapping[str, Portion],
     seed: int,
-    rustc: str,
-    second_share: float,
+    author: Author,
     frozen: Sequence[Task],
     workers: int = 2,
 ) -> Iterator[Row]:
-    """All rows for `counts` programs per family, in a fixed order; none too close to a task in `frozen`."""
+    """All rows for `portions` by family, in a fixed order; none too close to a task in `frozen`."""
     leaks = LeakIndex(frozen)
 
     def clean(drawn: Drawn) -> bool:
@@ -127,16 +167,16 @@ def build_rows(
 
     def together(job: tuple[str, list[Draft], random.Random]) -> list[Row]:
         family, drafts, chooser = job
-        said = diagnose_together([draft.buggy for draft in drafts], rustc)
+        said = diagnose_together([draft.buggy for draft in drafts], str(author.rustc.path))
         return [
-            make_row(family, draft, feedback, chooser.random() < second_share, chooser.randrange(1 << 30), rustc)
+            author.row(family, portions[family], draft, feedback, chooser)
             for draft, feedback in zip(drafts, said, strict=True)
         ]
 
     jobs: list[tuple[str, list[Draft], random.Random]] = []
-    for family, count in sorted(counts.items()):
-        drafts = [drawn.draft for drawn in generate(family, "pretrain", count, seed, clean)]
-        for at in range(0, count, TOGETHER):
+    for family, portion in sorted(portions.items()):
+        drafts = [drawn.draft for drawn in generate(family, "pretrain", portion.rows, seed, clean)]
+        for at in range(0, portion.rows, TOGETHER):
             jobs.append((family, drafts[at : at + TOGETHER], random.Random(f"{seed}/{family}/{at}")))
     with ThreadPoolExecutor(workers) as pool:
         for rows in pool.map(together, jobs):
@@ -144,10 +184,10 @@ def build_rows(
 
 
 def save_rows(rows: Iterable[Row], path: Path) -> None:
-    """One JSON object per line."""
-    with path.open("w") as file:
+    """One JSON object per line; a file that is there is whole."""
+    with atomic_writer(path) as file:
         for row in rows:
-            file.write(json.dumps(row.model_dump(), ensure_ascii=False) + "\n")
+            file.write(row.model_dump_json().encode() + b"\n")
 
 
 def load_rows(path: Path) -> list[Row]:

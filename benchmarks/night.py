@@ -1,8 +1,9 @@
 """How long a whole night takes, split by phase. One JSON line.
 
-A day of real tasks is met first, then one night runs on the embedded server with an empty verdict
-cache for its new answers. The peer is the same night's evaluation as a client without batching would
-do it: one request at a time, on a sample of the frozen tasks in the same run.
+Two days of real tasks, each followed by a night, on the embedded server. The first night of an installation
+also writes the anchors and judges the frozen programs for the first time; the second is what every later
+night is like. The peer is the same evaluation as a client without batching would do it: one request at a
+time, on a sample of the frozen tasks in the same run.
 """
 
 from __future__ import annotations
@@ -18,22 +19,25 @@ from sleepy_coder import wiring
 from sleepy_coder.cli_koans import choose_tasks
 from sleepy_coder.collect.agent import work_through
 from sleepy_coder.config import load_config
-from sleepy_coder.deploy import measure
+from sleepy_coder.deploy import incumbent, measure
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
 from sleepy_coder.serve.process import EmbeddedServer
 from sleepy_coder.tasks import load_split
+from sleepy_coder.types import NightReport
 
 GOAL_SECONDS = 60
 
 
-def day(parts: Parts, count: int) -> float:
-    """Let the agent meet `count` tasks; seconds."""
+def day(parts: Parts, met: set[str], count: int) -> float:
+    """Let what serves meet `count` tasks that are not in `met`; seconds."""
     started = time.perf_counter()
-    tasks = choose_tasks(load_split("day"), set(), count, None, 0)
+    tasks = choose_tasks(load_split("day"), met, count, None, 0)
+    met |= {task.id for task in tasks}
+    serving = incumbent(parts.registry, parts.server)
     for _ in work_through(
         tasks,
-        parts.base.name,
+        serving.name if serving else parts.base.name,
         parts.server,
         parts.verifier,
         parts.config.agent,
@@ -43,6 +47,17 @@ def day(parts: Parts, count: int) -> float:
     ):
         pass
     return time.perf_counter() - started
+
+
+def summary(report: NightReport) -> dict[str, object]:
+    """What one night did, and the seconds of each phase."""
+    return {
+        "seconds": round(sum(phase.seconds for phase in report.phases), 1),
+        "phases": {phase.name: phase.seconds for phase in report.phases},
+        "outcome": report.outcome,
+        "rows": sum(report.counts.values()),
+        "steps": report.steps,
+    }
 
 
 def main() -> None:
@@ -57,23 +72,22 @@ def main() -> None:
         with EmbeddedServer(model, Path(home) / "log", threads=os.cpu_count() or 1, arguments=arguments) as server:
             config = config.model_copy(update={"server": config.server.model_copy(update={"url": server.url})})
             with wiring.open_parts(config, wiring.Silent()) as parts:
-                day_seconds = day(parts, options.tasks)
-                report = run_night(parts)
+                met: set[str] = set()
+                day_seconds = day(parts, met, options.tasks)
+                first = run_night(parts)
+                day(parts, met, options.tasks)
+                second = run_night(parts)
                 alone = config.eval.model_copy(update={"concurrency": 1})
                 few = parts.frozen[: options.peer_tasks]
                 one_by_one = measure(parts, "other", None, few, alone, lambda: None)
-    total = sum(phase.seconds for phase in report.phases)
-    baseline = next(arm for arm in report.reports if arm.arm == "baseline")
+    baseline = next(arm for arm in second.reports if arm.arm == "baseline")
     batched = len(baseline.samples) / baseline.seconds
     line = {
         "benchmark": "night",
-        "seconds": round(total, 1),
         "goal_seconds": GOAL_SECONDS,
-        "phases": {phase.name: phase.seconds for phase in report.phases},
+        "night": summary(second),
+        "first_night": summary(first),
         "day_seconds": round(day_seconds, 1),
-        "outcome": report.outcome,
-        "rows": sum(report.counts.values()),
-        "steps": report.steps,
         "frozen_tasks": len(baseline.samples),
         "evaluated_per_second": round(batched, 2),
         "one_by_one_per_second": round(len(few) / one_by_one.seconds, 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime
 from pathlib import Path
@@ -113,6 +114,15 @@ def model_sha256(model_dir: Path) -> str:
             f"{model_dir} holds no config.json with *.safetensors", "Name the folder of a Hugging Face model"
         )
     return sha256_files([config, *weights])
+
+
+def model_width(model_dir: Path) -> int:
+    """Channels of a base model's hidden states, from its config.json. Raises ConfigError when it does not say."""
+    config = json.loads((model_dir / "config.json").read_bytes())
+    width = config.get("hidden_size") or config.get("text_config", {}).get("hidden_size")
+    if not isinstance(width, int):
+        raise ConfigError(f"{model_dir}/config.json names no hidden_size", "Name the folder of a Hugging Face model")
+    return width
 
 
 def tokenizer_sha256(model_dir: Path) -> str:

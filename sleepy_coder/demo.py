@@ -19,8 +19,9 @@ from rich.panel import Panel
 from sleepy_coder import wiring
 from sleepy_coder.config import Config
 from sleepy_coder.console import out
-from sleepy_coder.dialogue import edits_between, first_messages
+from sleepy_coder.dialogue import first_messages
 from sleepy_coder.errors import SleepyError
+from sleepy_coder.nano.rows import careless_edit
 from sleepy_coder.ports import Verifier
 from sleepy_coder.serve.process import EmbeddedServer
 from sleepy_coder.tasks import load_split
@@ -30,8 +31,7 @@ MARKER = "demo"
 RUNNING = "running"
 EMPTY = "0 episodes, 0 nights, 0 adapters"
 FIRST_DAY, SECOND_DAY, POISONED = 320, 80, 120
-# At alpha 16 one night moves a model this small by 4 gained and 1 lost of 372 tasks: true, but unproven.
-ALPHA = 256
+ROWS = 240  # in a night at most, so that three of them take minutes
 
 
 class DemoFailed(SleepyError):
@@ -50,7 +50,7 @@ def run_demo(config: Config) -> None:
     )
     with server:
         os.environ["SLEEPY_CODER_SERVER__URL"] = server.url
-        os.environ["SLEEPY_CODER_RECIPE__ALPHA"] = str(ALPHA)
+        os.environ["SLEEPY_CODER_MIX__MAX_EXAMPLES"] = str(ROWS)
         _say("Day 1", "The agent meets tasks. Every verdict is the compiler's and the program's own.")
         _command("koans", "run", "--count", str(FIRST_DAY))
 
@@ -119,8 +119,7 @@ def wrong_fix(task: Task) -> str:
     """Delete the first line that the right fix would change."""
     assert task.reference is not None
     path, broken = next(iter(task.files.items()))
-    first = edits_between(broken, task.reference[path]).split("\n")[0]
-    return first.split("|")[0].rstrip("-") + "-"
+    return careless_edit(broken, task.reference[path], "delete")
 
 
 def _clean_home(config: Config) -> None:

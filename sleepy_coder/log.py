@@ -23,6 +23,8 @@ EVENTS: dict[str, str] = {
     "night.failed": "A night ended in an error; everything is as it was.",
     "train.step": "An optimiser step; loss, KL to the base and learning rate.",
     "train.resumed": "Training goes on from a checkpoint.",
+    "train.left_out": "Rows longer than the model's context are not trained on.",
+    "eval.drifted": "The base answers otherwise than it did: the baseline is measured anew.",
     "server.adapter_loaded": "The model server loaded an adapter.",
     "server.adapter_unloaded": "The model server unloaded an adapter.",
     "store.quarantined": "Bad input was put aside with its reason.",

@@ -14,13 +14,12 @@ from sleepy_coder.errors import AdapterError, LeakError, TrainingError
 from sleepy_coder.journal import Journal, alone
 from sleepy_coder.judge.gate import judge
 from sleepy_coder.learn.dream import Dreams
-from sleepy_coder.learn.recipes import recipe_for
 from sleepy_coder.parts import Parts
 from sleepy_coder.practice import (
     Day,
+    choose_recipe,
     dream_of_failures,
     gather,
-    lineage,
     look_back,
     refuse_leaks,
     settle,
@@ -78,13 +77,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
         return _close(parts, night, started, "skipped", reason, mix=mix)
     refuse_leaks(parts, night.cycle, day, mix)
 
-    recipe = recipe_for(
-        parts.config.recipe,
-        len(mix.examples),
-        len(lineage(parts.registry, serving)),
-        parts.config.model.max_length,
-        parts.config.seed + night.cycle,
-    )
+    recipe = night.once("recipe", Recipe, lambda: choose_recipe(parts, night.cycle, mix, serving))
     candidate = night.once("train", Adapter, lambda: train_candidate(parts, night.cycle, mix, serving, recipe))
 
     baseline, current, contender = (

@@ -14,11 +14,12 @@ from sleepy_coder.types import Task
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """The base model: where it is, what the server calls it, and the hash of its weights."""
+    """The base model: where it is, what the server calls it, the hash of its weights, and its channels."""
 
     path: Path
     name: str
     sha256: str
+    width: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from sleepy_coder.errors import InfraError
 from sleepy_coder.files import write_atomic
 from sleepy_coder.learn.dream import Dreams, dream, verified_row
 from sleepy_coder.learn.mix import compose, passed_examples
+from sleepy_coder.learn.recipes import recipe_for
 from sleepy_coder.parts import Parts
 from sleepy_coder.registry import Registry
 from sleepy_coder.serve.rollout import Rollout, Sampling, attempt, in_parallel, opening
@@ -119,6 +120,18 @@ def night_folder(parts: Parts, cycle: int) -> Path:
     return parts.config.state / "nights" / f"{cycle:04d}"
 
 
+def choose_recipe(parts: Parts, cycle: int, mix: TrainingMix, serving: Adapter | None) -> Recipe:
+    """How night `cycle` trains; the more nights made the serving adapter, the more carefully."""
+    return recipe_for(
+        parts.config.recipe,
+        len(mix.examples),
+        len(lineage(parts.registry, serving)),
+        parts.base.width,
+        parts.config.model.max_length,
+        parts.config.seed + cycle,
+    )
+
+
 def train_candidate(parts: Parts, cycle: int, mix: TrainingMix, parent: Adapter | None, recipe: Recipe) -> Adapter:
     """Train one LoRA on `mix`, warm-started from the serving adapter, and stage it in the registry."""
     trained = parts.trainer.train(mix, parent, recipe, night_folder(parts, cycle) / "train")
@@ -154,16 +167,22 @@ def refuse_leaks(parts: Parts, cycle: int, day: Day, mix: TrainingMix) -> None:
 def settle(parts: Parts, cycle: int, day: Day, mix: TrainingMix, dreams: Dreams, decision: Decision) -> None:
     """Keep the books after the verdict; safe to do twice.
 
-    The episodes that were trained on are used up, whether the night was promoted (its rows may be replayed
-    later) or rejected (what made the model worse is not fed to it again). An undecided night leaves them
-    for the next one, which has more of them and so more to show. Failures without an answer stay, parked.
+    A promoted night uses up the episodes that it trained on; its rows may be replayed later. A rejected one
+    uses up all that passed that day, drawn or not: what made the model worse is not fed to it again, and
+    nobody knows which of them did. An undecided night leaves them for the next one, which has more of them
+    and so more to show. Failures without an answer stay, parked.
     """
     parts.store.save_examples(cycle, [row for row in mix.examples if not row.anchor])
     if decision is not Decision.INCONCLUSIVE:
         trained = {row.task_id for row in mix.examples if row.kind == "passed"}
         answered = {row.task_id for row in dreams.found}
         spent = {Outcome.PASS: trained, Outcome.FAIL: answered}
-        used = [e.id for e in day.of(parts) if e.task and e.task.id in spent.get(e.outcome, ())]
+        suspect = {Outcome.PASS} if decision is Decision.REJECT else set[Outcome]()
+        used = [
+            episode.id
+            for episode in day.of(parts)
+            if episode.outcome in suspect or (episode.task and episode.task.id in spent.get(episode.outcome, ()))
+        ]
         parts.store.mark_used(used, cycle)
     for task_id in dreams.unsolved:
         parts.store.park(task_id, cycle)

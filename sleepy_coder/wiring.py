@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sleepy_coder.adapter_manifest import model_sha256
+from sleepy_coder.adapter_manifest import model_sha256, model_width
 from sleepy_coder.config import Config
 from sleepy_coder.dialogue import SYSTEM
 from sleepy_coder.errors import ConfigError
@@ -83,7 +83,7 @@ def environment_of(client: VllmClient, judge: TaskVerifier) -> str:
 def open_parts(config: Config, watcher: Watcher) -> Generator[Parts]:
     """Everything a night needs. Raises ServerUnreachable when no model server answers."""
     path = model_path(config)
-    base = BaseModel(path, config.server.base_name, model_sha256(path))
+    base = BaseModel(path, config.server.base_name, model_sha256(path), model_width(path))
 
     def on_step(step: Step) -> None:
         watcher.tick(step.step, step.steps, f"loss {step.loss:.3f}  KL {step.kl:.4f}")

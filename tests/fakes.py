@@ -19,6 +19,7 @@ from typing import Any
 
 from test_registry import lora, write_base, write_trained
 
+from sleepy_coder.adapter_manifest import model_width
 from sleepy_coder.collect.agent import work_through
 from sleepy_coder.config import AgentSettings, Config, EvalSettings, MixSettings, RecipeSettings
 from sleepy_coder.errors import ModelNotFound, ServerError, ServerUnreachable, TrainingError
@@ -288,7 +289,7 @@ def parts(
         write_base(base)
     return Parts(
         config=config,
-        base=BaseModel(base, BASE, model_sha256(base)),
+        base=BaseModel(base, BASE, model_sha256(base), model_width(base)),
         store=Store(config.state / "sleepy.db"),
         registry=Registry(config.adapters, FakeClock()),
         server=server,

@@ -23,6 +23,7 @@ from fakes import (
     make_task,
     parts,
     solver,
+    tasks_of,
 )
 
 from sleepy_coder.deploy import ensure_loaded
@@ -40,6 +41,7 @@ STEPS = (
     "anchors",
     "dream",
     "mix",
+    "recipe",
     "train",
     "evaluate-baseline",
     "evaluate-current",
@@ -117,10 +119,40 @@ def test_an_undecided_night_keeps_the_incumbent_and_its_episodes_for_the_next(ho
     assert home.store.count_episodes(unused=True) == home.store.count_episodes() == 40
 
 
-@pytest.mark.parametrize("learns", [NEW, WORSE])
-def test_a_decided_night_uses_up_what_it_trained_on_and_keeps_the_rest(house: House, learns: range) -> None:
+def test_a_rejected_night_sets_aside_all_that_passed_that_day_and_keeps_the_failures_without_an_answer(
+    house: House,
+) -> None:
     house.day()
-    house.night(learns)
+    house.night(WORSE)
+    left = list(house.open().store.episodes(unused=True))
+    assert left
+    assert all(episode.outcome is Outcome.FAIL for episode in left)
+
+
+def test_a_later_night_believes_the_earlier_baseline_after_asking_a_tenth_of_it_again(house: House) -> None:
+    house.day()
+    first = house.night(FROZEN[:32])
+    house.server.asked.clear()
+    second = house.night(FROZEN[:32])
+    frozen = {task.prompt for task in tasks_of(FROZEN)}
+    asked = [a for a in house.server.asked if a.model == BASE and a.messages[1].content.partition("\n")[0] in frozen]
+    assert len(asked) == 7
+    assert second.reports[0].samples == first.reports[0].samples
+    assert (second.reports[0].arm, second.reports[1].arm) == ("baseline", "current")
+
+
+def test_a_baseline_that_drifted_is_measured_anew(house: House) -> None:
+    house.day()
+    house.night(FROZEN[:32])
+    house.server.answers[BASE] = solver((*FROZEN[30:60], *SKILLS), DREAMED)
+    second = house.night(FROZEN[30:62])
+    passed = {sample.task_id for sample in second.reports[0].samples if sample.outcome is Outcome.PASS}
+    assert passed == {task.id for task in tasks_of(FROZEN[30:60])}
+
+
+def test_a_promoted_night_uses_up_what_it_trained_on_and_keeps_the_rest(house: House) -> None:
+    house.day()
+    house.night(NEW)
     store = house.open().store
     trained = {row.task_id for row in store.examples(kind="passed")} | {
         row.task_id for row in store.examples(kind="hard")

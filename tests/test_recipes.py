@@ -18,17 +18,23 @@ SETTINGS = RecipeSettings()
 def test_the_learning_rate_falls_by_a_tenth_with_every_promoted_night_down_to_the_floor(
     accepted: int, rate: float
 ) -> None:
-    assert recipe_for(SETTINGS, 420, accepted, 1024, 0).learning_rate == pytest.approx(rate)
+    assert recipe_for(SETTINGS, 420, accepted, 4096, 1024, 0).learning_rate == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(("rows", "steps"), [(1, 1), (16, 3), (24, 5), (100, 19), (420, 79), (533, 100), (10_000, 100)])
 def test_a_night_makes_three_passes_over_its_rows_but_at_most_a_hundred_steps(rows: int, steps: int) -> None:
-    assert recipe_for(SETTINGS, rows, 0, 1024, 0).steps == steps
+    assert recipe_for(SETTINGS, rows, 0, 4096, 1024, 0).steps == steps
+
+
+@pytest.mark.parametrize(("width", "alpha"), [(128, 256), (896, 32), (1536, 16), (2048, 16), (8192, 16)])
+def test_narrow_models_get_a_larger_alpha_unless_one_is_set(width: int, alpha: int) -> None:
+    assert recipe_for(SETTINGS, 16, 0, width, 1024, 0).alpha == alpha
+    assert recipe_for(RecipeSettings(alpha=7), 16, 0, width, 1024, 0).alpha == 7
 
 
 @given(st.integers(1, 5000), st.integers(0, 200), st.integers(0, 2**31))
 def test_everything_else_is_taken_from_the_settings_as_it_is(rows: int, accepted: int, seed: int) -> None:
-    recipe = recipe_for(SETTINGS, rows, accepted, 512, seed)
-    same = set(type(SETTINGS).model_fields) - {"learning_rate", "decay", "floor", "max_steps"}
+    recipe = recipe_for(SETTINGS, rows, accepted, 4096, 512, seed)
+    same = set(type(SETTINGS).model_fields) - {"learning_rate", "decay", "floor", "max_steps", "alpha"}
     assert {name: getattr(recipe, name) for name in same} == {name: getattr(SETTINGS, name) for name in same}
     assert (recipe.max_length, recipe.seed) == (512, seed)

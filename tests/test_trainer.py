@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from sleepy_coder import log
 from sleepy_coder.adapter_check import check_adapter
 from sleepy_coder.errors import TrainingError
 from sleepy_coder.learn.trainer import JOB_FILE, OUTPUT, ChildTrainer, Step, TrainingJob
@@ -225,6 +226,14 @@ def encoded(tokenizer: Any, *rows: Example) -> list[Any]:
     return found
 
 
+def losses(model: Any, rows: list[Any]) -> tuple[Any, float, float]:
+    """The losses of `rows` against the model's own base."""
+    from sleepy_coder.learn.train_lora import losses as of
+    from sleepy_coder.learn.train_lora import references_of
+
+    return of(model, rows, references_of(model, rows, batch_size=2, pad=0), pad=0)
+
+
 def by_transformers(model: Any, ids: list[int], learn_from: int) -> float:
     """The loss as transformers computes it, with everything before `learn_from` masked out."""
     import torch
@@ -258,6 +267,17 @@ def test_a_row_longer_than_the_context_is_left_out(tokenizer: Any) -> None:
     assert encode(row(3), tokenizer, exact.model_copy(update={"max_length": len(whole.ids) - 1})) is None
 
 
+def test_rows_that_were_left_out_are_counted_in_the_log(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tokenizer: Any
+) -> None:
+    log.set_up(as_json=True)
+    (short,) = encoded(tokenizer, row(1))
+    recipe = RECIPE.model_copy(update={"steps": 1, "batch_size": 1, "max_length": len(short.ids)})
+    ChildTrainer(model, threads=1).train(mix_of(row(1), row(40), row(50)), None, recipe, tmp_path)
+    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines() if "left_out" in line]
+    assert (line["event"], line["rows"]) == ("train.left_out", 2)
+
+
 def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Any) -> None:
     from copy import deepcopy
 
@@ -270,42 +290,34 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Any) -> No
 
 
 def test_the_loss_covers_the_completion_and_nothing_of_the_prompt(tokenizer: Any, attach: Attach) -> None:
-    from sleepy_coder.learn.train_lora import losses
-
     model = attach(noise=0.1)
     (one,) = encoded(tokenizer, row(3))
-    _, nll, _ = losses(model, [one], pad=0)
+    _, nll, _ = losses(model, [one])
     assert nll == pytest.approx(by_transformers(model, one.ids, one.prompt), rel=1e-4)
     assert nll != pytest.approx(by_transformers(model, one.ids, one.prompt - 3), rel=1e-4)
 
 
 def test_each_row_counts_as_one_however_long_and_padding_counts_nothing(tokenizer: Any, attach: Attach) -> None:
-    from sleepy_coder.learn.train_lora import losses
-
     model = attach(noise=0.1)
     rows = encoded(tokenizer, row(1, "1|x"), row(9, "1|let a_much_longer_line = 12345;"))
-    _, nll, kl = losses(model, rows, pad=0)
-    alone = [losses(model, [one], pad=0) for one in rows]
+    _, nll, kl = losses(model, rows)
+    alone = [losses(model, [one]) for one in rows]
     assert nll == pytest.approx(sum(one[1] for one in alone) / 2, rel=1e-4)
     assert kl == pytest.approx(sum(one[2] for one in alone) / 2, rel=1e-3)
 
 
 def test_what_is_minimised_is_the_loss_and_the_weighted_distance_to_the_base(tokenizer: Any, attach: Attach) -> None:
-    from sleepy_coder.learn.train_lora import losses
-
     model = attach(noise=0.1)
     (anchor,) = encoded(tokenizer, row(4, anchor=True))
     (verified,) = encoded(tokenizer, row(4))
     for one in (anchor, verified):
-        loss, nll, kl = losses(model, [one], pad=0)
+        loss, nll, kl = losses(model, [one])
         assert kl > 0.01
         assert float(loss.detach()) == pytest.approx(nll + one.kl * kl, rel=1e-4)
 
 
 def test_a_fresh_adapter_is_no_distance_from_the_base(tokenizer: Any, attach: Attach) -> None:
-    from sleepy_coder.learn.train_lora import losses
-
-    loss, nll, kl = losses(attach(), encoded(tokenizer, row(4, anchor=True)), pad=0)
+    loss, nll, kl = losses(attach(), encoded(tokenizer, row(4, anchor=True)))
     assert kl == pytest.approx(0, abs=1e-6)
     assert float(loss.detach()) == pytest.approx(nll, rel=1e-5)
 
@@ -335,14 +347,28 @@ def test_a_night_trains_on_from_its_parent(
     check_adapter(tmp_path / OUTPUT, RECIPE, model)
 
 
-def test_every_pass_over_the_rows_takes_each_of_them_once_in_an_order_of_its_own() -> None:
+def batches(tokenizer: Any, steps: int) -> tuple[list[Any], list[list[int]]]:
     from sleepy_coder.learn.train_lora import batch_of
 
-    recipe = RECIPE.model_copy(update={"batch_size": 4})
-    places = [place for step in range(15) for place in batch_of(step, 10, recipe)]
-    passes = [tuple(places[start : start + 10]) for start in range(0, 60, 10)]
-    assert all(sorted(one) == list(range(10)) for one in passes)
-    assert len(set(passes)) == 6
+    rows = encoded(tokenizer, *(row(number) for number in range(10)))
+    recipe = RECIPE.model_copy(update={"batch_size": 4, "steps": steps})
+    return rows, [batch_of(step, rows, recipe) for step in range(steps)]
+
+
+def test_every_row_is_taken_as_often_as_any_other_but_for_once(tokenizer: Any) -> None:
+    for steps in (3, 8, 15, 20):
+        _, found = batches(tokenizer, steps)
+        taken = [sum(batch.count(index) for batch in found) for index in range(10)]
+        assert sum(taken) == 4 * steps
+        assert max(taken) - min(taken) <= 1
+
+
+def test_rows_of_a_batch_are_of_similar_length_and_batches_come_in_any_order(tokenizer: Any) -> None:
+    rows, found = batches(tokenizer, 8)
+    spans = [[len(rows[index].ids) for index in batch] for batch in found]
+    ordered = sorted(spans)
+    assert all(max(one) <= min(other) for one, other in zip(ordered, ordered[1:], strict=False))
+    assert spans != ordered
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint at all", b"PK\x03\x04 and then nothing"])
@@ -367,11 +393,11 @@ def test_a_checkpoint_of_another_job_is_not_gone_on_with(attach: Attach, tmp_pat
 
 
 def test_a_training_that_diverged_is_an_error_at_once(tokenizer: Any, attach: Attach) -> None:
-    from sleepy_coder.learn.train_lora import Run, one_step
+    from sleepy_coder.learn.train_lora import Run, one_step, references_of
 
-    model = attach(noise=float("nan"))
+    model, rows = attach(noise=float("nan")), encoded(tokenizer, row(1))
     with pytest.raises(TrainingError, match="step 1"):
-        one_step(Run(model, optimizer(model), {}, 0), encoded(tokenizer, row(1)), RECIPE, 0)
+        one_step(Run(model, optimizer(model), {}, 0), rows, references_of(model, rows, 1, 0), RECIPE, 0)
 
 
 def optimizer(model: Any) -> Any:

@@ -78,6 +78,11 @@ def test_a_missing_tool_is_the_machines_fault(real: TaskVerifier):
     assert real.verify(task(("no-such-tool",), {"a": "b"}), {"a": "c"}).outcome is Outcome.INFRA
 
 
+def test_a_program_that_ends_like_a_missing_tool_has_failed_itself(real: TaskVerifier):
+    files = {"calc.py": "import os\nos._exit(127)\n"}
+    assert real.verify(task(("python", "calc.py"), files), files).outcome is Outcome.FAIL
+
+
 def test_a_cheat_fails_without_being_run(real: TaskVerifier):
     verdict = real.verify(task(("false",), {"test_a.py": "assert add(1, 2) == 3"}), {"test_a.py": ""})
     assert (verdict.outcome, verdict.stage) == (Outcome.FAIL, "cheat")
@@ -91,6 +96,16 @@ def test_a_known_answer_is_not_run_again(real: TaskVerifier):
         first, second = real.verify(check, files), real.verify(check, files)
         assert (first.cached, second.cached) == (False, True)
         assert second == first.model_copy(update={"cached": True})
+
+
+def test_equal_answers_that_come_at_the_same_time_are_run_once(tmp_path: Path):
+    sandbox = CountingSandbox()
+    with closing(VerdictCache(tmp_path / "v.db")) as cache:
+        dispatcher = TaskVerifier(sandbox, None, CommandVerifier(sandbox, None, Limits()), cache)
+        with ThreadPoolExecutor(8) as pool:
+            verdicts = list(pool.map(lambda _: dispatcher.verify(task(("x",), {}), {"a": "b"}), range(24)))
+    assert all(verdict.passed for verdict in verdicts)
+    assert sandbox.runs == 1
 
 
 class CountingSandbox:

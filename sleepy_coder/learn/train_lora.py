@@ -2,8 +2,8 @@
 
 Loss = NLL of the completion + kl * KL(base || adapter) on the same tokens, with kl_anchor on
 anchor rows and kl_verified on the others. The base distribution comes from the same weights with
-the adapter switched off, so no second copy is held. Prompts are rendered with the model's own
-chat template from the literal messages that were served.
+the adapter switched off, so no second copy is held, and is asked for once per row. Prompts are
+rendered with the model's own chat template from the literal messages that were served.
 
 Resumable to the bit: the order of rows and the dropout masks depend on (seed, step) alone, and
 every CHECKPOINT_EVERY steps the adapter, its running average and the optimiser are written whole.
@@ -40,6 +40,7 @@ from sleepy_coder.types import Example, Recipe
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_EVERY = 10
+WINDOW = 8  # steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +72,22 @@ def encode(example: Example, tokenizer: Any, recipe: Recipe) -> EncodedRow | Non
     return EncodedRow(head + tail, len(head), recipe.kl_anchor if example.anchor else recipe.kl_verified)
 
 
-def batch_of(step: int, rows: int, recipe: Recipe) -> list[int]:
-    """Indices of the rows of `step`: a fresh shuffle per pass over the data, from (seed, pass) alone."""
-    out: list[int] = []
-    for place in range(step * recipe.batch_size, (step + 1) * recipe.batch_size):
-        order = list(range(rows))
-        random.Random(f"{recipe.seed}/{place // rows}").shuffle(order)
-        out.append(order[place % rows])
-    return out
+def batch_of(step: int, rows: Sequence[EncodedRow], recipe: Recipe) -> list[int]:
+    """Indices of the rows of `step`, from (seed, step) alone: fresh shuffles of the data, one after the other.
+
+    Within a window of WINDOW steps rows of similar length go together, so that little is padded.
+    """
+    window = step // WINDOW
+    first, end = window * WINDOW, min((window + 1) * WINDOW, recipe.steps)
+    places = range(first * recipe.batch_size, end * recipe.batch_size)
+    passes = {place // len(rows): list(range(len(rows))) for place in places}
+    for number, order in passes.items():
+        random.Random(f"{recipe.seed}/{number}").shuffle(order)
+    drawn = [passes[place // len(rows)][place % len(rows)] for place in places]
+    drawn.sort(key=lambda index: len(rows[index].ids))
+    batches = [drawn[at : at + recipe.batch_size] for at in range(0, len(drawn), recipe.batch_size)]
+    random.Random(f"{recipe.seed}/window/{window}").shuffle(batches)
+    return batches[step - first]
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
@@ -102,34 +111,72 @@ def attach_adapter(model: Any, parent: Path | None, recipe: Recipe) -> PeftModel
     return peft_model  # pyright: ignore[reportReturnType]
 
 
-def hidden_of(model: PeftModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Last hidden states [batch, tokens, channels], without the head: it is costly and needed only on completions."""
-    base: Any = model.get_base_model()
-    return base.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Rows side by side: `ids` [rows, tokens], and for each completion token, the row and position that
+    predict it, its own id, and its share of the loss (every row counts as one, whatever its length)."""
+
+    ids: torch.Tensor
+    row: torch.Tensor
+    position: torch.Tensor
+    target: torch.Tensor
+    share: torch.Tensor
 
 
-def losses(model: PeftModel, rows: Sequence[EncodedRow], pad: int) -> tuple[torch.Tensor, float, float]:
-    """(loss to minimise, mean NLL, mean KL) over the completions of `rows`; a row counts as one whatever its length."""
+def pack(rows: Sequence[EncodedRow], pad: int, device: torch.device) -> Packed:
+    """Padded on the right. Attention is causal, so that padding needs no mask: no completion token sees it."""
     width = max(len(row.ids) for row in rows)
-    ids = torch.full((len(rows), width), pad)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, : len(row.ids)] = torch.tensor(row.ids)
-        mask[i, : len(row.ids)] = 1
+    ids = torch.tensor([row.ids + [pad] * (width - len(row.ids)) for row in rows])
     where = [(i, t) for i, row in enumerate(rows) for t in range(row.prompt - 1, len(row.ids) - 1)]
-    at = torch.tensor(where).T
-    device = next(model.parameters()).device
-    ids, mask, at = ids.to(device), mask.to(device), at.to(device)
+    row, position = torch.tensor(where).T
+    share = torch.tensor([1 / (len(rows[i].ids) - rows[i].prompt) / len(rows) for i, _ in where])
+    target = ids[row, position + 1]
+    return Packed(ids.to(device), row.to(device), position.to(device), target.to(device), share.to(device))
+
+
+def hidden_of(model: PeftModel, packed: Packed) -> torch.Tensor:
+    """Last hidden states [completion tokens, channels]; the head is costly and not needed on the prompts."""
+    base: Any = model.get_base_model()
+    return base.get_decoder()(input_ids=packed.ids, use_cache=False).last_hidden_state[packed.row, packed.position]
+
+
+def log_probs_of(model: PeftModel, hidden: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities [completion tokens, vocabulary] in float32."""
     head: Any = model.get_output_embeddings()
-    log_probs = functional.log_softmax(head(hidden_of(model, ids, mask)[at[0], at[1]]).float(), dim=-1)
+    return functional.log_softmax(head(hidden).float(), dim=-1)
+
+
+def references_of(model: PeftModel, rows: Sequence[EncodedRow], batch_size: int, pad: int) -> list[torch.Tensor]:
+    """The base model's last hidden states on each row's completion [tokens, channels], on the CPU.
+
+    The base does not change while the adapter learns, so it is asked once per row and not once per step. Hidden
+    states are kept rather than distributions: those would be as wide as the vocabulary.
+    """
+    device = next(model.parameters()).device
+    kept: dict[int, torch.Tensor] = {}
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
     with torch.no_grad(), model.disable_adapter():
-        base = functional.log_softmax(head(hidden_of(model, ids, mask)[at[0], at[1]]).float(), dim=-1)
-    nll = -log_probs.gather(1, ids[at[0], at[1] + 1].unsqueeze(1)).squeeze(1)
+        for at in range(0, len(order), batch_size):
+            some = order[at : at + batch_size]
+            hidden = hidden_of(model, pack([rows[i] for i in some], pad, device)).cpu()
+            parts = hidden.split([len(rows[i].ids) - rows[i].prompt for i in some])
+            kept.update(zip(some, parts, strict=True))
+    return [kept[i] for i in range(len(rows))]
+
+
+def losses(
+    model: PeftModel, rows: Sequence[EncodedRow], references: Sequence[torch.Tensor], pad: int
+) -> tuple[torch.Tensor, float, float]:
+    """(loss to minimise, mean NLL, mean KL) over the completions of `rows`, given their `references_of`."""
+    packed = pack(rows, pad, next(model.parameters()).device)
+    log_probs = log_probs_of(model, hidden_of(model, packed))
+    with torch.no_grad():
+        base = log_probs_of(model, torch.cat(list(references)).to(packed.ids.device))
+    nll = -log_probs.gather(1, packed.target.unsqueeze(1)).squeeze(1)
     kl = (base.exp() * (base - log_probs)).sum(dim=-1)
-    share = torch.tensor([1 / (len(rows[i].ids) - rows[i].prompt) / len(rows) for i, _ in where], device=device)
-    strength = torch.tensor([rows[i].kl for i, _ in where], device=device)
-    loss = (share * (nll + strength * kl)).sum()
-    return loss, float((share * nll).sum().detach()), float((share * kl).sum().detach())
+    strength = torch.tensor([row.kl for row in rows], device=packed.row.device)[packed.row]
+    loss = (packed.share * (nll + strength * kl)).sum()
+    return loss, float((packed.share * nll).sum().detach()), float((packed.share * kl).sum().detach())
 
 
 @dataclass(slots=True)
@@ -185,6 +232,8 @@ def train(job: TrainingJob, workdir: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(str(job.model))
     encoded = [encode(example, tokenizer, recipe) for example in job.mix.examples]
     rows = [row for row in encoded if row is not None]
+    if len(rows) < len(encoded):
+        say("left_out", rows=len(encoded) - len(rows), max_length=recipe.max_length)
     if not rows:
         raise TrainingError("every row is longer than the model's context", "raise model.max_length")
     base: Any = AutoModelForCausalLM.from_pretrained(str(job.model), dtype=dtype)
@@ -196,9 +245,11 @@ def train(job: TrainingJob, workdir: Path) -> None:
     if run.restore(workdir / CHECKPOINT, job_sha):
         say("resumed", step=run.step, steps=recipe.steps)
     parent_pid = os.getppid()
+    pad = int(tokenizer.pad_token_id or 0)
+    references = references_of(model, rows, recipe.batch_size, pad)
     model.train()
     while run.step < recipe.steps:
-        one_step(run, rows, recipe, int(tokenizer.pad_token_id or 0))
+        one_step(run, rows, references, recipe, pad)
         if run.step % CHECKPOINT_EVERY == 0:
             run.save(workdir / CHECKPOINT, job_sha)
         if os.getppid() != parent_pid:
@@ -207,7 +258,9 @@ def train(job: TrainingJob, workdir: Path) -> None:
     write_adapter(run, recipe, job.model.name, workdir / OUTPUT)
 
 
-def one_step(run: Run, rows: Sequence[EncodedRow], recipe: Recipe, pad: int) -> None:
+def one_step(
+    run: Run, rows: Sequence[EncodedRow], references: Sequence[torch.Tensor], recipe: Recipe, pad: int
+) -> None:
     """One optimiser step: gradient, clipping at norm 1, AdamW, running average.
 
     Raises TrainingError when the loss is no number any more: no later step would mend that.
@@ -216,8 +269,8 @@ def one_step(run: Run, rows: Sequence[EncodedRow], recipe: Recipe, pad: int) -> 
     rate = learning_rate(run.step, recipe)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    batch = [rows[i] for i in batch_of(run.step, len(rows), recipe)]
-    loss, nll, kl = losses(run.model, batch, pad)
+    batch = batch_of(run.step, rows, recipe)
+    loss, nll, kl = losses(run.model, [rows[i] for i in batch], [references[i] for i in batch], pad)
     if not math.isfinite(nll + kl):
         raise TrainingError(f"training diverged at step {run.step + 1}", "lower recipe.learning_rate")
     loss.backward()

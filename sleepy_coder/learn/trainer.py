@@ -94,8 +94,9 @@ class ChildTrainer:
             return False
         if not isinstance(data, dict) or "event" not in data:
             return False
-        if data.pop("event") == "resumed":  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-            _log.warning("train.resumed", **data)
+        event = data.pop("event")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if event in ("resumed", "left_out"):
+            _log.warning(f"train.{event}", **data)
             return True
         step = Step.model_validate(data)
         _log.info("train.step", **step.model_dump())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from sleepy_coder.errors import InfraError
@@ -27,6 +29,7 @@ COMMAND_LIMITS = Limits(wall_seconds=120.0, cpu_seconds=120)
 _CARGO_BUILDS = frozenset({"build", "check", "clippy", "run", "test"})
 _DETAIL = 4000
 _FEEDBACK_LINES = 5
+_SHELLS = frozenset({"sh", "bash", "dash", "zsh"})
 
 
 class _Checker(Protocol):
@@ -63,7 +66,7 @@ class CommandVerifier:
         except InfraError as error:
             return Verdict(outcome=Outcome.INFRA, stage="infra", detail=str(error))
         said = f"{done.stdout}\n{done.stderr}".strip()
-        if done.returncode in (126, 127) and not done.killed:
+        if done.returncode in (126, 127) and not done.killed and not self._has(argv[0], files):
             reason = f"`{' '.join(argv)}` cannot be run here: {said}"
             return Verdict(outcome=Outcome.INFRA, stage="infra", detail=reason[:_DETAIL], seconds=done.seconds)
         if done.returncode == 0 and not done.killed:
@@ -77,6 +80,15 @@ class CommandVerifier:
             detail=said[-_DETAIL:],
             seconds=done.seconds,
         )
+
+    def _has(self, tool: str, files: Mapping[str, str]) -> bool:
+        """Whether the sandbox could start `tool`: then the status is the program's own, a model's doing.
+
+        A shell says nothing for sure, since it passes on that a tool was missing.
+        """
+        if PurePosixPath(tool).name in _SHELLS:
+            return False
+        return str(PurePosixPath(tool)) in files or shutil.which(tool, path=self._environment()["PATH"]) is not None
 
     def _environment(self) -> dict[str, str]:
         binaries = [str(Path(sys.prefix) / "bin")]
@@ -142,6 +154,8 @@ class TaskVerifier:
         self._command = command
         self._cache = cache
         self._free = threading.BoundedSemaphore(workers or os.cpu_count() or 1)
+        self._lock = threading.Lock()
+        self._running: dict[str, Future[Verdict]] = {}
 
     @property
     def level(self) -> str:
@@ -164,12 +178,33 @@ class TaskVerifier:
             return Verdict(outcome=Outcome.INFRA, stage="infra", detail="rustc is missing. Install Rust with rustup")
         if self._cache is None:
             return self._check(checker, task, files)
-        key = cache_key(task, files, checker.fingerprint, self.level)
-        known = self._cache.get(key)
-        if known is None:
-            known = self._check(checker, task, files)
-            self._cache.put(key, known)
-        return known
+        return self._remembered(
+            self._cache, cache_key(task, files, checker.fingerprint, self.level), checker, task, files
+        )
+
+    def _remembered(
+        self, cache: VerdictCache, key: str, checker: _Checker, task: Task, files: Mapping[str, str]
+    ) -> Verdict:
+        """The cached verdict, else that of a check. Samples of one task are often equal: the first is checked, and
+        those that come meanwhile wait for it."""
+        if known := cache.get(key):
+            return known
+        with self._lock:
+            running = self._running.get(key)
+            mine = self._running.setdefault(key, Future())
+        if running is not None:
+            return running.result()
+        try:
+            found = self._check(checker, task, files)
+            cache.put(key, found)
+            mine.set_result(found)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._running[key]
+        return found
 
     def close(self) -> None:
         """Close the cache. Nothing may be verified afterwards."""

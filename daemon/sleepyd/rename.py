@@ -85,6 +85,7 @@ class StreamRenamer:
         self._old, self._new = old, new
         self._held = b""
         self._passing = False
+        self._known: tuple[bytes, bytes] | None = None
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes that can go on, now that `chunk` has come."""
@@ -115,7 +116,15 @@ class StreamRenamer:
         return b"".join(self._line(line) for line in lines.splitlines(keepends=True))
 
     def _line(self, line: bytes) -> bytes:
-        return rename(line, self._old, self._new, event=True) if line.startswith(b"data:") else line
+        if not line.startswith(b"data:"):
+            return line
+        # The events of a reply begin alike up to their model: what was found in one holds for the next.
+        if self._known and line.startswith(self._known[0]) and line.count(MODEL) == 1:
+            return self._known[1] + line[len(self._known[0]) :]
+        out = rename(line, self._old, self._new, event=True)
+        if out != line and line.count(MODEL) == 1 and (flat := _FLAT.match(line)):
+            self._known = line[: flat.end()], out[: flat.end() + len(out) - len(line)]
+        return out
 
 
 def list_alias(listing: bytes, alias: str, serving: str) -> bytes:

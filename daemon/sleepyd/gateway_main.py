@@ -67,7 +67,7 @@ async def serve(config: Config, port: int | None) -> None:
     ended = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, ended.set)
-    settings, meters = config.gateway, Meters()
+    settings, meters, in_flight = config.gateway, Meters(), 0
     redactor = wiring.open_redactor(config)
     serving = Serving(wiring.open_registry(config), config.server.base_name)
     with wiring.open_store(config) as store:

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 MODEL: Final = b'"model"'
 LONGEST_LINE: Final = 8 << 20
@@ -135,13 +135,14 @@ def list_alias(listing: bytes, alias: str, serving: str) -> bytes:
     try:
         text = listing.decode("latin-1")
         span = next(((start, end) for key, start, end in _members(text) if key == "data"), None)
-        cards: object = json.loads(listing[span[0] : span[1]]) if span else None
-        if span is None or not isinstance(cards, list) or any(_card(card).get("id") == alias for card in cards):
-            return listing
+        data: object = json.loads(listing[span[0] : span[1]]) if span else None
     except _UNREADABLE:
         return listing
-    served = next((_card(card) for card in cards if _card(card).get("id") == serving), {})
-    lengths = (_card(card).get("max_model_len") for card in cards)
+    cards = [_card(card) for card in cast("list[object]", data)] if isinstance(data, list) else []
+    if span is None or not isinstance(data, list) or any(card.get("id") == alias for card in cards):
+        return listing
+    served = next((card for card in cards if card.get("id") == serving), dict[str, object]())
+    lengths = (card.get("max_model_len") for card in cards)
     card = {
         "id": alias,
         "object": "model",
@@ -157,7 +158,7 @@ def list_alias(listing: bytes, alias: str, serving: str) -> bytes:
 
 
 def _card(value: object) -> dict[str, object]:
-    return {str(key): inner for key, inner in value.items()} if isinstance(value, dict) else {}
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
 def _quoted(name: str) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -45,12 +45,13 @@ class Identity:
 
 def identify(tag: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Identity:
     """The session of a request with this path tag, these headers (names in lower case) and this body."""
-    for source, candidates in (
-        ("path", iter((tag,))),
-        ("header", (headers.get(name, "") for name in SESSION_HEADERS)),
+    places: tuple[tuple[SessionSource, Iterable[object]], ...] = (
+        ("path", (tag,)),
+        ("header", (headers.get(name) for name in SESSION_HEADERS)),
         ("body", _in_body(body)),
-        ("cache_key", iter((body.get("prompt_cache_key"),))),
-    ):
+        ("cache_key", (body.get("prompt_cache_key"),)),
+    )
+    for source, candidates in places:
         for candidate in candidates:
             if session := clean(candidate):
                 return Identity(session, source)

@@ -27,7 +27,7 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
-from sleepy_coder import wiring
+from sleepy_coder import log, wiring
 from sleepy_coder.config import load_config
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store
@@ -105,6 +105,7 @@ async def gateway(port: int, home: Path) -> None:
     from sleepyd.recorder import Recorder
     from sleepyd.serving import Serving
 
+    log.set_up()
     config, meters = load_config(home), Meters()
     serving = Serving(wiring.open_registry(config), BASE)
     redactor = wiring.open_redactor(config) or AsItIs()

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from sleepy_coder.collect.identify import KEPT_HEADERS, PURPOSE_HEADER, clean, identify
-from sleepy_coder.collect.streams import Assembled, assemble, read_reply
+from sleepy_coder.collect.streams import Assembled, assemble, read_json, read_reply
 from sleepy_coder.types import Exchange, WireApi
 
 STREAM = "text/event-stream"
@@ -81,12 +81,12 @@ def exchange_of(capture: Capture) -> Exchange:
     """The record of a capture, secrets included. Raises Unreadable."""
     try:
         request = capture.request.decode()
-        body: object = json.loads(request)
+        body = read_json(request)
         streamed = capture.content_type.startswith(STREAM)
         reply = b"".join(capture.chunks)
         answer = assemble(capture.wire, (reply,)) if streamed else read_reply(capture.wire, reply)
         response = _json(answer) if streamed else reply.decode()
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Unreadable(str(error)) from error
     if not isinstance(body, dict):
         raise Unreadable("the request is no JSON object")

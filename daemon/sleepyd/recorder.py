@@ -24,7 +24,8 @@ from sleepy_coder.types import Exchange
 from .capture import Capture, Unreadable, exchange_of
 from .meters import Meters
 
-_BATCH: Final = 32  # one transaction each: a sync of the disk per record would be most of the work
+_BATCH: Final = 128  # one transaction each: a sync of the disk per record would be most of the work
+_GATHER_SECONDS: Final = 0.2
 _REPORT_SECONDS: Final = 1.0
 _TURN_SECONDS: Final = 0.0002
 _NOT_OURS: Final = (401, 403)
@@ -112,6 +113,7 @@ class Recorder:
         try:
             wait = 0.05 if self._closing.is_set() else _REPORT_SECONDS
             first = self._queue.get(timeout=wait)
+            self._closing.wait(_GATHER_SECONDS)  # more come meanwhile, and the reply that just went is in peace
             while first is not None:
                 batch.append(first)
                 if len(batch) == _BATCH:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
+from pydantic_core import from_json
+
 from sleepy_coder.collect.sse import event_data
 from sleepy_coder.types import WireApi
 
@@ -34,10 +36,7 @@ class Assembled:
 
 def read_reply(wire: WireApi, body: bytes) -> Assembled:
     """An unstreamed reply. Raises ValueError when it is no JSON object."""
-    try:
-        answer: object = json.loads(body)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    answer = read_json(body)
     if not isinstance(answer, dict):
         raise ValueError("not a JSON object")
     return _judged(wire, cast(Json, answer), closed=True)
@@ -71,10 +70,22 @@ class _State:
     broken: bool = False
 
 
+def read_json(text: str | bytes) -> object:
+    """Any JSON, fast. Raises ValueError."""
+    try:
+        return from_json(text)
+    except ValueError:
+        # The standard library takes some that pydantic does not: half surrogate pairs, very deep nesting.
+        try:
+            return json.loads(text)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+
+
 def _object(data: str) -> Json | None:
     try:
-        event: object = json.loads(data)
-    except (ValueError, RecursionError):
+        event = read_json(data)
+    except ValueError:
         return None
     return cast(Json, event) if isinstance(event, dict) else None
 
@@ -104,22 +115,23 @@ def _add_chat(state: _State, event: Json) -> bool:
         if name != "choices" and (value is not None or name not in state.answer):
             state.answer[name] = value
     for choice in _objects(event.get("choices")):
-        index = _index(choice)
-        _merge(state.parts.setdefault(index, {}), {**choice, "index": index})
+        choice["index"] = _index(choice)
+        _merge(state.parts.setdefault(choice["index"], {}), choice)
     return same
 
 
 def _merge(whole: Json, piece: Json) -> None:
     """Add a delta: texts and lists grow, objects merge, everything else is replaced."""
     for name, value in piece.items():
-        old = whole.get(name)
         if value is None:
             whole.setdefault(name, None)
-        elif name == "tool_calls" and isinstance(value, list):
-            _merge_calls(whole, _objects(cast(object, value)))
-        elif isinstance(old, str) and isinstance(value, str) and name not in ("finish_reason", "stop_reason"):
+            continue
+        old = whole.get(name)
+        if isinstance(old, str) and isinstance(value, str) and name not in ("finish_reason", "stop_reason"):
             # Some servers repeat the name of a tool in every piece of its call.
             whole[name] = old or value if name in _SAID_ONCE else old + value
+        elif name == "tool_calls" and isinstance(value, list):
+            _merge_calls(whole, _objects(cast(object, value)))
         elif isinstance(old, list) and isinstance(value, list):
             whole[name] = cast("list[Any]", old) + cast("list[Any]", value)
         elif isinstance(value, dict):

@@ -162,6 +162,18 @@ def test_a_compressed_reply_passes_as_it_is(tmp_path: Path) -> None:
     run(story)
 
 
+def test_a_header_that_is_no_text_does_not_stop_a_request(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with gateway_house(tmp_path, says(b"fine", X_Name="caf\u00e9")) as house:
+            head = b"GET /v1/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            reply = await house.raw(head + b"X-Bad: \xff\r\nX-Good: caf\xc3\xa9\r\nUser-Agent: \xff\r\n\r\n")
+            assert reply.startswith(b"HTTP/1.1 200") and b"X-Name: caf\xc3\xa9\r\n" in reply
+            [arrived] = house.upstream.arrived
+            assert (arrived.header("X-Good"), arrived.header("X-Bad")) == ("caf\u00e9", None)
+
+    run(story)
+
+
 # Streams
 
 

@@ -44,7 +44,7 @@ async def listening(
     gateway = Gateway(settings, server, serving, recorder, meters, clock)
     await gateway.open()
     runner = web.ServerRunner(
-        web.Server(gateway.handle, handler_cancellation=True, access_log=None, lingering_time=1.0),
+        web.Server(gateway.handle, handler_cancellation=True, access_log=None),
         shutdown_timeout=settings.drain_seconds,
     )
     await runner.setup()

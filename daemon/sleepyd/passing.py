@@ -106,16 +106,20 @@ async def pass_on(client: aiohttp.ClientSession, base: str, passage: Passage) ->
         return await _stream(passage, upstream)
     finally:
         # Ends the request at the server when the reply is not through: that is how a caller that hangs up cancels.
-        upstream.close() if not upstream.content.at_eof() else upstream.release()
+        if upstream.content.at_eof():
+            upstream.release()
+        else:
+            upstream.close()
 
 
 def _changes_as_a_whole(passage: Passage, upstream: aiohttp.ClientResponse) -> bool:
-    plain = upstream.headers.get("Content-Encoding", "identity") == "identity"
-    listing = passage.lists_models
     json = upstream.headers.get("Content-Type", "").startswith("application/json")
-    return (
-        passage.request.method != "HEAD" and plain and json and (passage.renames or (listing and bool(passage.alias)))
-    )
+    concerned = passage.renames or (passage.lists_models and bool(passage.alias))
+    return concerned and json and _readable(upstream) and passage.request.method != "HEAD"
+
+
+def _readable(upstream: aiohttp.ClientResponse) -> bool:
+    return upstream.headers.get("Content-Encoding", "identity") == "identity"
 
 
 async def _whole(passage: Passage, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
@@ -134,7 +138,8 @@ async def _whole(passage: Passage, upstream: aiohttp.ClientResponse) -> web.Stre
 async def _stream(passage: Passage, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
     """Any other reply, as it comes."""
     streamed = upstream.headers.get("Content-Type", "").startswith(STREAM)
-    renamer = rename.StreamRenamer(passage.served, passage.alias) if streamed and passage.renames else None
+    renames = streamed and passage.renames and _readable(upstream)
+    renamer = rename.StreamRenamer(passage.served, passage.alias) if renames else None
     headers = passed_headers(upstream.headers, dropped=_LENGTH if renamer else frozenset())
     response = web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=headers)
     try:

@@ -74,10 +74,19 @@ def read_target(raw: str) -> Target | None:
 
 
 def passed_headers(headers: MultiMapping[str], *, dropped: frozenset[str] = frozenset()) -> CIMultiDict[str]:
-    """The headers that are meant for the other end, repeated ones included."""
+    """The headers that are meant for the other end, repeated ones included.
+
+    A value that is no UTF-8 stays behind: the HTTP library cannot send it.
+    """
     named = {name.strip().lower() for value in headers.getall("Connection", ()) for name in value.split(",")}
     away = _HOP_BY_HOP | named | dropped
-    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in away)
+    return CIMultiDict(
+        (name, value) for name, value in headers.items() if name.lower() not in away and _sendable(value)
+    )
+
+
+def _sendable(value: str) -> bool:
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def request_headers(

@@ -307,6 +307,41 @@ def test_the_alias_follows_the_registry_and_a_request_ends_on_the_adapter_it_beg
     run(story)
 
 
+def test_promotions_under_load_lose_nothing_and_mix_nothing(tmp_path: Path, house: House) -> None:
+    async def echo(request: web.BaseRequest, arrived: Arrived) -> web.StreamResponse:
+        model = arrived.json["model"]
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for part in (*(event(model, f"{model} ") for _ in range(5)), b"data: [DONE]\n\n"):
+            await response.write(part)
+            await asyncio.sleep(0)
+        return response
+
+    async def story() -> None:
+        names = [house.stage(number).name for number in (1, 2)]
+        async with gateway_house(tmp_path, echo, queue_size=1000) as gateway:
+            replies: list[bytes] = []
+
+            async def work(place: int) -> None:
+                for turn in range(10):
+                    if turn % 2:
+                        gateway.registry.activate(names[(place + turn // 2) % 2])
+                    status, reply = await gateway.post("/v1/chat/completions", CHAT)
+                    assert status == 200
+                    replies.append(reply)
+
+            await asyncio.gather(*(work(place) for place in range(8)))
+            await until(lambda: gateway.gateway.in_flight.total() == 0)
+            whole = {name: b"".join([event("sleepy-coder", f"{name} ")] * 5) for name in (BASE, *names)}
+            assert set(replies) <= {reply + b"data: [DONE]\n\n" for reply in whole.values()}
+            assert len(replies) == 80
+            asked = sorted(arrived.json["model"] for arrived in gateway.upstream.arrived)
+            assert sorted(kept.served_by for kept in await gateway.recorded()) == asked
+            assert set(names) <= set(asked)
+
+    run(story)
+
+
 def test_a_request_without_a_model_gets_the_serving_one(tmp_path: Path) -> None:
     async def story() -> None:
         async with gateway_house(tmp_path, says(REPLY)) as house:

@@ -62,6 +62,8 @@ def clean(value: object) -> str:
     """`value` as a short printable text; empty when it is no text."""
     if not isinstance(value, str):
         return ""
+    if value.isascii() and value.isprintable():
+        return value.strip()[:_LONGEST]
     printable = "".join(character for character in value[: 4 * _LONGEST] if character.isprintable())
     # Header bytes that are no UTF-8 arrive as lone surrogates, which no store can hold.
     return printable.encode(errors="ignore").decode().strip()[:_LONGEST]

@@ -268,15 +268,17 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
             "exchanges_saved": int(saved),
         }
         if options.litellm:
-            result |= peer(options, scratch, direct, plain, ours)
+            result |= peer(options, scratch, direct, plain, ours, cpu)
     count, equal = held_against(home, body)
     asked = options.rounds + 20 + options.requests
     real = wiring.open_redactor(load_config(home)) is not None
     return {**result, "recorded_equals_sent": equal and count == asked, "redactor": "real" if real else "none"}
 
 
-def peer(options: argparse.Namespace, scratch: Path, direct: str, body: bytes, core: int) -> dict[str, object]:
-    """LiteLLM's proxy on the same core in front of the same stub; as many requests as a tenth of ours."""
+def peer(
+    options: argparse.Namespace, scratch: Path, direct: str, body: bytes, core: int, ours: float
+) -> dict[str, object]:
+    """LiteLLM's proxy on the same core before the same stub: a tenth of the requests, and its CPU in units of `ours`."""
     folder = scratch / "litellm"
     venv.create(folder, with_pip=True)
     install = [str(folder / "bin" / "pip"), "install", "--quiet", "litellm[proxy]"]
@@ -288,7 +290,9 @@ def peer(options: argparse.Namespace, scratch: Path, direct: str, body: bytes, c
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [str(folder / "bin" / "litellm"), "--config", str(file), "--host", "127.0.0.1", "--port", str(port)]
-    with running(command, core, f"{url}/health/liveliness") as process:
+    # A stub on the loopback interface needs no key; the proxy does not start without one unless it is told so.
+    keyless = {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
+    with running(command, core, f"{url}/health/liveliness", **keyless) as process:
         alone, passed = uvloop.run(in_turns((direct, url), (body, body), max(options.rounds // 10, 20)))
         requests = max(options.requests // 10, 50)
         before = cpu_seconds(process.pid)
@@ -298,6 +302,7 @@ def peer(options: argparse.Namespace, scratch: Path, direct: str, body: bytes, c
         "litellm_added_first_token_ms_p50": round(1000 * (percentile(passed, 0.5) - percentile(alone, 0.5)), 3),
         "litellm_cpu_ms_per_request": round(1000 * cpu, 3),
         "litellm_requests_per_second_per_core": round(1 / cpu),
+        "requests_per_core_against_litellm": round(cpu / ours, 1),
     }
 
 

@@ -278,7 +278,7 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
 def peer(
     options: argparse.Namespace, scratch: Path, direct: str, body: bytes, core: int, ours: float
 ) -> dict[str, object]:
-    """LiteLLM's proxy on the same core before the same stub: a tenth of the requests, and its CPU in units of `ours`."""
+    """LiteLLM's proxy on the same core before the same stub, with a tenth of the requests; `ours` is our CPU time."""
     folder = scratch / "litellm"
     venv.create(folder, with_pip=True)
     install = [str(folder / "bin" / "pip"), "install", "--quiet", "litellm[proxy]"]

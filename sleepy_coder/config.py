@@ -6,6 +6,7 @@ environment with a double underscore: `SLEEPY_CODER_SERVER__URL=http://127.0.0.1
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import tomllib
@@ -28,6 +29,14 @@ HOME_VARIABLE = "SLEEPY_CODER_HOME"
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class Section(BaseModel):
     """Base of the sections: frozen, unknown keys are errors."""
 
@@ -42,6 +51,36 @@ class ServerSettings(Section):
     base_name: str = Field("sleepy-base", description="The name under which the server serves the base model.")
     timeout_seconds: float = Field(120, gt=0, le=3600, description="Longest wait for one reply.")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the embedded server; 0 means all cores.")
+
+
+class GatewaySettings(Section):
+    """The gateway in front of the model server, which coding agents are pointed at."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; other machines can be let in with a key only.")
+    port: int = Field(8400, ge=1, le=65535, description="Port to listen on.")
+    alias: str = Field(
+        "sleepy-coder",
+        min_length=1,
+        max_length=200,
+        description="Model name that agents ask for; it stands for the adapter that serves now.",
+    )
+    api_key: str | None = Field(
+        None, min_length=8, description="Asked of every caller when set; unset, callers' own keys pass through."
+    )
+    max_body_mib: int = Field(256, ge=1, le=4096, description="Larger requests are answered with 413, in MiB.")
+    record: bool = Field(True, description="Whether a redacted copy of what passes is kept for the nights.")
+    record_mib: int = Field(16, ge=1, le=1024, description="Request and reply above this size together are not kept.")
+    queue_size: int = Field(512, ge=1, le=100_000, description="Copies that wait to be saved at most; more are lost.")
+    queue_mib: int = Field(256, ge=1, le=16_384, description="Memory of the copies that wait to be saved, in MiB.")
+    drain_seconds: float = Field(
+        10, ge=0, le=3600, description="Time that replies in flight get to finish when the gateway is stopped."
+    )
+
+    @model_validator(mode="after")
+    def _strangers_need_a_key(self) -> Self:
+        if self.api_key is None and not is_loopback(self.host):
+            raise ValueError(f"host {self.host} lets other machines in, which needs gateway.api_key")
+        return self
 
 
 class ModelSettings(Section):
@@ -153,6 +192,7 @@ class Config(BaseSettings):
     home: Path = Field(Path(), description="Folder that holds adapters/, episodes/ and state/.")
     seed: int = Field(0, ge=0, description="Seed of everything random that is not an evaluation.")
     server: ServerSettings = ServerSettings()  # pyright: ignore[reportCallIssue]
+    gateway: GatewaySettings = GatewaySettings()  # pyright: ignore[reportCallIssue]
     model: ModelSettings = ModelSettings()  # pyright: ignore[reportCallIssue]
     agent: AgentSettings = AgentSettings()  # pyright: ignore[reportCallIssue]
     mix: MixSettings = MixSettings()  # pyright: ignore[reportCallIssue]

@@ -7,6 +7,7 @@ SleepyError                 always carries what to do about it
 ├── ServerError             the model server answered with an error
 │   ├── ServerUnreachable   nobody answered
 │   └── ModelNotFound       404: no such model or adapter
+├── SecretFound             a text holds a secret that cannot be taken out of it; the text is not kept
 ├── LeakError               a training mix holds a frozen task or a near-duplicate of one
 ├── AdapterError            an adapter folder is not what its manifest says
 ├── StoreError              the store is locked, corrupt or of a newer version
@@ -55,6 +56,10 @@ class ServerUnreachable(ServerError):
 
 class ModelNotFound(ServerError):
     """The server does not know this model or adapter (404)."""
+
+
+class SecretFound(SleepyError):
+    """A text holds a secret that cannot be taken out of it (a private key), so the text must not be kept."""
 
 
 class LeakError(SleepyError):

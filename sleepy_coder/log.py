@@ -27,6 +27,13 @@ EVENTS: dict[str, str] = {
     "eval.drifted": "The base answers otherwise than it did: the baseline is measured anew.",
     "server.adapter_loaded": "The model server loaded an adapter.",
     "server.adapter_unloaded": "The model server unloaded an adapter.",
+    "gateway.started": "The gateway takes requests; address, alias, model server, and whether it records.",
+    "gateway.stopped": "The gateway has ended; requests still in flight and exchanges still unsaved.",
+    "gateway.switched": "New requests for the alias go to another adapter from now on.",
+    "gateway.pointer_unreadable": "The registry does not say what serves; the last known adapter goes on serving.",
+    "gateway.upstream_failed": "The model server did not answer, or broke off in the middle of a reply.",
+    "exchange.recorded": "A request and its reply were saved.",
+    "exchange.dropped": "Requests and replies were passed on, but not kept; reason and how many.",
     "store.quarantined": "Bad input was put aside with its reason.",
 }
 

@@ -112,6 +112,17 @@ class Watcher(Protocol):
         ...
 
 
+class Redactor(Protocol):
+    """Takes secrets out of texts before anything is written."""
+
+    def redact(self, text: str) -> str:
+        """`text` with placeholders in the place of its secrets; a JSON document stays one.
+
+        Raises SecretFound when the text must not be kept at all.
+        """
+        ...
+
+
 class Clock(Protocol):
     """Where time comes from; tests pass their own."""
 

@@ -1,4 +1,4 @@
-"""What must survive: episodes, evaluations, the nights' journal, the replay buffer and what was refused.
+"""What must survive: exchanges, episodes, evaluations, the nights' journal, the replay buffer and what was refused.
 
 Everything is a record of types.py, kept as JSON in one SQLite file. A save that returned is on the disk.
 Every method may raise StoreError, and may be called from several threads and processes.
@@ -15,6 +15,7 @@ from typing import Final, Literal, Self
 from sleepy_coder.errors import StoreError
 from sleepy_coder.files import atomic_writer
 from sleepy_coder.store_database import StoreDatabase
+from sleepy_coder.store_exchanges import ExchangeStore
 from sleepy_coder.store_rows import (
     BadLine,
     batches,
@@ -50,7 +51,7 @@ class ImportCounts(Record):
     quarantined: int
 
 
-class Store:
+class Store(ExchangeStore):
     """The one SQLite file of an installation. Use it as a context manager, or call `close`."""
 
     def __init__(self, path: Path) -> None:

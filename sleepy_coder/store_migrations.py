@@ -84,3 +84,23 @@ def initial(db: Database) -> None:
         ) STRICT;
         """
     )
+
+
+@MIGRATIONS(name="0002_exchanges")
+def exchanges(db: Database) -> None:
+    """What passed the gateway."""
+    db.executescript(
+        """
+        CREATE TABLE exchanges (
+            position INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            session TEXT NOT NULL,
+            session_source TEXT NOT NULL,
+            wire TEXT NOT NULL,
+            whole INTEGER NOT NULL,
+            started TEXT NOT NULL,
+            payload TEXT NOT NULL
+        ) STRICT;
+        CREATE INDEX exchanges_by_session ON exchanges (session, position);
+        """
+    )

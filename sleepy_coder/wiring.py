@@ -14,7 +14,7 @@ from sleepy_coder.errors import ConfigError
 from sleepy_coder.learn.trainer import ChildTrainer, Step
 from sleepy_coder.nano import MODEL_DIR
 from sleepy_coder.parts import BaseModel, Parts
-from sleepy_coder.ports import Watcher
+from sleepy_coder.ports import Redactor, Watcher
 from sleepy_coder.registry import Registry
 from sleepy_coder.report.data import ReportData
 from sleepy_coder.serve.client import VllmClient
@@ -72,6 +72,11 @@ def open_verifier(config: Config) -> TaskVerifier:
     """The sandboxed verifier, with this home's verdict cache. Raises SandboxUnavailable."""
     config.state.mkdir(parents=True, exist_ok=True)
     return verifier(config.state / "verdicts.db")
+
+
+def open_redactor(config: Config) -> Redactor | None:
+    """What takes secrets out of the gateway's copies. None: there is nothing yet, and so nothing is recorded."""
+    return None
 
 
 def environment_of(client: VllmClient, judge: TaskVerifier) -> str:

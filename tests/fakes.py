@@ -8,21 +8,23 @@ it when it loads them, so an adapter is only ever as good as the bytes that were
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from aiohttp import web
 from test_registry import lora, write_base, write_trained
 
 from sleepy_coder.adapter_manifest import model_width
 from sleepy_coder.collect.agent import work_through
 from sleepy_coder.config import AgentSettings, Config, EvalSettings, MixSettings, RecipeSettings
-from sleepy_coder.errors import ModelNotFound, ServerError, ServerUnreachable, TrainingError
+from sleepy_coder.errors import ModelNotFound, SecretFound, ServerError, ServerUnreachable, TrainingError
 from sleepy_coder.judge.gate import GatePolicy
 from sleepy_coder.parts import BaseModel, Parts
 from sleepy_coder.ports import Clock, ServedModel, Trainer, Watcher
@@ -363,3 +365,109 @@ def make_rows(kind: ExampleKind, count: int) -> list[Example]:
         )
         for i in range(count)
     ]
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """One request as it came to the scripted upstream. `target` is the request line's, headers are in order."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+Script = Callable[[web.BaseRequest, Arrived], Awaitable[web.StreamResponse]]
+
+
+class ScriptedUpstream:
+    """A model server over real HTTP that answers by `script`, which can be replaced at any time.
+
+    `arrived` has every request byte for byte; `cancelled` counts those whose caller hung up.
+    """
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.arrived: list[Arrived] = []
+        self.cancelled = 0
+        self.url = ""
+        self._runner = web.ServerRunner(
+            web.Server(self._handle, handler_cancellation=True, access_log=None, auto_decompress=False),
+            shutdown_timeout=0.1,
+        )
+
+    async def __aenter__(self) -> ScriptedUpstream:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        body = b"".join([chunk async for chunk in request.content.iter_any()])
+        arrived = Arrived(request.method, request.raw_path, tuple(request.headers.items()), body)
+        self.arrived.append(arrived)
+        try:
+            return await self.script(request, arrived)
+        except (asyncio.CancelledError, ConnectionResetError):
+            self.cancelled += 1
+            raise
+
+
+def says(body: bytes, status: int = 200, **headers: str) -> Script:
+    """A script: one whole reply."""
+
+    async def script(request: web.BaseRequest, arrived: Arrived) -> web.StreamResponse:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return web.Response(body=body, status=status, headers={"Content-Type": "application/json", **named})
+
+    return script
+
+
+def streams(*chunks: bytes, breaks: bool = False, go_on: asyncio.Event | None = None) -> Script:
+    """A script: server-sent events, chunk by chunk.
+
+    With `go_on` it waits before each chunk but the first until the event is set (and clears it); with `breaks`
+    the connection breaks after the last one.
+    """
+
+    async def script(request: web.BaseRequest, arrived: Arrived) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(request)
+        for number, chunk in enumerate(chunks):
+            if go_on is not None and number:
+                await go_on.wait()
+                go_on.clear()
+            await response.write(chunk)
+            await asyncio.sleep(0)
+        if breaks and request.transport is not None:
+            request.transport.abort()
+        return response
+
+    return script
+
+
+class FakeRedactor:
+    """`ports.Redactor`: hides `secret`, and refuses texts with a private key in them.
+
+    `fails` is raised instead when there is one.
+    """
+
+    def __init__(self, secret: str = "hunter2", fails: Exception | None = None) -> None:
+        self.secret, self.fails = secret, fails
+
+    def redact(self, text: str) -> str:
+        if self.fails is not None:
+            raise self.fails
+        if "PRIVATE KEY" in text:
+            raise SecretFound("a private key")
+        return text.replace(self.secret, "<SECRET:password:1>")

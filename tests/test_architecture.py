@@ -23,6 +23,7 @@ FLOORS = {
     "serve": 3,
     "store": 3,
     "store_database": 3,
+    "store_exchanges": 3,
     "store_migrations": 3,
     "store_rows": 3,
     "registry": 3,
@@ -44,6 +45,7 @@ FLOORS = {
     "demo": 8,
     "cli": 8,
     "cli_koans": 8,
+    "cli_gateway": 8,
     "cli_data": 8,
     "nano_card": 8,
     "reference": 8,
@@ -53,6 +55,9 @@ FLOORS = {
 HEAVY = {"torch", "transformers", "peft", "tokenizers"}
 MAY_IMPORT_TORCH = {"learn/train_lora.py", "nano/build.py", "nano/train.py", "nano/init.py", "nano/tokenizer.py"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
+DAEMON = sorted((PACKAGE.parent / "daemon" / "sleepyd").rglob("*.py"))
+MAY_IMPORT_AIOHTTP = {"gateway.py", "gateway_main.py", "passing.py"}
+COMMANDS = {"cli", "cli_koans", "cli_data", "cli_gateway", "__main__"}
 
 
 def room(path: Path) -> str:
@@ -85,6 +90,23 @@ def test_every_module_has_a_floor() -> None:
 def test_only_the_trainer_the_embedded_server_and_the_nano_builder_import_torch() -> None:
     heavy = {str(p.relative_to(PACKAGE)) for p in MODULES if HEAVY & {n.split(".")[0] for n in imported(p)}}
     assert {name for name in heavy if not name.startswith("serve/embedded")} <= MAY_IMPORT_TORCH
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_imports_the_daemon_above_it_nor_what_only_the_daemon_needs(path: Path) -> None:
+    assert not {"sleepyd", "aiohttp", "uvloop"} & {name.split(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("path", DAEMON, ids=lambda p: p.name)
+def test_the_daemon_stands_on_the_house_and_not_on_its_commands(path: Path) -> None:
+    names = imported(path)
+    assert not COMMANDS & {name.split(".")[1] for name in names if name.startswith("sleepy_coder.")}
+    assert not HEAVY & {name.split(".")[0] for name in names}
+
+
+def test_only_the_modules_at_the_wire_import_the_http_library() -> None:
+    wire = {path.name for path in DAEMON if {"aiohttp", "uvloop"} & {name.split(".")[0] for name in imported(path)}}
+    assert wire <= MAY_IMPORT_AIOHTTP
 
 
 def test_asking_for_help_does_not_import_torch() -> None:

@@ -13,6 +13,7 @@ import structlog
 from sleepy_coder import log
 
 PACKAGE = Path(log.__file__).parent
+DAEMON = PACKAGE.parent / "daemon" / "sleepyd"
 METHODS = {"debug", "info", "warning", "error", "exception"}
 
 
@@ -27,14 +28,15 @@ def logged(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
             logger = ast.unparse(node.func.value)
-            if logger == "_log" or logger.startswith("log.get("):
+            if logger in ("_log", "self._log") or logger.startswith("log.get("):
                 event = node.args[0]
                 choices = [event.body, event.orelse] if isinstance(event, ast.IfExp) else [event]
                 yield from (ast.literal_eval(choice) for choice in choices)
 
 
 def test_the_source_logs_exactly_the_events_of_the_catalogue() -> None:
-    assert {event for path in PACKAGE.rglob("*.py") for event in logged(path)} == set(log.EVENTS)
+    sources = [*PACKAGE.rglob("*.py"), *DAEMON.rglob("*.py")]
+    assert {event for path in sources for event in logged(path)} == set(log.EVENTS)
 
 
 @pytest.mark.parametrize("event", log.EVENTS)

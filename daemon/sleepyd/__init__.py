@@ -1,1 +1,1 @@
-"""The daemon. Its process (gateway, inbox, schedule) is not written yet; `sleepy-coder night` runs a night by hand."""
+"""The daemon. So far the gateway; inbox and schedule are not written, and `sleepy-coder night` runs a night by hand."""

@@ -1,0 +1,90 @@
+"""The part of the store that keeps what passed the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from sleepy_coder.store_database import Parameter, StoreDatabase
+from sleepy_coder.store_rows import decode, encode, equal
+from sleepy_coder.types import Exchange, WireApi
+
+_PAGE: Final = 64  # an exchange may be megabytes
+
+
+class ExchangeStore:
+    """Exchanges in the order they were saved. Every method may raise StoreError."""
+
+    _db: StoreDatabase
+
+    def save_exchange(self, exchange: Exchange) -> bool:
+        """Keep an exchange. False when its id is known already: the first one stays."""
+        return self.save_exchanges([exchange]) == 1
+
+    def save_exchanges(self, exchanges: Iterable[Exchange]) -> int:
+        """Keep all of `exchanges` or, when one cannot be stored, none. Returns how many were new."""
+        rows = [
+            [e.id, e.session, e.session_source, e.wire, e.whole, e.started.isoformat(), encode(e)] for e in exchanges
+        ]
+        sql = (
+            "INSERT INTO exchanges (id, session, session_source, wire, whole, started, payload)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+        )
+        with self._db.write() as db:
+            return sum(db.execute(sql, row).rowcount for row in rows)
+
+    def exchanges(
+        self,
+        *,
+        after: int = 0,
+        session: str | None = None,
+        wire: WireApi | None = None,
+        whole: bool | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Exchange]:
+        """Exchanges in the order they were saved, streamed; `after` is an earlier `exchange_position()`.
+
+        No transaction stays open between pages, so exchanges saved meanwhile appear at the end.
+        """
+        for _, exchange in self.positioned_exchanges(after=after, session=session, wire=wire, whole=whole, limit=limit):
+            yield exchange
+
+    def positioned_exchanges(
+        self,
+        *,
+        after: int = 0,
+        session: str | None = None,
+        wire: WireApi | None = None,
+        whole: bool | None = None,
+        limit: int | None = None,
+    ) -> Iterator[tuple[int, Exchange]]:
+        """Like `exchanges`, each with its position, so that a reader that was killed goes on after the last."""
+        where, parameters = _filter(session, wire, whole)
+        left = limit
+        while left is None or left > 0:
+            page = _PAGE if left is None else min(_PAGE, left)
+            rows = self._db.rows(
+                f"SELECT position, payload FROM exchanges WHERE position > :after AND {where}"
+                " ORDER BY position LIMIT :page",
+                {**parameters, "after": after, "page": page},
+            )
+            for position, payload in rows:
+                yield position, decode(Exchange, payload)
+            if len(rows) < page:
+                return
+            after = rows[-1][0]
+            left = None if left is None else left - page
+
+    def count_exchanges(
+        self, *, session: str | None = None, wire: WireApi | None = None, whole: bool | None = None
+    ) -> int:
+        where, parameters = _filter(session, wire, whole)
+        return self._db.rows(f"SELECT count(*) FROM exchanges WHERE {where}", parameters)[0][0]
+
+    def exchange_position(self) -> int:
+        """Where the last saved exchange stands; 0 when there is none."""
+        return self._db.rows("SELECT coalesce(max(position), 0) FROM exchanges")[0][0]
+
+
+def _filter(session: str | None, wire: WireApi | None, whole: bool | None) -> tuple[str, dict[str, Parameter]]:
+    return equal(session=session, wire=wire, whole=whole)

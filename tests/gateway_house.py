@@ -1,0 +1,117 @@
+"""A gateway between a scripted model server and a raw client, with a real store and a real registry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import uvloop
+from fakes import BASE, FakeClock, FakeRedactor, Script, ScriptedUpstream
+from sleepyd.gateway import Gateway
+from sleepyd.gateway_main import listening
+from sleepyd.meters import Meters
+from sleepyd.recorder import Recorder
+from sleepyd.serving import Serving
+
+from sleepy_coder.config import GatewaySettings, ServerSettings
+from sleepy_coder.ports import Redactor
+from sleepy_coder.registry import Registry
+from sleepy_coder.store import Store
+from sleepy_coder.types import Exchange
+
+
+@dataclass
+class GatewayHouse:
+    """Everything around one gateway. `http` has no defaults of its own that would blur what was sent."""
+
+    gateway: Gateway
+    url: str
+    upstream: ScriptedUpstream
+    http: aiohttp.ClientSession
+    store: Store
+    recorder: Recorder
+    meters: Meters
+    registry: Registry
+
+    async def post(self, path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {"Content-Type": "application/json", **named}
+        async with self.http.post(self.url + path, data=body, headers=sent) as reply:
+            return reply.status, await reply.read()
+
+    async def get(self, path: str, **headers: str) -> tuple[int, bytes]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.http.get(self.url + path, headers=named) as reply:
+            return reply.status, await reply.read()
+
+    async def raw(self, request: bytes) -> bytes:
+        """What comes back for these bytes, until the gateway closes the connection."""
+        reader, writer = await self.connect()
+        writer.write(request)
+        try:
+            return await reader.read()
+        finally:
+            writer.close()
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        where = urlsplit(self.url)
+        return await asyncio.open_connection(where.hostname, where.port)
+
+    async def recorded(self) -> list[Exchange]:
+        """All that the recorder saved, once it has nothing left to do."""
+        await asyncio.to_thread(self.recorder.close)
+        return list(self.store.exchanges())
+
+
+@asynccontextmanager
+async def gateway_house(
+    home: Path,
+    script: Script,
+    *,
+    redactor: Redactor | None = None,
+    recording: bool = True,
+    save: Callable[[Sequence[Exchange]], object] | None = None,
+    server: dict[str, Any] | None = None,
+    **settings: Any,
+) -> AsyncGenerator[GatewayHouse]:
+    meters, clock = Meters(), FakeClock()
+    chosen = GatewaySettings(**{"drain_seconds": 0.2, **settings})
+    registry = Registry(home / "adapters", clock)
+    with Store(home / "store.db") as store:
+        redactor = redactor or (FakeRedactor() if recording else None)
+        recorder = Recorder(save or store.save_exchanges, redactor, chosen, meters)
+        recorder.start()
+        try:
+            async with ScriptedUpstream(script) as upstream:
+                where = ServerSettings(**{"url": upstream.url, **(server or {})})
+                serving = Serving(registry, BASE)
+                async with (
+                    listening(chosen, where, serving, recorder, meters, clock, port=0) as (gateway, url),
+                    aiohttp.ClientSession(auto_decompress=False) as http,
+                ):
+                    yield GatewayHouse(gateway, url, upstream, http, store, recorder, meters, registry)
+        finally:
+            await asyncio.to_thread(recorder.close)
+
+
+def run(story: Callable[[], Awaitable[None]]) -> None:
+    """Run a test's story on the gateway's own kind of event loop."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(30):
+            await story()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(bounded())
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for what another task is about to do; `run` bounds it."""
+    while not true():
+        await asyncio.sleep(0.005)

@@ -1,0 +1,130 @@
+"""The gateway as people run it: a process that says what it does, and ends when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import TinyServer
+from fakes import says
+from gateway_house import gateway_house, run
+
+from sleepy_coder.config import HOME_VARIABLE, GatewaySettings, load_config
+from sleepy_coder.errors import ConfigError
+from sleepy_coder.serve.client import VllmClient
+from sleepy_coder.serve.process import free_port
+from sleepy_coder.types import Message
+
+
+@contextmanager
+def process(home: Path, port: int, **environment: str) -> Generator[subprocess.Popen[str]]:
+    """`sleepy-coder gateway`, ended by SIGTERM at the latest."""
+    command = [sys.executable, "-m", "sleepy_coder", "--home", str(home), "gateway", "--port", str(port), "--log"]
+    started = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}, start_new_session=True
+    )
+    try:
+        yield started
+    finally:
+        if started.poll() is None:
+            started.send_signal(signal.SIGTERM)
+        started.communicate(timeout=30)
+
+
+def wait_for(url: str, running: subprocess.Popen[str]) -> None:
+    while running.poll() is None:
+        try:
+            httpx.get(f"{url}/healthz")
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail(f"the gateway ended at once: {running.communicate()[1]}")
+
+
+@pytest.mark.slow
+def test_the_process_serves_says_that_it_records_nothing_and_ends_on_ctrl_c(
+    tmp_path: Path, tiny_server: TinyServer
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    settings = {"SLEEPY_CODER_SERVER__URL": tiny_server.url, "SLEEPY_CODER_SERVER__BASE_NAME": "tiny"}
+    with process(tmp_path, port, **settings) as running:
+        wait_for(url, running)
+        assert httpx.get(f"{url}/readyz").status_code == 200
+        with VllmClient(url) as client:
+            question = (Message(role="user", content="hi"),)
+            through = client.chat("sleepy-coder", question, max_tokens=4)
+            streamed = list(client.chat_stream("sleepy-coder", question, max_tokens=4))
+            assert [model.name for model in client.models()] == ["sleepy-coder", "tiny"]
+        with VllmClient(tiny_server.url) as direct:
+            assert through == direct.chat("tiny", question, max_tokens=4).model_copy(update={"model": "sleepy-coder"})
+        assert {piece.model for piece in streamed} == {"sleepy-coder"}
+        assert "".join(piece.text for piece in streamed) == through.text
+        running.send_signal(signal.SIGINT)
+        said = running.communicate(timeout=30)[1]
+    assert running.returncode == 0, said
+    assert f"{url}/v1 passes on to {tiny_server.url}" in said and "nothing is recorded" in said
+    events = [json.loads(line)["event"] for line in said.splitlines() if line.startswith("{")]
+    assert (events[0], events[-1]) == ("gateway.started", "gateway.stopped")
+
+
+@pytest.mark.slow
+def test_real_replies_are_recorded_alike_streamed_or_not(tmp_path: Path, tiny_server: TinyServer) -> None:
+    body = {"model": "sleepy-coder", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4, "seed": 1}
+
+    async def story() -> None:
+        server = {"url": tiny_server.url}
+        async with gateway_house(tmp_path, says(b""), server=server) as house:
+            # The house's base goes by another name than the tiny server's.
+            for more in ({}, {"stream": True, "stream_options": {"include_usage": True}}):
+                asked = json.dumps({**body, **more, "model": "tiny"}).encode()
+                assert (await house.post("/v1/chat/completions", asked))[0] == 200
+            whole, streamed = await house.recorded()
+            assert whole.whole and streamed.whole and streamed.streamed and streamed.served_by == "tiny"
+            mine, theirs = json.loads(streamed.response), json.loads(whole.response)
+            for choice in (mine["choices"][0], theirs["choices"][0]):
+                choice["message"] = {k: choice["message"][k] for k in ("role", "content")}
+            same = ("index", "message", "finish_reason")
+            assert [mine["choices"][0][k] for k in same] == [theirs["choices"][0][k] for k in same]
+            assert mine["object"] == theirs["object"] and mine["usage"] == theirs["usage"]
+
+    run(story)
+
+
+@pytest.mark.slow
+def test_a_taken_port_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with gateway_house(tmp_path, says(b"")) as house:
+            port = int(house.url.rsplit(":", 1)[1])
+            with process(tmp_path / "other", port) as running:
+                said = (await asyncio.to_thread(running.communicate, timeout=60))[1]
+        assert running.returncode == 1
+        assert "cannot be listened on" in said and "--port" in said
+
+    run(story)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
+def test_other_machines_are_let_in_with_a_key_only(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("SLEEPY_CODER_GATEWAY__HOST", host)
+    with pytest.raises(ConfigError, match="gateway.api_key"):
+        load_config(tmp_path)
+    monkeypatch.setenv("SLEEPY_CODER_GATEWAY__API_KEY", "long enough")
+    assert load_config(tmp_path).gateway.host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_this_machine_needs_no_key(host: str) -> None:
+    assert GatewaySettings(host=host).api_key is None

@@ -11,6 +11,8 @@ SleepyError                 always carries what to do about it
 ├── AdapterError            an adapter folder is not what its manifest says
 ├── StoreError              the store is locked, corrupt or of a newer version
 ├── TrainingError           the training child ended without an adapter
+├── SecretRefused           a text holds a secret that cannot be taken out of it; it is not kept
+├── EpisodeFormatError      an episode file is none of the formats that are known
 └── TaskFormatError         a task file cannot be read; names file, line and reason
 """
 
@@ -71,6 +73,14 @@ class StoreError(SleepyError):
 
 class TrainingError(SleepyError):
     """The training child ended without an adapter."""
+
+
+class SecretRefused(SleepyError):
+    """A text holds a secret that cannot be taken out of it, so nothing of it is kept."""
+
+
+class EpisodeFormatError(SleepyError):
+    """An episode file, or an entry of it, is none of the formats that are known."""
 
 
 class TaskFormatError(SleepyError):

@@ -1,0 +1,48 @@
+"""A conversation and what became of it, as an episode: one attempt that holds all of it."""
+
+from __future__ import annotations
+
+from sleepy_coder.collect.outcome import Label
+from sleepy_coder.collect.sessions import Conversation
+from sleepy_coder.types import Attempt, Episode, Message, Outcome, Task, Verdict
+
+SOURCE = "gateway"
+
+
+def as_episode(conversation: Conversation, label: Label, task: Task | None = None) -> Episode:
+    """The episode of a conversation that came through the gateway. Its id does not depend on when it is made."""
+    *asked, reply = conversation.messages
+    return Episode(
+        id=conversation.id,
+        session=conversation.session,
+        source=SOURCE,
+        task=task,
+        attempts=(attempt_of(tuple(asked), reply, label, conversation.served_by, conversation.tools),),
+        outcome=label.outcome,
+        outcome_source=label.source,
+        served_by=conversation.served_by,
+        created=conversation.started,
+    )
+
+
+def attempt_of(asked: tuple[Message, ...], reply: Message, label: Label, served_by: str, tools: str = "") -> Attempt:
+    """All of a conversation as one attempt. `reply` is kept as a message only where it is more than its text."""
+    more = reply.tool_calls or reply.reasoning
+    verdict = Verdict(
+        outcome=label.outcome,
+        stage="infra" if label.outcome is Outcome.INFRA else "test" if label.outcome is Outcome.FAIL else "done",
+        detail=f"{label.source}: {label.evidence}" if label.evidence else label.source,
+    )
+    return Attempt(
+        messages=asked,
+        completion=reply.content,
+        verdict=verdict,
+        served_by=served_by,
+        reply=reply if more else None,
+        tools=tools,
+    )
+
+
+def last_turn(attempt: Attempt) -> Message:
+    """The reply that an attempt ends with."""
+    return attempt.reply or Message(role="assistant", content=attempt.completion)

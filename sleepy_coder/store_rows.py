@@ -95,9 +95,9 @@ def insert_quarantine(db: sqlite3.Connection, bad: BadLine) -> None:
 def example_hash(example: Example) -> str:
     """Equal for rows that teach the same: the messages and the completion, and the tools where there are any."""
     plain = (*(part for m in example.messages for part in (m.role, m.content)), example.completion)
-    rest = example.model_dump_json(include={"messages", "reply", "tools", "every_turn"})
-    tooled = example.reply or example.tools or example.every_turn or any(map(_more_than_text, example.messages))
-    return _sha256(*plain, rest) if tooled else _sha256(*plain)
+    rest = example.model_dump_json(include={"messages", "reply", "tools", "first_turn"})
+    more = example.reply or example.tools or example.first_turn is not None
+    return _sha256(*plain, rest) if more or any(map(_more_than_text, example.messages)) else _sha256(*plain)
 
 
 def _more_than_text(message: Message) -> bool:

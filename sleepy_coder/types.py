@@ -59,6 +59,10 @@ def _is_empty(value: object) -> bool:
     return not value
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class ToolCall(Record):
     """A tool that the model calls. `arguments` is the JSON text that it wrote, which may be no JSON at all."""
 
@@ -139,7 +143,8 @@ class Attempt(Record):
     """One turn of the agent: what was asked, what came back, what the compiler said of it.
 
     Of another agent's conversation there is one attempt: all of it, with the last reply as completion.
-    `reply` is that reply as a message when it holds more than text; `tools` the JSON text of what could be called.
+    `reply` is that reply as a message when it holds more than text; `tools` the JSON text of what could be called;
+    `first_turn` where in `messages` the first reply stands (or would): what an agent put before it is no reply.
     """
 
     messages: tuple[Message, ...]
@@ -148,6 +153,7 @@ class Attempt(Record):
     served_by: str
     reply: Message | None = Field(default=None, exclude_if=_is_empty)
     tools: str = Field(default="", exclude_if=_is_empty)
+    first_turn: int | None = Field(default=None, ge=0, exclude_if=_is_none)
 
 
 class Episode(Record):
@@ -210,8 +216,8 @@ class Example(Record):
     """One training row: the literal served messages and the completion to learn.
 
     `provenance` says where it is from (episode id, "anchor:<task>", "dream:<task>"); `anchor` rows
-    are the base model's own answers and are held by a KL term as well. With `every_turn` the assistant's
-    earlier turns in `messages` are learned as well; `reply` and `tools` are those of `Attempt`.
+    are the base model's own answers and are held by a KL term as well. Where `first_turn` is given, the
+    assistant's turns in `messages` from there on are learned as well; `reply` and `tools` are those of `Attempt`.
     """
 
     messages: tuple[Message, ...]
@@ -224,7 +230,7 @@ class Example(Record):
     anchor: bool = False
     reply: Message | None = Field(default=None, exclude_if=_is_empty)
     tools: str = Field(default="", exclude_if=_is_empty)
-    every_turn: bool = Field(default=False, exclude_if=_is_empty)
+    first_turn: int | None = Field(default=None, ge=0, exclude_if=_is_none)
 
 
 class TrainingMix(Record):

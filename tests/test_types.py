@@ -37,7 +37,7 @@ def test_tools_survive_being_stored() -> None:
     attempt = episode("e").attempts[0].model_copy(update={"messages": (turn, answer), "reply": turn, "tools": "[]"})
     kept = episode("e").model_copy(update={"attempts": (attempt,)})
     assert Episode.model_validate_json(encode(kept)) == kept
-    row = example("c").model_copy(update={"messages": (turn, answer), "reply": turn, "every_turn": True})
+    row = example("c").model_copy(update={"messages": (turn, answer), "reply": turn, "first_turn": 0})
     assert Example.model_validate_json(encode(row)) == row
 
 

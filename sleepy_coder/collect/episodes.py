@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sleepy_coder.collect.outcome import Label
 from sleepy_coder.collect.sessions import Conversation
 from sleepy_coder.types import Attempt, Episode, Message, Outcome, Task, Verdict
@@ -11,13 +13,16 @@ SOURCE = "gateway"
 
 def as_episode(conversation: Conversation, label: Label, task: Task | None = None) -> Episode:
     """The episode of a conversation that came through the gateway. Its id does not depend on when it is made."""
-    *asked, reply = conversation.messages
     return Episode(
         id=conversation.id,
         session=conversation.session,
         source=SOURCE,
         task=task,
-        attempts=(attempt_of(tuple(asked), reply, label, conversation.served_by, conversation.tools),),
+        attempts=(
+            attempt_of(
+                conversation.messages, conversation.first_turn, label, conversation.served_by, conversation.tools
+            ),
+        ),
         outcome=label.outcome,
         outcome_source=label.source,
         served_by=conversation.served_by,
@@ -25,8 +30,9 @@ def as_episode(conversation: Conversation, label: Label, task: Task | None = Non
     )
 
 
-def attempt_of(asked: tuple[Message, ...], reply: Message, label: Label, served_by: str, tools: str = "") -> Attempt:
-    """All of a conversation as one attempt. `reply` is kept as a message only where it is more than its text."""
+def attempt_of(messages: Sequence[Message], first_turn: int, label: Label, served_by: str, tools: str = "") -> Attempt:
+    """A conversation that ends with the assistant. Its reply is kept as a message where it is more than a text."""
+    *asked, reply = messages
     more = reply.tool_calls or reply.reasoning
     verdict = Verdict(
         outcome=label.outcome,
@@ -34,12 +40,13 @@ def attempt_of(asked: tuple[Message, ...], reply: Message, label: Label, served_
         detail=f"{label.source}: {label.evidence}" if label.evidence else label.source,
     )
     return Attempt(
-        messages=asked,
+        messages=tuple(asked),
         completion=reply.content,
         verdict=verdict,
         served_by=served_by,
         reply=reply if more else None,
         tools=tools,
+        first_turn=first_turn,
     )
 
 

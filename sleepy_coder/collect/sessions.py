@@ -32,7 +32,10 @@ _ERRANDS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One conversation: the last exchange's messages with its reply, and the exchanges that led there."""
+    """One conversation: the last exchange's messages with its reply, and the exchanges that led there.
+
+    `first_turn` is where the first reply that was seen stands; assistant's turns before it are the agent's own.
+    """
 
     id: str
     session: str
@@ -40,6 +43,7 @@ class Conversation:
     agent: str
     exchanges: tuple[str, ...]
     messages: tuple[Message, ...]
+    first_turn: int
     tools: str
     served_by: str
     finish_reason: str
@@ -209,6 +213,7 @@ def _conversation(node: _Node) -> Conversation:
         agent=first.agent,
         exchanges=tuple(n.exchange.id for n in chain),
         messages=(*node.said.messages, node.said.reply),
+        first_turn=len(chain[0].said.messages),
         tools=node.said.tools,
         served_by=last.served_by,
         finish_reason=last.finish_reason,

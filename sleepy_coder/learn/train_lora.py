@@ -22,7 +22,8 @@ import os
 import pickle
 import random
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,40 +36,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sleepy_coder.errors import TrainingError
 from sleepy_coder.files import atomic_writer, sha256_file, write_atomic
+from sleepy_coder.learn.rows import EncodedRow, encode_all
 from sleepy_coder.learn.trainer import JOB_FILE, OUTPUT, TrainingJob
-from sleepy_coder.types import Example, Recipe
+from sleepy_coder.types import Recipe
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_EVERY = 10
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedRow:
-    """Token ids of a conversation; the loss covers `ids[prompt:]`."""
-
-    ids: list[int]
-    prompt: int
-    kl: float
-
-
-def encode(example: Example, tokenizer: Any, recipe: Recipe) -> EncodedRow | None:
-    """The row in the serving chat template, or None when it is longer than the model's context.
-
-    Raises TrainingError when the template does not keep the prompt as a prefix of the whole.
-    """
-    asked = [m.model_dump() for m in example.messages]
-    prompt: str = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
-    answered = [*asked, {"role": "assistant", "content": example.completion}]
-    whole: str = tokenizer.apply_chat_template(answered, tokenize=False)
-    if not whole.startswith(prompt):
-        raise TrainingError("the chat template rewrites earlier turns", "use the template the server uses")
-    # Whatever the template writes after the end-of-turn token is never generated.
-    completion = whole[len(prompt) :].rstrip("\n")
-    head: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    tail: list[int] = tokenizer(completion, add_special_tokens=False)["input_ids"]
-    if len(head) + len(tail) > recipe.max_length:
-        return None
-    return EncodedRow(head + tail, len(head), recipe.kl_anchor if example.anchor else recipe.kl_verified)
 
 
 def batch_of(step: int, rows: int, recipe: Recipe) -> list[int]:
@@ -116,7 +89,7 @@ def losses(model: PeftModel, rows: Sequence[EncodedRow], pad: int) -> tuple[torc
     for i, row in enumerate(rows):
         ids[i, : len(row.ids)] = torch.tensor(row.ids)
         mask[i, : len(row.ids)] = 1
-    where = [(i, t) for i, row in enumerate(rows) for t in range(row.prompt - 1, len(row.ids) - 1)]
+    where = [(i, place - 1) for i, row in enumerate(rows) for place in row.learned()]
     at = torch.tensor(where).T
     device = next(model.parameters()).device
     ids, mask, at = ids.to(device), mask.to(device), at.to(device)
@@ -126,7 +99,8 @@ def losses(model: PeftModel, rows: Sequence[EncodedRow], pad: int) -> tuple[torc
         base = functional.log_softmax(head(hidden_of(model, ids, mask)[at[0], at[1]]).float(), dim=-1)
     nll = -log_probs.gather(1, ids[at[0], at[1] + 1].unsqueeze(1)).squeeze(1)
     kl = (base.exp() * (base - log_probs)).sum(dim=-1)
-    share = torch.tensor([1 / (len(rows[i].ids) - rows[i].prompt) / len(rows) for i, _ in where], device=device)
+    counts = [len(row.learned()) for row in rows]
+    share = torch.tensor([1 / counts[i] / len(rows) for i, _ in where], device=device)
     strength = torch.tensor([rows[i].kl for i, _ in where], device=device)
     loss = (share * (nll + strength * kl)).sum()
     return loss, float((share * nll).sum().detach()), float((share * kl).sum().detach())
@@ -183,8 +157,9 @@ def train(job: TrainingJob, workdir: Path) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     tokenizer = AutoTokenizer.from_pretrained(str(job.model))
-    encoded = [encode(example, tokenizer, recipe) for example in job.mix.examples]
-    rows = [row for row in encoded if row is not None]
+    encoded = [encode_all(example, tokenizer, recipe) for example in job.mix.examples]
+    rows = [row for one in encoded for row in one.rows]
+    say_left_out(reason for one in encoded for reason in one.left_out)
     if not rows:
         raise TrainingError("every row is longer than the model's context", "raise model.max_length")
     base: Any = AutoModelForCausalLM.from_pretrained(str(job.model), dtype=dtype)
@@ -242,6 +217,12 @@ def write_adapter(run: Run, recipe: Recipe, model: str, out: Path) -> None:
     described["inference_mode"] = True
     described["base_model_name_or_path"] = model  # a name: the adapter outlives this machine's folders
     write_atomic(out / "adapter_config.json", json.dumps(described, indent=2, sort_keys=True, default=str))
+
+
+def say_left_out(reasons: Iterable[str]) -> None:
+    """Tell the parent what is not trained on: each reason with the number of examples."""
+    for reason, examples in Counter(reasons).items():
+        say("left_out", reason=reason, examples=examples)
 
 
 def say(event: str, **fields: object) -> None:

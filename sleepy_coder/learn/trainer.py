@@ -94,8 +94,12 @@ class ChildTrainer:
             return False
         if not isinstance(data, dict) or "event" not in data:
             return False
-        if data.pop("event") == "resumed":  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        event = data.pop("event")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if event == "resumed":
             _log.warning("train.resumed", **data)
+            return True
+        if event == "left_out":
+            _log.warning("train.left_out", **data)
             return True
         step = Step.model_validate(data)
         _log.info("train.step", **step.model_dump())

@@ -26,6 +26,9 @@ EVENTS: dict[str, str] = {
     "train.left_out": "Rows, or turns of them, are not trained on; the reason, and in how many examples.",
     "server.adapter_loaded": "The model server loaded an adapter.",
     "server.adapter_unloaded": "The model server unloaded an adapter.",
+    "episode.recorded": "The episodes of a file in the inbox were stored; how many are new.",
+    "episode.quarantined": "A file in the inbox has bad entries and was put aside; the first reason.",
+    "inbox.waiting": "A file in the inbox cannot be stored now; it stays and is tried again.",
     "store.quarantined": "Bad input was put aside with its reason.",
 }
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sleepy_coder.adapter_manifest import model_sha256
+from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import Config
 from sleepy_coder.dialogue import SYSTEM
 from sleepy_coder.errors import ConfigError
@@ -66,6 +67,11 @@ def open_registry(config: Config) -> Registry:
 def open_client(config: Config) -> VllmClient:
     """A client of the configured model server, vLLM or embedded."""
     return VllmClient(config.server.url, config.server.api_key, config.server.timeout_seconds)
+
+
+def open_redactor(config: Config) -> SecretRedactor:
+    """What takes secrets out of all that is kept; it knows our own key."""
+    return SecretRedactor([config.server.api_key or ""])
 
 
 def open_verifier(config: Config) -> TaskVerifier:

@@ -13,6 +13,7 @@ import structlog
 from sleepy_coder import log
 
 PACKAGE = Path(log.__file__).parent
+DAEMON = PACKAGE.parent / "daemon" / "sleepyd"
 METHODS = {"debug", "info", "warning", "error", "exception"}
 
 
@@ -34,7 +35,9 @@ def logged(path: Path) -> Iterator[str]:
 
 
 def test_the_source_logs_exactly_the_events_of_the_catalogue() -> None:
-    assert {event for path in PACKAGE.rglob("*.py") for event in logged(path)} == set(log.EVENTS)
+    assert {event for path in (*PACKAGE.rglob("*.py"), *DAEMON.rglob("*.py")) for event in logged(path)} == set(
+        log.EVENTS
+    )
 
 
 @pytest.mark.parametrize("event", log.EVENTS)

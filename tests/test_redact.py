@@ -57,6 +57,36 @@ def test_a_json_text_stays_the_json_text_that_it_was(seed: int, kind: str, times
     assert (inner["debug"], inner["retries"]) == (True, 3)
 
 
+QUOTES = st.text(alphabet="\"'`\\\\ =:,x\n", max_size=12)
+LEAVES = st.one_of(
+    st.builds(lambda a, b, c: f"{a}password{b}=hunter2x{c}", QUOTES, QUOTES, QUOTES), st.integers(), QUOTES, st.none()
+)
+DOCUMENTS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["password", "token", "x"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300)
+@given(DOCUMENTS, st.integers(0, 2), st.sampled_from([None, 1]))
+def test_any_json_document_stays_one_whatever_is_taken_out(document: object, times: int, indent: int | None) -> None:
+    text = json.dumps(document, indent=indent)
+    for _ in range(times):
+        text = json.dumps({"content": text})
+    json.loads(SecretRedactor().redact(text))
+
+
+def test_a_number_under_a_telling_name_is_a_secret_and_the_document_stays_whole() -> None:
+    text = f'{{"retries": 3, "password": {73946105}\n}}'
+    assert json.loads(SecretRedactor().redact(text)) == {
+        "retries": 3,
+        "password": "<SECRET:password:1>",
+    }
+
+
 @settings(max_examples=60)
 @given(st.lists(st.tuples(SEEDS, st.sampled_from(list(KINDS))), min_size=1, max_size=4), st.text(max_size=40))
 def test_what_is_redacted_once_is_redacted_for_good(planted: list[tuple[int, str]], between: str) -> None:

@@ -16,9 +16,10 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import quote
 
-from sleepy_coder.collect.redact_names import Span, named_secrets, random_secrets
+from sleepy_coder.collect.redact_names import Span, kind_of_value, named_secrets, random_secrets
 from sleepy_coder.collect.redact_rules import PRIVATE_KEY, TOKENS, Rule
 from sleepy_coder.errors import SecretRefused
 
@@ -55,8 +56,18 @@ class SecretRedactor:
     def redaction(self, text: str) -> Redaction:
         """`text` without secrets, and what was taken out. Raises SecretRefused.
 
-        What a placeholder uncovers may be a secret too, so it goes on until nothing is found.
+        A JSON document stays one: where taking a secret out of the text would break it, which takes strange
+        quotes, its values are redacted one by one.
         """
+        done = self._until_clean(text)
+        if done.text != text and (value := _parsed(text)) is not None and _parsed(done.text) is None:
+            counts: Counter[str] = Counter()
+            cleaned = json.dumps(self._clean_value(value[0], "", counts), ensure_ascii=False)
+            return Redaction(cleaned, dict(counts))
+        return done
+
+    def _until_clean(self, text: str) -> Redaction:
+        """What a placeholder uncovers may be a secret too, so it goes on until nothing is found."""
         counts: Counter[str] = Counter()
         self._respect(text)
         for _ in range(_PASSES):
@@ -67,6 +78,23 @@ class SecretRedactor:
                 return Redaction(text, dict(counts))
             text = after
         raise SecretRefused("This text cannot be freed of secrets", "It is not kept; nothing needs to be done")
+
+    def _clean_value(self, value: object, name: str, counts: Counter[str]) -> object:
+        if isinstance(value, dict):
+            items = cast("dict[str, object]", value).items()
+            return {self._until_clean(key).text: self._clean_value(inner, key, counts) for key, inner in items}
+        if isinstance(value, list):
+            return [self._clean_value(inner, name, counts) for inner in cast("list[object]", value)]
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            return value
+        if kind := kind_of_value(name, str(value)):
+            counts[kind] += 1
+            return self._placeholder(kind, str(value))
+        if not isinstance(value, str):
+            return value
+        done = self._until_clean(value)
+        counts.update(done.counts)
+        return done.text
 
     def _one_pass(self, text: str, counts: Counter[str]) -> str:
         lowered = _lower(text)
@@ -106,6 +134,14 @@ def _found(rule: Rule, text: str) -> Iterator[Span]:
     for match in rule.pattern.finditer(text):
         if rule.check is None or rule.check(match):
             yield match.start(group), match.end(group), rule.kind
+
+
+def _parsed(text: str) -> tuple[object] | None:
+    """The JSON value in `text`, in a tuple because it may be null; None when it is no JSON."""
+    try:
+        return (json.loads(text),)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _lower(text: str) -> str:

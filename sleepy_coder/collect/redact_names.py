@@ -49,18 +49,36 @@ _DIGEST_NAME = re.compile(
 
 def named_secrets(text: str, lowered: str) -> Iterator[Span]:
     """(start, end, kind) of values under a telling name. `lowered` is `text` in lower case, as long as it is."""
-    for stem in _STEM.finditer(lowered):
-        start = stem.start()
-        weak = stem[0].startswith(("passw", "passp", "passc", "pwd"))
-        if stem[0] == "pass":
-            if lowered[start - 1 : start] != "_":
-                continue
-            weak = True
-        elif stem[0].startswith("key") and not _KEY_BEFORE.search(lowered[max(0, start - 16) : start]):
-            continue
-        match = _value_after(text, start, stem.end(), weak)
+    for start, end, weak in _stems(lowered):
+        match = _value_after(text, start, end, weak)
         if match is not None:
             yield match.start("v"), match.end("v"), "password" if weak else "assigned"
+
+
+def kind_of_value(name: str, value: str) -> str | None:
+    """The kind of secret that the value of a field `name` is, when names and values are apart already."""
+    for start, end, weak in _stems(name.lower()):
+        if not _goes_on(name, end) and _is_quoted_secret(name[start:], value, weak):
+            return "password" if weak else "assigned"
+    return None
+
+
+def _stems(lowered: str) -> Iterator[tuple[int, int, bool]]:
+    """(start, end, whether any value will do) of each telling word."""
+    for stem in _STEM.finditer(lowered):
+        start, word = stem.start(), stem[0]
+        weak = word.startswith(("pass", "pwd"))
+        if word == "pass" and lowered[start - 1 : start] != "_":
+            continue
+        if word.startswith("key") and not _KEY_BEFORE.search(lowered[max(0, start - 16) : start]):
+            continue
+        yield start, stem.end(), weak
+
+
+def _goes_on(text: str, end: int) -> bool:
+    """Whether the word goes on: "tokenize", "keyboard". A capital after a small letter begins another."""
+    after = text[end : end + 1]
+    return after.isalpha() and not (after.isupper() and text[end - 1].islower())
 
 
 def random_secrets(text: str) -> Iterator[Span]:
@@ -75,24 +93,23 @@ def random_secrets(text: str) -> Iterator[Span]:
 
 def _value_after(text: str, start: int, end: int, weak: bool) -> re.Match[str] | None:
     """The secret after the name that begins at `start`; its stem ends at `end`."""
-    after = text[end : end + 1]
-    if after.isalpha() and not (after.isupper() and text[end - 1].islower()):
-        return None  # "tokenize", "keyboard": another word
+    if _goes_on(text, end):
+        return None
     quoted = _ASSIGNED.match(text, start)
     if quoted is not None:
-        return quoted if _is_quoted_secret(quoted, weak) else None
+        return quoted if _is_quoted_secret(quoted["name"], quoted["v"], weak) else None
     argument = _ARGUMENT.match(text, start)
     if argument is not None:
         value = argument["v"]
         dense = len(value) >= 12 and is_mixed(value) and not is_wordy(value)
-        return argument if dense and _is_quoted_secret(argument, weak) else None
+        return argument if dense and _is_quoted_secret(argument["name"], value, weak) else None
     option = text[max(0, start - 30) : start].rpartition("--")[1:] != ("", "") and _OPTION.match(text, start)
     bare = option or _UNQUOTED.match(text, start)
     return bare if bare and _is_bare_secret(bare, weak) else None
 
 
-def _is_quoted_secret(match: re.Match[str], weak: bool) -> bool:
-    value, name = match["v"], match["name"].lower()
+def _is_quoted_secret(name: str, value: str, weak: bool) -> bool:
+    name = name.lower()
     if _HARMLESS_NAME.search(name) or is_dummy(value) or value.lower() == name:
         return False
     spaced = bool(re.search(r"\s", value))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from sleepy_coder.collect.outcome import Label
-from sleepy_coder.collect.sessions import Conversation
-from sleepy_coder.types import Attempt, Episode, Message, Outcome, Task, Verdict
+from sleepy_coder.collect.outcome import Label, label
+from sleepy_coder.collect.sessions import Conversation, Grouped, group
+from sleepy_coder.types import Attempt, Episode, Exchange, Message, Outcome, Task, Verdict
 
 SOURCE = "gateway"
 
 
-def as_episode(conversation: Conversation, label: Label, task: Task | None = None) -> Episode:
+def as_episode(conversation: Conversation, found: Label, task: Task | None = None) -> Episode:
     """The episode of a conversation that came through the gateway. Its id does not depend on when it is made."""
     return Episode(
         id=conversation.id,
@@ -20,24 +20,36 @@ def as_episode(conversation: Conversation, label: Label, task: Task | None = Non
         task=task,
         attempts=(
             attempt_of(
-                conversation.messages, conversation.first_turn, label, conversation.served_by, conversation.tools
+                conversation.messages, conversation.first_turn, found, conversation.served_by, conversation.tools
             ),
         ),
-        outcome=label.outcome,
-        outcome_source=label.source,
+        outcome=found.outcome,
+        outcome_source=found.source,
         served_by=conversation.served_by,
         created=conversation.started,
     )
 
 
-def attempt_of(messages: Sequence[Message], first_turn: int, label: Label, served_by: str, tools: str = "") -> Attempt:
+def episodes_of(
+    exchanges: Iterable[Exchange], feedback: Mapping[str, Label] | None = None
+) -> tuple[tuple[Episode, ...], Grouped]:
+    """The episodes in these exchanges, and how they were sorted; `feedback` is what people said of sessions.
+
+    A conversation that goes on becomes another episode, so this is for sessions that have come to rest.
+    """
+    found = group(exchanges)
+    said = feedback or {}
+    return tuple(as_episode(c, label(c.messages, said.get(c.session))) for c in found.conversations), found
+
+
+def attempt_of(messages: Sequence[Message], first_turn: int, found: Label, served_by: str, tools: str = "") -> Attempt:
     """A conversation that ends with the assistant. Its reply is kept as a message where it is more than a text."""
     *asked, reply = messages
     more = reply.tool_calls or reply.reasoning
     verdict = Verdict(
-        outcome=label.outcome,
-        stage="infra" if label.outcome is Outcome.INFRA else "test" if label.outcome is Outcome.FAIL else "done",
-        detail=f"{label.source}: {label.evidence}" if label.evidence else label.source,
+        outcome=found.outcome,
+        stage="infra" if found.outcome is Outcome.INFRA else "test" if found.outcome is Outcome.FAIL else "done",
+        detail=f"{found.source}: {found.evidence}" if found.evidence else found.source,
     )
     return Attempt(
         messages=tuple(asked),

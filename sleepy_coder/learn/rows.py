@@ -84,7 +84,7 @@ def _encode_conversation(example: Example, tokenizer: Any, recipe: Recipe) -> En
     reply = example.reply or Message(role="assistant", content=example.completion)
     messages = (*example.messages, reply)
     first = len(messages) - 1 if example.first_turn is None else example.first_turn
-    turns = [i for i in range(first, len(messages)) if messages[i].role == "assistant"]
+    turns: list[int] = [i for i in range(first, len(messages)) if messages[i].role == "assistant"]
     template = _Template(tokenizer, messages, example.tools)
     rows: list[EncodedRow] = []
     left_out: list[str] = []

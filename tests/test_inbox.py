@@ -152,6 +152,30 @@ def test_a_name_with_dots_stays_in_the_folder(tmp_path: Path, inbox: Inbox) -> N
     assert files(tmp_path) == ["quarantine/x..json", "quarantine/x..json.reason.txt"]
 
 
+def test_a_name_of_any_bytes_and_a_time_outside_the_calendar_are_no_trouble(
+    tmp_path: Path, inbox: Inbox, kept: Kept
+) -> None:
+    for name, text in ((b"\xff.json", json.dumps(entry(1))), (b"\xfe.json", "bad")):
+        path = tmp_path / os.fsdecode(name)
+        path.write_text(text)
+        os.utime(path, (2**40, 2**40))
+    assert sorted(done.bad for done in looks(inbox)) == [0, 1]
+    assert len(kept.episodes) == 1
+
+
+@pytest.mark.parametrize("depth", [50, 900, 100_000])
+def test_a_file_nested_too_deeply_is_put_aside_and_does_not_hold_up_the_next(
+    tmp_path: Path, inbox: Inbox, kept: Kept, depth: int
+) -> None:
+    nested = f'[{{"password": {73946105}\n}},' * depth + "1" + "]" * depth
+    answer = '{"role": "assistant", "content": "ok"}'
+    drop(tmp_path, "a.json", f'{{"messages": [{{"role": "user", "content": {nested}}}, {answer}]}}')
+    drop(tmp_path, "b.json", json.dumps(entry(1)))
+    first, second = looks(inbox)
+    assert (first.bad, second.bad) == (depth > 500, 0)
+    assert "73946105" not in str(kept.episodes)
+
+
 def test_a_file_that_is_being_written_waits_until_it_is_closed(tmp_path: Path, inbox: Inbox, kept: Kept) -> None:
     with (tmp_path / "a.jsonl").open("w") as file:
         file.write(line(1))

@@ -18,7 +18,6 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -26,7 +25,7 @@ from watchdog.events import FileClosedEvent, FileMovedEvent, FileSystemEvent, Fi
 from watchdog.observers import Observer
 
 from sleepy_coder import log
-from sleepy_coder.collect.intake import BadEntry, entries
+from sleepy_coder.collect.intake import BadEntry, entries, written
 from sleepy_coder.errors import InfraError, SleepyError
 from sleepy_coder.files import fsync_folder, write_atomic
 from sleepy_coder.types import Episode
@@ -148,7 +147,7 @@ class Inbox:
             return self._put_aside(path, bad, recorded, known)
         path.unlink()
         fsync_folder(path.parent)
-        _log.info("episode.recorded", file=path.name, recorded=recorded, known=known)
+        _log.info("episode.recorded", file=_shown(path), recorded=recorded, known=known)
         return Taken(path.name, recorded, known, 0)
 
     def _store(self, path: Path) -> tuple[int, int, list[BadEntry]]:
@@ -163,7 +162,7 @@ class Inbox:
             batch.clear()
 
         with _opened(path) as file:
-            when = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
+            when = written(file)
             for entry in entries(file, lines=path.name.endswith(".jsonl"), redact=self._redact, when=when):
                 if isinstance(entry, BadEntry):
                     bad.append(entry)
@@ -188,7 +187,7 @@ class Inbox:
         path.rename(target)
         fsync_folder(target.parent)
         fsync_folder(path.parent)
-        _log.warning("episode.quarantined", file=target.name, bad=len(bad), recorded=recorded, reason=reasons[0])
+        _log.warning("episode.quarantined", file=_shown(target), bad=len(bad), recorded=recorded, reason=reasons[0])
         return Taken(path.name, recorded, known, len(bad))
 
     # Watching
@@ -260,6 +259,11 @@ def _is_open_for_writing(path: Path) -> bool:
     return False
 
 
+def _shown(path: Path) -> str:
+    """The name for a log: names may be any bytes."""
+    return path.name.encode(errors="backslashreplace").decode()
+
+
 def _same(before: os.stat_result, after: os.stat_result) -> bool:
     return (before.st_ino, before.st_size, before.st_mtime_ns) == (after.st_ino, after.st_size, after.st_mtime_ns)
 
@@ -267,7 +271,7 @@ def _same(before: os.stat_result, after: os.stat_result) -> bool:
 def _free_name(folder: Path, name: str) -> Path:
     """`name` in `folder`, with a number where it is taken, and short enough for the reason's name beside it."""
     stem, dot, suffix = name.rpartition(".")
-    stem = stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
+    stem = os.fsdecode(os.fsencode(stem)[:_LONGEST_STEM])
     number = 1
     while True:
         target = folder / (f"{stem}{dot}{suffix}" if number == 1 else f"{stem}-{number}{dot}{suffix}")

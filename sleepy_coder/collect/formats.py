@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Literal
 
@@ -23,6 +23,7 @@ from sleepy_coder.collect.wires import chat_messages, openai_message
 from sleepy_coder.errors import EpisodeFormatError
 from sleepy_coder.types import Episode, Message, Outcome
 
+_LONGEST_NAME: Final = 200
 SCHEMA: Final = "sleepy-episode/1"
 FormatName = Literal["sleepy-episode/1", "episode", "mini-swe-agent", "messages", "sharegpt"]
 
@@ -44,7 +45,7 @@ class Section(BaseModel):
 class FileSession(Section):
     """Which session the conversation belongs to."""
 
-    id: str = Field("", description="Any name; conversations of one session share it.")
+    id: str = Field("", max_length=_LONGEST_NAME, description="Any name; conversations of one session share it.")
     source: str = Field("", description="How it was known: path, header, cache_key or prefix.")
 
 
@@ -87,7 +88,7 @@ class FileEpisode(Section):
     """One episode in schema sleepy-episode/1. Only `schema` and `messages` have to be there."""
 
     schema_name: Literal["sleepy-episode/1"] = Field(alias="schema")
-    id: str = ""
+    id: str = Field("", max_length=_LONGEST_NAME)
     session: FileSession = FileSession()  # pyright: ignore[reportCallIssue]
     agent: FileAgent = FileAgent()
     model: FileModel = FileModel()
@@ -156,14 +157,10 @@ def _sleepy(entry: Json, when: datetime, trusted: bool) -> Episode:
     except ValidationError as error:
         raise EpisodeFormatError(f"This is not valid {SCHEMA}: {_problems(error)}", "Mend or drop it") from error
     said = file.verification
-    made = _episode(
-        entry, SCHEMA, chat_messages(file.messages), tool_text(file.tools), said.at or when, file.model.adapter
-    )
-    changes: dict[str, object] = {"session": file.session.id or made.session}
-    if file.id:
-        changes["id"] = file.id
-    if file.model.base and not file.model.adapter:
-        changes["served_by"] = file.model.base
+    at = when if said.at is None else said.at if said.at.tzinfo else said.at.replace(tzinfo=UTC)
+    served_by = file.model.adapter or file.model.base
+    made = _episode(entry, SCHEMA, chat_messages(file.messages), tool_text(file.tools), at, served_by)
+    changes: dict[str, object] = {"session": file.session.id or made.session, "id": file.id or made.id}
     if outcome := _STATUS.get(said.status):
         changes |= {"outcome": outcome, "outcome_source": f"claimed:{said.by or 'unnamed'}"}
     return made.model_copy(update=changes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from sleepy_coder.types import Episode
 
 LARGEST_ENTRY: Final = 64 << 20
 _BATCH: Final = 256
+_LATEST: Final = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,9 @@ def import_file(path: Path, store: Store, redact: Callable[[str], str]) -> Impor
     """
     imported = known = quarantined = 0
     try:
-        when = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         with path.open("rb") as file:
-            found = entries(file, lines=path.suffix != ".json", redact=redact, when=when, trusted=True)
+            lines = path.suffix != ".json"
+            found = entries(file, lines=lines, redact=redact, when=written(file), trusted=True)
             for batch in batches(found, _BATCH):
                 good = [entry for entry in batch if isinstance(entry, Episode)]
                 bad = [entry for entry in batch if isinstance(entry, BadEntry)]
@@ -58,6 +60,11 @@ def import_file(path: Path, store: Store, redact: Callable[[str], str]) -> Impor
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error})", "Check the path and its permissions") from error
     return ImportCounts(imported=imported, known=known, quarantined=quarantined)
+
+
+def written(file: BinaryIO) -> datetime:
+    """When an open file was last written. Its time can be set to anything, also to what no calendar has."""
+    return datetime.fromtimestamp(min(max(os.fstat(file.fileno()).st_mtime, 0), _LATEST), UTC)
 
 
 def export_file(path: Path, episodes: Iterable[Episode], form: ExportFormat) -> int:
@@ -95,9 +102,11 @@ def entries(
         else:
             yield BadEntry("the file", f"it is no JSON ({error})", _kept(data, redact))
         return
-    several = isinstance(whole, list)
-    for number, entry in enumerate(cast("list[object]", whole) if several else [whole], 1):
-        yield _entry(json.dumps(entry).encode(), f"entry {number}" if several else "the file", redact, when, trusted)
+    if not isinstance(whole, list):
+        yield _entry(data, "the file", redact, when, trusted)
+        return
+    for number, entry in enumerate(cast("list[object]", whole), 1):
+        yield _entry(json.dumps(entry).encode(), f"entry {number}", redact, when, trusted)
 
 
 def _lines(file: BinaryIO, redact: Callable[[str], str], when: datetime, trusted: bool) -> Iterator[Episode | BadEntry]:
@@ -114,23 +123,22 @@ def _lines(file: BinaryIO, redact: Callable[[str], str], when: datetime, trusted
 
 def _entry(data: bytes, place: str, redact: Callable[[str], str], when: datetime, trusted: bool) -> Episode | BadEntry:
     """One entry: redacted as text, then read. What is stored was never without redaction in between."""
+    text = ""
     try:
         text = redact(data.decode())
-    except UnicodeDecodeError:
-        return BadEntry(place, "it is no UTF-8")
-    except SecretRefused as error:
-        return BadEntry(place, error.message)
-    try:
         value: object = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return BadEntry(place, f"it is no JSON ({error})", text)
-    if not isinstance(value, dict):
-        return BadEntry(place, "it is no JSON object", text)
-    try:
+        if not isinstance(value, dict):
+            return BadEntry(place, "it is no JSON object", text)
         episode = episode_in(cast(Json, value), when, trusted=trusted)
         encode(episode)
-    except (EpisodeFormatError, StoreError) as error:
+    except UnicodeDecodeError:
+        return BadEntry(place, "it is no UTF-8")
+    except (EpisodeFormatError, SecretRefused, StoreError) as error:
         return BadEntry(place, error.message, text)
+    except RecursionError:
+        return BadEntry(place, "it is nested too deeply", text)
+    except ValueError as error:
+        return BadEntry(place, f"it is no JSON ({error})", text)
     return episode
 
 

@@ -28,6 +28,7 @@ PLACEHOLDER = re.compile(r"<SECRET:([a-z0-9-]{1,40}):(\d{1,6})>")
 # Shorter ones are stand-ins ("EMPTY", "none"), and taking them out would tear up ordinary words.
 SHORTEST_KNOWN = 8
 _PASSES = 8
+_NOTHING_TO_DO = "It is not kept; nothing needs to be done"
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -62,7 +63,10 @@ class SecretRedactor:
         done = self._until_clean(text)
         if done.text != text and (value := _parsed(text)) is not None and _parsed(done.text) is None:
             counts: Counter[str] = Counter()
-            cleaned = json.dumps(self._clean_value(value[0], "", counts), ensure_ascii=False)
+            try:
+                cleaned = json.dumps(self._clean_value(value[0], "", counts), ensure_ascii=False)
+            except RecursionError as error:
+                raise SecretRefused("This text is nested too deeply to be freed of secrets", _NOTHING_TO_DO) from error
             return Redaction(cleaned, dict(counts))
         return done
 
@@ -72,12 +76,12 @@ class SecretRedactor:
         self._respect(text)
         for _ in range(_PASSES):
             if PRIVATE_KEY.search(text):
-                raise SecretRefused("This text holds a private key", "It is not kept; nothing needs to be done")
+                raise SecretRefused("This text holds a private key", _NOTHING_TO_DO)
             after = self._one_pass(text, counts)
             if after == text:
                 return Redaction(text, dict(counts))
             text = after
-        raise SecretRefused("This text cannot be freed of secrets", "It is not kept; nothing needs to be done")
+        raise SecretRefused("This text cannot be freed of secrets", _NOTHING_TO_DO)
 
     def _clean_value(self, value: object, name: str, counts: Counter[str]) -> object:
         if isinstance(value, dict):

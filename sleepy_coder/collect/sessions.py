@@ -114,6 +114,9 @@ def _readable(exchange: Exchange, left_out: dict[str, str]) -> _Node | None:
         except EpisodeFormatError as error:
             left_out[exchange.id] = error.message
             return None
+        except RecursionError:
+            left_out[exchange.id] = "it is nested too deeply"
+            return None
         if said.reply is not None and said.messages:
             return _Node(exchange, said, _keys(said.messages, exchange.session == ""))
         left_out[exchange.id] = "it holds no conversation"

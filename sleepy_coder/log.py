@@ -23,7 +23,7 @@ EVENTS: dict[str, str] = {
     "night.failed": "A night ended in an error; everything is as it was.",
     "train.step": "An optimiser step; loss, KL to the base and learning rate.",
     "train.resumed": "Training goes on from a checkpoint.",
-    "train.left_out": "Rows, or turns of them, are not trained on; the reason, and in how many examples.",
+    "train.left_out": "Answers that are not trained on; the reason, and how many.",
     "server.adapter_loaded": "The model server loaded an adapter.",
     "server.adapter_unloaded": "The model server unloaded an adapter.",
     "episode.recorded": "The episodes of a file in the inbox were stored; how many are new.",

@@ -15,7 +15,7 @@ from talks import assistant, bash, result, system, user
 from sleepy_coder import log
 from sleepy_coder.learn.rows import EncodedRow, encode, encode_all
 from sleepy_coder.learn.trainer import ChildTrainer, Step
-from sleepy_coder.types import Example, Message, Recipe, TrainingMix
+from sleepy_coder.types import Example, Message, Recipe, ToolCall, TrainingMix
 
 RECIPE = Recipe(
     name="test",
@@ -37,6 +37,7 @@ _CALLS = (
     "<call>{{ c.function.name }} {{ c.function.arguments | tojson }}</call>"
     "{% endfor %}"
 )
+_ITEMS = "c.function.arguments | items | map('join', '=') | join(' ')"
 _HEAD = "{% if tools %}<tools>{{ tools | tojson }}</tools>{% endif %}"
 _ASK = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 _TURN = "<|im_start|>{{ m.role }}\n{{ m.content }}" + _CALLS + "<|im_end|>\n"
@@ -172,9 +173,9 @@ def test_a_conversation_is_cut_after_the_last_turn_that_fits_and_says_so(tokeniz
     done = encode_all(example(TALK), fitting, RECIPE.model_copy(update={"max_length": second}))
     assert done.rows[0].ids == whole.ids[:second]
     assert done.rows[0].turns == whole.turns[:2]
-    assert done.left_out == (f"1 of 3 turns are beyond {second} tokens",)
+    assert done.left_out == (f"it is beyond {second} tokens",)
     nothing = encode_all(example(TALK), fitting, RECIPE.model_copy(update={"max_length": 8}))
-    assert nothing.rows == () and nothing.left_out == ("3 of 3 turns are beyond 8 tokens",)
+    assert nothing.rows == () and nothing.left_out == ("it is beyond 8 tokens",) * 3
 
 
 def test_a_template_that_leaves_calls_out_teaches_no_empty_answers(tokenizer: Any) -> None:
@@ -192,7 +193,17 @@ def test_a_template_that_knows_no_tools_refuses_with_its_own_words(tokenizer: An
     )
     done = encode_all(example(TALK), with_template(tokenizer, refusing), RECIPE)
     assert done.rows == ()
-    assert "no tools here" in done.left_out[0]
+    assert done.left_out[0] == "the chat template refuses it: no tools here"
+
+
+def test_a_call_that_the_template_cannot_write_does_not_cost_the_turns_before_it(tokenizer: Any) -> None:
+    strict = with_template(tokenizer, TEMPLATES["chatml"].replace("c.function.arguments | tojson", _ITEMS))
+    broken = ToolCall(id="c2", name="bash", arguments="no json")
+    done = encode_all(example((*TALK[:4], assistant("", broken), *TALK[5:])), strict, RECIPE)
+    assert [pieces(row, tokenizer) for row in done.rows] == [
+        ["I look. <call>bash command=cat main.rs</call><|im_end|>"]
+    ]
+    assert len(done.left_out) == 2
 
 
 def test_a_plain_row_is_encoded_as_it_always_was(tokenizer: Any) -> None:

@@ -38,7 +38,7 @@ class EncodedRow:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """The rows of one example, and what of it is not in them, with the reasons."""
+    """The rows of one example, and for each turn that is not in them the reason."""
 
     rows: tuple[EncodedRow, ...]
     left_out: tuple[str, ...] = ()
@@ -68,12 +68,16 @@ def encode_all(example: Example, tokenizer: Any, recipe: Recipe) -> Encoding:
     """All rows of an example: one for a question with its answer, one or more for a conversation with tools."""
     if example.first_turn is None and not (example.tools or example.reply or _has_tools(example.messages)):
         row = encode(example, tokenizer, recipe)
-        return Encoding((row,)) if row else Encoding((), (f"longer than {recipe.max_length} tokens",))
+        return Encoding((row,)) if row else Encoding((), (_beyond(recipe),))
     return _encode_conversation(example, tokenizer, recipe)
 
 
 def _strength(example: Example, recipe: Recipe) -> float:
     return recipe.kl_anchor if example.anchor else recipe.kl_verified
+
+
+def _beyond(recipe: Recipe) -> str:
+    return f"it is beyond {recipe.max_length} tokens"
 
 
 def _has_tools(messages: Sequence[Message]) -> bool:
@@ -92,17 +96,18 @@ def _encode_conversation(example: Example, tokenizer: Any, recipe: Recipe) -> En
         last = turns[-1]
         try:
             spans = dict(template.spans(turns))
-        except TemplateError as error:
-            return Encoding(tuple(rows), (*left_out, f"the chat template refuses the conversation: {error}"))
+        except (TemplateError, TypeError, ValueError) as error:  # the last two from filters
+            left_out.append(f"the chat template refuses it: {error}")
+            turns.remove(last)
+            continue
         if last not in spans:
-            left_out.append(f"turn {last}: the chat template does not show what the model wrote")
+            left_out.append("the chat template does not show what the model wrote")
             turns.remove(last)
             continue
         row, kept = _row(template.text(last), spans, tokenizer, recipe.max_length, _strength(example, recipe))
         if row is not None:
             rows.append(row)
-        if kept < len(spans):
-            left_out.append(f"{len(spans) - kept} of {len(spans)} turns are beyond {recipe.max_length} tokens")
+        left_out += [_beyond(recipe)] * (len(spans) - kept)
         turns = [turn for turn in turns if turn not in spans]
     return Encoding(tuple(rows), tuple(left_out))
 

@@ -220,9 +220,9 @@ def write_adapter(run: Run, recipe: Recipe, model: str, out: Path) -> None:
 
 
 def say_left_out(reasons: Iterable[str]) -> None:
-    """Tell the parent what is not trained on: each reason with the number of examples."""
-    for reason, examples in Counter(reasons).items():
-        say("left_out", reason=reason, examples=examples)
+    """Tell the parent what is not trained on: each reason with the number of turns."""
+    for reason, turns in Counter(reasons).items():
+        say("left_out", reason=reason, turns=turns)
 
 
 def say(event: str, **fields: object) -> None:

@@ -4,8 +4,6 @@ The same 30 KB request goes to the same stub model server directly and through t
 same run; every reply is a stream of 50 events. Afterwards the store is read, and every recorded request and
 reply is held against what was sent. `--litellm` measures LiteLLM's proxy in front of the same stub as a peer
 (it is installed into an environment of its own, which takes minutes).
-
-Without a real redactor (`wiring.open_redactor`) texts are recorded as they are; `redactor` says so.
 """
 
 from __future__ import annotations
@@ -91,15 +89,8 @@ async def stub(port: int) -> None:
     await asyncio.Event().wait()
 
 
-class AsItIs:
-    """Stands in for the redactor where there is none."""
-
-    def redact(self, text: str) -> str:
-        return text
-
-
 async def gateway(port: int, home: Path) -> None:
-    """The gateway as `sleepy-coder gateway` runs it, with something for a redactor."""
+    """The gateway as `sleepy-coder gateway` runs it."""
     from sleepyd.gateway_main import listening
     from sleepyd.meters import Meters
     from sleepyd.recorder import Recorder
@@ -108,7 +99,7 @@ async def gateway(port: int, home: Path) -> None:
     log.set_up()
     config, meters = load_config(home), Meters()
     serving = Serving(wiring.open_registry(config), BASE)
-    redactor = wiring.open_redactor(config) or AsItIs()
+    redactor = wiring.open_redactor(config)
     with (
         wiring.open_store(config) as store,
         Recorder(store.save_exchanges, redactor, config.gateway, meters) as recorder,
@@ -271,8 +262,7 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
             result |= peer(options, scratch, direct, plain, ours, cpu)
     count, equal = held_against(home, body)
     asked = options.rounds + 20 + options.requests
-    real = wiring.open_redactor(load_config(home)) is not None
-    return {**result, "recorded_equals_sent": equal and count == asked, "redactor": "real" if real else "none"}
+    return {**result, "recorded_equals_sent": equal and count == asked}
 
 
 def peer(

@@ -80,15 +80,15 @@ def main() -> None:
                 alone = config.eval.model_copy(update={"concurrency": 1})
                 few = parts.frozen[: options.peer_tasks]
                 one_by_one = measure(parts, "other", None, few, alone, lambda: None)
-    baseline = next(arm for arm in second.reports if arm.arm == "baseline")
-    batched = len(baseline.samples) / baseline.seconds
+    candidate = next(arm for arm in second.reports if arm.arm == "candidate")
+    batched = len(candidate.samples) / candidate.seconds
     line = {
         "benchmark": "night",
         "goal_seconds": GOAL_SECONDS,
         "night": summary(second),
         "first_night": summary(first),
         "day_seconds": round(day_seconds, 1),
-        "frozen_tasks": len(baseline.samples),
+        "frozen_tasks": len(candidate.samples),
         "evaluated_per_second": round(batched, 2),
         "one_by_one_per_second": round(len(few) / one_by_one.seconds, 2),
         "ratio": round(batched / (len(few) / one_by_one.seconds), 2),

@@ -9,6 +9,8 @@ import typer
 from rich.markdown import Markdown
 
 from sleepy_coder import log, wiring
+from sleepy_coder.collect.formats import ExportFormat
+from sleepy_coder.collect.intake import export_file, import_file
 from sleepy_coder.config import load_config
 from sleepy_coder.console import as_json, explained, out, table
 from sleepy_coder.types import Outcome
@@ -99,9 +101,17 @@ def list_episodes(
 
 @episodes_app.command("import")
 def import_episodes(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)], json: Json = False) -> None:
-    """Import episodes from JSONL. Known ones are skipped; bad lines are quarantined with their reason."""
-    with explained(), wiring.open_store(load_config()) as store:
-        counts = store.import_jsonl(file)
+    """Import episodes from JSON or JSONL, with secrets redacted. The format is found out entry by entry.
+
+    Known are our own exports, sleepy-episode/1, mini-swe-agent's traj.json, OpenAI chat and Hugging Face messages,
+    and ShareGPT. Known episodes are skipped; bad entries are quarantined with their reason.
+
+    Example: [bold]sleepy-coder episodes import run.traj.json[/]
+    """
+    with explained():
+        config = load_config()
+        with wiring.open_store(config) as store:
+            counts = import_file(file, store, wiring.open_redactor(config).redact)
     if counts.quarantined:
         log.get("store").warning("store.quarantined", source=str(file), lines=counts.quarantined)
     if json:
@@ -111,10 +121,21 @@ def import_episodes(file: Annotated[Path, typer.Argument(exists=True, dir_okay=F
 
 
 @episodes_app.command("export")
-def export_episodes(file: Annotated[Path, typer.Argument(dir_okay=False)], json: Json = False) -> None:
-    """Export all episodes as JSONL."""
+def export_episodes(
+    file: Annotated[Path, typer.Argument(dir_okay=False)],
+    form: Annotated[
+        ExportFormat,
+        typer.Option("--format", help="Whole episodes, or one conversation a line for fine-tuning elsewhere."),
+    ] = ExportFormat.EPISODES,
+    outcome: Annotated[Outcome | None, typer.Option(help="Only these.")] = None,
+    json: Json = False,
+) -> None:
+    """Export episodes as JSONL: as they are stored, for OpenAI's fine-tuning, or as Hugging Face messages.
+
+    Example: [bold]sleepy-coder episodes export rows.jsonl --format hf --outcome pass[/]
+    """
     with explained(), wiring.open_store(load_config()) as store:
-        count = store.export_jsonl(file)
+        count = export_file(file, store.episodes(outcome=outcome), form)
     if json:
         as_json({"episodes": count, "file": str(file)})
     else:

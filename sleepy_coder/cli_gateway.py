@@ -1,15 +1,17 @@
-"""`sleepy-coder gateway`."""
+"""`sleepy-coder gateway` and `sleepy-coder feedback`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from sleepy_coder import wiring
 from sleepy_coder.config import load_config
-from sleepy_coder.console import explained
+from sleepy_coder.console import as_json, explained, out
 
 
 def gateway_command(
@@ -30,3 +32,30 @@ def gateway_command(
         argv += ["--verbose"] if verbose else []
         # The daemon stands above the command line: it is not imported, this process becomes it.
         os.execv(argv[0], argv)
+
+
+class Said(StrEnum):
+    """What somebody says of a session."""
+
+    GOOD = "good"
+    BAD = "bad"
+
+
+def feedback_command(
+    session: Annotated[str, typer.Argument(help="The session: a path tag, or what the agent calls it.")],
+    said: Annotated[Said, typer.Argument(help="Whether what came out of it was right.")],
+    note: Annotated[str, typer.Option(help="What there is to say of it.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Say of a session whether it went well, before it has come to rest. It is a hint: only verifiers' verdicts train.
+
+    Example: [bold]sleepy-coder feedback my-session bad --note "it deleted a test"[/]
+    """
+    with explained():
+        config = load_config()
+        with wiring.open_store(config) as store:
+            store.save_feedback(session, said is Said.GOOD, wiring.open_redactor(config).redact(note))
+    if json:
+        as_json({"session": session, "said": said})
+    else:
+        out.print(f"noted: {session} was {said}", highlight=False)

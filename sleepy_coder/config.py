@@ -76,6 +76,10 @@ class GatewaySettings(Section):
         10, ge=0, le=3600, description="Time that replies in flight get to finish when the gateway is stopped."
     )
 
+    rest_minutes: float = Field(
+        10, gt=0, le=1440, description="A conversation that nobody goes on with for so long becomes an episode."
+    )
+
     @model_validator(mode="after")
     def _strangers_need_a_key(self) -> Self:
         if self.api_key is None and not is_loopback(self.host):
@@ -217,6 +221,11 @@ class Config(BaseSettings):
     def state(self) -> Path:
         """The folder of the store, the nights' work and the logs."""
         return self.home / "state"
+
+    @property
+    def episodes(self) -> Path:
+        """The inbox: any tool may drop files of episodes there."""
+        return self.home / "episodes"
 
     @property
     def adapters(self) -> Path:

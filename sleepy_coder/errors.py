@@ -12,6 +12,7 @@ SleepyError                 always carries what to do about it
 ├── AdapterError            an adapter folder is not what its manifest says
 ├── StoreError              the store is locked, corrupt or of a newer version
 ├── TrainingError           the training child ended without an adapter
+├── EpisodeFormatError      an episode file is none of the formats that are known
 └── TaskFormatError         a task file cannot be read; names file, line and reason
 """
 
@@ -76,6 +77,10 @@ class StoreError(SleepyError):
 
 class TrainingError(SleepyError):
     """The training child ended without an adapter."""
+
+
+class EpisodeFormatError(SleepyError):
+    """An episode file, or an entry of it, is none of the formats that are known."""
 
 
 class TaskFormatError(SleepyError):

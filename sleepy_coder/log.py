@@ -23,7 +23,7 @@ EVENTS: dict[str, str] = {
     "night.failed": "A night ended in an error; everything is as it was.",
     "train.step": "An optimiser step; loss, KL to the base and learning rate.",
     "train.resumed": "Training goes on from a checkpoint.",
-    "train.left_out": "Rows longer than the model's context are not trained on.",
+    "train.left_out": "Answers that are not trained on; the reason, and how many.",
     "eval.drifted": "The base answers otherwise than it did: the baseline is measured anew.",
     "server.adapter_loaded": "The model server loaded an adapter.",
     "server.adapter_unloaded": "The model server unloaded an adapter.",
@@ -34,6 +34,11 @@ EVENTS: dict[str, str] = {
     "gateway.upstream_failed": "The model server did not answer, or broke off in the middle of a reply.",
     "exchange.recorded": "A request and its reply were saved.",
     "exchange.dropped": "Requests and replies were passed on, but not kept; reason and how many.",
+    "collect.failed": "Nothing could be collected this time; what is there waits.",
+    "episode.gathered": "Conversations that came to rest were stored as episodes; how many are new.",
+    "episode.recorded": "The episodes of a file in the inbox were stored; how many are new.",
+    "episode.quarantined": "A file in the inbox has bad entries and was put aside; the first reason.",
+    "inbox.waiting": "A file in the inbox cannot be stored now; it stays and is tried again.",
     "store.quarantined": "Bad input was put aside with its reason.",
 }
 

@@ -35,8 +35,6 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "sleepy-coder adapters show": "sleepy-coder adapters show sc-0001-ab12cd34",
     "sleepy-coder adapters rollback": "sleepy-coder adapters rollback --yes",
     "sleepy-coder episodes list": "sleepy-coder episodes list --outcome fail --limit 10",
-    "sleepy-coder episodes import": "sleepy-coder episodes import episodes.jsonl",
-    "sleepy-coder episodes export": "sleepy-coder episodes export episodes.jsonl",
 }
 
 _HEAD: Final = "<!-- Written by `make docs`; change the code instead. -->\n"

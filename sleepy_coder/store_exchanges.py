@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from sleepy_coder.store_database import Parameter, StoreDatabase
-from sleepy_coder.store_rows import decode, encode, equal
-from sleepy_coder.types import Exchange, WireApi
+from sleepy_coder.store_rows import decode, encode, episode_row, equal, insert_episodes
+from sleepy_coder.types import Episode, Exchange, WireApi
 
 _PAGE: Final = 64  # an exchange may be megabytes
 
@@ -74,6 +74,34 @@ class ExchangeStore:
                 return
             after = rows[-1][0]
             left = None if left is None else left - page
+
+    def uncollected(self) -> Iterator[Exchange]:
+        """The exchanges that `save_collected` has not been told of, in the order they were saved."""
+        after = 0
+        while rows := self._db.rows(
+            "SELECT position, payload FROM exchanges WHERE collected = 0 AND position > :after"
+            " ORDER BY position LIMIT :page",
+            {"after": after, "page": _PAGE},
+        ):
+            yield from (decode(Exchange, payload) for _, payload in rows)
+            after = rows[-1][0]
+
+    def save_collected(self, episodes: Iterable[Episode], exchanges: Iterable[str]) -> int:
+        """Keep `episodes` and have done with the exchanges of these ids, both or neither. How many were new."""
+        rows = [episode_row(episode) for episode in episodes]
+        with self._db.write() as db:
+            db.executemany("UPDATE exchanges SET collected = 1 WHERE id = ?", [(id,) for id in exchanges])
+            return insert_episodes(db, rows)
+
+    def save_feedback(self, session: str, good: bool, note: str = "") -> None:
+        """Keep what somebody says of a session; the last word counts."""
+        with self._db.write() as db:
+            db.execute("INSERT OR REPLACE INTO feedback VALUES (?, ?, ?)", [session, good, note])
+
+    def feedback(self) -> dict[str, tuple[bool, str]]:
+        """Session to what was said of it: whether it was good, and a note."""
+        rows = self._db.rows("SELECT session, good, note FROM feedback")
+        return {session: (bool(good), note) for session, good, note in rows}
 
     def count_exchanges(
         self, *, session: str | None = None, wire: WireApi | None = None, whole: bool | None = None

@@ -104,3 +104,20 @@ def exchanges(db: Database) -> None:
         CREATE INDEX exchanges_by_session ON exchanges (session, position);
         """
     )
+
+
+@MIGRATIONS(name="0003_collected")
+def collected(db: Database) -> None:
+    """Which exchanges have become episodes, and what people said of sessions."""
+    db.executescript(
+        """
+        ALTER TABLE exchanges ADD COLUMN collected INTEGER NOT NULL DEFAULT 0;
+        CREATE INDEX exchanges_to_collect ON exchanges (position) WHERE collected = 0;
+
+        CREATE TABLE feedback (
+            session TEXT PRIMARY KEY,
+            good INTEGER NOT NULL,
+            note TEXT NOT NULL
+        ) STRICT;
+        """
+    )

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from sleepy_coder.errors import StoreError
 from sleepy_coder.store_database import Parameter
-from sleepy_coder.types import Episode, Example, Outcome, Record
+from sleepy_coder.types import Episode, Example, Message, Outcome, Record
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -93,8 +93,15 @@ def insert_quarantine(db: sqlite3.Connection, bad: BadLine) -> None:
 
 
 def example_hash(example: Example) -> str:
-    """Equal for rows that teach the same: the messages and the completion."""
-    return _sha256(*(part for m in example.messages for part in (m.role, m.content)), example.completion)
+    """Equal for rows that teach the same: the messages and the completion, and the tools where there are any."""
+    plain = (*(part for m in example.messages for part in (m.role, m.content)), example.completion)
+    rest = example.model_dump_json(include={"messages", "reply", "tools", "first_turn"})
+    more = example.reply or example.tools or example.first_turn is not None
+    return _sha256(*plain, rest) if more or any(map(_more_than_text, example.messages)) else _sha256(*plain)
+
+
+def _more_than_text(message: Message) -> bool:
+    return bool(message.tool_calls or message.tool_call_id or message.reasoning)
 
 
 def parsed_lines(path: Path) -> Iterator[dict[str, Parameter] | BadLine]:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 
 class Record(BaseModel):
@@ -22,11 +22,15 @@ class Record(BaseModel):
 
 
 class Outcome(StrEnum):
-    """What a verification says. INFRA is the machine's fault and never counts as the model's."""
+    """What a verification says. INFRA is the machine's fault and never counts as the model's.
+
+    UNKNOWN is for collected conversations of which nobody has said how they ended; no verification gives it.
+    """
 
     PASS = "pass"
     FAIL = "fail"
     INFRA = "infra"
+    UNKNOWN = "unknown"
 
 
 class Decision(StrEnum):
@@ -47,14 +51,37 @@ class AdapterState(StrEnum):
     QUARANTINED = "quarantined"
 
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+def _is_empty(value: object) -> bool:
+    """What is empty is left out of the JSON: records written before a field existed keep their form and hash."""
+    return not value
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class ToolCall(Record):
+    """A tool that the model calls. `arguments` is the JSON text that it wrote, which may be no JSON at all."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 class Message(Record):
-    """One chat message, exactly as it is (or was) sent to the model server."""
+    """One chat message, exactly as it is (or was) sent to the model server.
+
+    An assistant may call tools and think aloud; a tool's message answers the call `tool_call_id`.
+    """
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=_is_empty)
+    tool_call_id: str = Field(default="", exclude_if=_is_empty)
+    reasoning: str = Field(default="", exclude_if=_is_empty)
 
 
 class Task(Record):
@@ -113,12 +140,20 @@ class Reply(Record):
 
 
 class Attempt(Record):
-    """One turn of the agent: what was asked, what came back, what the compiler said of it."""
+    """One turn of the agent: what was asked, what came back, what the compiler said of it.
+
+    Of another agent's conversation there is one attempt: all of it, with the last reply as completion.
+    `reply` is that reply as a message when it holds more than text; `tools` the JSON text of what could be called;
+    `first_turn` where in `messages` the first reply stands (or would): what an agent put before it is no reply.
+    """
 
     messages: tuple[Message, ...]
     completion: str
     verdict: Verdict
     served_by: str
+    reply: Message | None = Field(default=None, exclude_if=_is_empty)
+    tools: str = Field(default="", exclude_if=_is_empty)
+    first_turn: int | None = Field(default=None, ge=0, exclude_if=_is_none)
 
 
 class Episode(Record):
@@ -181,7 +216,8 @@ class Example(Record):
     """One training row: the literal served messages and the completion to learn.
 
     `provenance` says where it is from (episode id, "anchor:<task>", "dream:<task>"); `anchor` rows
-    are the base model's own answers and are held by a KL term as well.
+    are the base model's own answers and are held by a KL term as well. Where `first_turn` is given, the
+    assistant's turns in `messages` from there on are learned as well; `reply` and `tools` are those of `Attempt`.
     """
 
     messages: tuple[Message, ...]
@@ -192,6 +228,9 @@ class Example(Record):
     provenance: str
     weight: float = 1.0
     anchor: bool = False
+    reply: Message | None = Field(default=None, exclude_if=_is_empty)
+    tools: str = Field(default="", exclude_if=_is_empty)
+    first_turn: int | None = Field(default=None, ge=0, exclude_if=_is_none)
 
 
 class TrainingMix(Record):

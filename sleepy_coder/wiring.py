@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sleepy_coder.adapter_manifest import model_sha256, model_width
+from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import Config
 from sleepy_coder.dialogue import SYSTEM
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.learn.trainer import ChildTrainer, Step
 from sleepy_coder.nano import MODEL_DIR
 from sleepy_coder.parts import BaseModel, Parts
-from sleepy_coder.ports import Redactor, Watcher
+from sleepy_coder.ports import Watcher
 from sleepy_coder.registry import Registry
 from sleepy_coder.report.data import ReportData
 from sleepy_coder.serve.client import VllmClient
@@ -68,15 +69,15 @@ def open_client(config: Config) -> VllmClient:
     return VllmClient(config.server.url, config.server.api_key, config.server.timeout_seconds)
 
 
+def open_redactor(config: Config) -> SecretRedactor:
+    """What takes secrets out of all that is kept; it knows our own keys."""
+    return SecretRedactor([key for key in (config.server.api_key, config.gateway.api_key) if key])
+
+
 def open_verifier(config: Config) -> TaskVerifier:
     """The sandboxed verifier, with this home's verdict cache. Raises SandboxUnavailable."""
     config.state.mkdir(parents=True, exist_ok=True)
     return verifier(config.state / "verdicts.db")
-
-
-def open_redactor(config: Config) -> Redactor | None:
-    """What takes secrets out of the gateway's copies. None: there is nothing yet, and so nothing is recorded."""
-    return None
 
 
 def environment_of(client: VllmClient, judge: TaskVerifier) -> str:

@@ -75,7 +75,6 @@ async def gateway_house(
     script: Script,
     *,
     redactor: Redactor | None = None,
-    recording: bool = True,
     save: Callable[[Sequence[Exchange]], object] | None = None,
     server: dict[str, Any] | None = None,
     **settings: Any,
@@ -84,8 +83,7 @@ async def gateway_house(
     chosen = GatewaySettings(**{"drain_seconds": 0.2, **settings})
     registry = Registry(home / "adapters", clock)
     with Store(home / "store.db") as store:
-        redactor = redactor or (FakeRedactor() if recording else None)
-        recorder = Recorder(save or store.save_exchanges, redactor, chosen, meters)
+        recorder = Recorder(save or store.save_exchanges, redactor or FakeRedactor(), chosen, meters)
         recorder.start()
         try:
             async with ScriptedUpstream(script) as upstream:

@@ -23,6 +23,7 @@ from sleepy_coder.config import HOME_VARIABLE, GatewaySettings, load_config
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.process import free_port
+from sleepy_coder.store import Store
 from sleepy_coder.types import Message
 
 
@@ -53,9 +54,7 @@ def wait_for(url: str, running: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-def test_the_process_serves_says_that_it_records_nothing_and_ends_on_ctrl_c(
-    tmp_path: Path, tiny_server: TinyServer
-) -> None:
+def test_the_process_serves_keeps_what_passes_and_ends_on_ctrl_c(tmp_path: Path, tiny_server: TinyServer) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     settings = {"SLEEPY_CODER_SERVER__URL": tiny_server.url, "SLEEPY_CODER_SERVER__BASE_NAME": "tiny"}
@@ -74,7 +73,9 @@ def test_the_process_serves_says_that_it_records_nothing_and_ends_on_ctrl_c(
         running.send_signal(signal.SIGINT)
         said = running.communicate(timeout=30)[1]
     assert running.returncode == 0, said
-    assert f"{url}/v1 passes on to {tiny_server.url}" in said and "nothing is recorded" in said
+    assert f"{url}/v1 passes on to {tiny_server.url}" in said
+    with Store(tmp_path / "state" / "sleepy.db") as store:
+        assert [exchange.served_by for exchange in store.exchanges()] == ["tiny", "tiny"]
     events = [json.loads(line)["event"] for line in said.splitlines() if line.startswith("{")]
     assert (events[0], events[-1]) == ("gateway.started", "gateway.stopped")
 

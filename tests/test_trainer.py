@@ -219,7 +219,7 @@ def attach(model: Path) -> Attach:
 
 
 def encoded(tokenizer: Any, *rows: Example) -> list[Any]:
-    from sleepy_coder.learn.train_lora import encode
+    from sleepy_coder.learn.rows import encode
 
     found = [encode(example, tokenizer, RECIPE) for example in rows]
     assert None not in found
@@ -259,7 +259,7 @@ def test_anchors_are_held_to_the_base_more_firmly(tokenizer: Any) -> None:
 
 
 def test_a_row_longer_than_the_context_is_left_out(tokenizer: Any) -> None:
-    from sleepy_coder.learn.train_lora import encode
+    from sleepy_coder.learn.rows import encode
 
     (whole,) = encoded(tokenizer, row(3))
     exact = RECIPE.model_copy(update={"max_length": len(whole.ids)})
@@ -275,13 +275,13 @@ def test_rows_that_were_left_out_are_counted_in_the_log(
     recipe = RECIPE.model_copy(update={"steps": 1, "batch_size": 1, "max_length": len(short.ids)})
     ChildTrainer(model, threads=1).train(mix_of(row(1), row(40), row(50)), None, recipe, tmp_path)
     (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines() if "left_out" in line]
-    assert (line["event"], line["rows"]) == ("train.left_out", 2)
+    assert (line["event"], line["turns"]) == ("train.left_out", 2)
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Any) -> None:
     from copy import deepcopy
 
-    from sleepy_coder.learn.train_lora import encode
+    from sleepy_coder.learn.rows import encode
 
     other = deepcopy(tokenizer)
     other.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"

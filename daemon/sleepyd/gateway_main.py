@@ -7,6 +7,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import uvloop
@@ -18,7 +19,9 @@ from sleepy_coder.console import err, explained
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.ports import Clock
 
+from .collector import collecting
 from .gateway import Gateway
+from .inbox import Inbox
 from .meters import Meters
 from .recorder import Recorder
 from .serving import Serving
@@ -72,13 +75,17 @@ async def serve(config: Config, port: int | None) -> None:
     serving = Serving(wiring.open_registry(config), config.server.base_name)
     with wiring.open_store(config) as store:
         recorder = Recorder(store.save_exchanges, redactor, settings, meters)
+        inbox = Inbox(config.episodes, store.save_episodes, redactor.redact)
+        clock, rest = wiring.SystemClock(), timedelta(minutes=settings.rest_minutes)
         recorder.start()
         try:
-            async with listening(
-                settings, config.server, serving, recorder, meters, wiring.SystemClock(), port=port
-            ) as (gateway, url):
+            async with listening(settings, config.server, serving, recorder, meters, clock, port=port) as (
+                gateway,
+                url,
+            ):
                 _announce(config, url, recorder)
-                await ended.wait()
+                async with collecting(store, inbox, clock, rest):
+                    await ended.wait()
                 in_flight = gateway.in_flight.total()
         finally:
             unsaved = recorder.close()
@@ -90,8 +97,7 @@ def _announce(config: Config, url: str, recorder: Recorder) -> None:
     _log.info("gateway.started", url=url, alias=config.gateway.alias, server=config.server.url, recording=recording)
     err.print(f"{url}/v1 passes on to {config.server.url}; agents ask for {config.gateway.alias}; Ctrl-C ends it")
     if not recording:
-        why = "nothing redacts secrets here" if config.gateway.record else "gateway.record is off"
-        err.print(f"[bold]nothing is recorded:[/] {why}")
+        err.print("[bold]nothing is recorded:[/] gateway.record is off")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

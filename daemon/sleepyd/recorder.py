@@ -36,7 +36,7 @@ Save = Callable[[Sequence[Exchange]], object]
 class Recorder:
     """Use it as a context manager, or call `start` and `close`. `save` keeps exchanges or raises StoreError."""
 
-    def __init__(self, save: Save, redactor: Redactor | None, settings: GatewaySettings, meters: Meters) -> None:
+    def __init__(self, save: Save, redactor: Redactor, settings: GatewaySettings, meters: Meters) -> None:
         self._save, self._redactor, self._meters = save, redactor, meters
         self._on = settings.record
         self._queue: queue.Queue[Capture | None] = queue.Queue(settings.queue_size)
@@ -76,8 +76,8 @@ class Recorder:
         return self._queue.qsize()
 
     def wants(self) -> bool:
-        """Whether a capture would be kept at all; without a redactor none is."""
-        return self._on and self._redactor is not None
+        """Whether a capture would be kept at all."""
+        return self._on
 
     def offer(self, capture: Capture) -> None:
         """Take a finished capture, or count it as lost. Never waits and never raises."""
@@ -148,9 +148,6 @@ class Recorder:
 
     def _exchange(self, capture: Capture) -> Exchange | None:
         """The redacted record; None when there can be none, which is counted."""
-        if self._redactor is None:
-            self._drop("no_redactor")
-            return None
         try:
             return redacted(exchange_of(capture), self._redactor)
         except Unreadable:

@@ -26,10 +26,11 @@ def passed_examples(episodes: Iterable[Episode], per_task: int) -> tuple[Example
 
     A fix found on attempt k > 1 is paired with the first prompt (hindsight), so the model learns to
     give it at once. The weight is sqrt(p(1-p)) of the task's pass rate p, at least 0.2: tasks
-    passed sometimes teach most. Equal rows count once, and one task gives at most `per_task`.
+    passed sometimes teach most. Equal rows count once, and one task gives at most `per_task`. Another agent's
+    conversation on a task teaches all of its turns.
     """
     rates: dict[str, list[bool]] = {}
-    rows: dict[tuple[str, str], Example] = {}
+    rows: dict[tuple[object, ...], Example] = {}
     for episode in episodes:
         if episode.task is None or episode.outcome_source != "verifier":
             continue
@@ -39,8 +40,9 @@ def passed_examples(episodes: Iterable[Episode], per_task: int) -> tuple[Example
         )
         last = episode.attempts[-1] if episode.attempts else None
         if episode.outcome is Outcome.PASS and last is not None and last.verdict.passed:
+            # Conversations end in much the same words; what differs is what was done before.
             rows.setdefault(
-                (task.id, last.completion),
+                (task.id, last.completion, *(last.messages if last.first_turn is not None else ())),
                 Example(
                     messages=episode.attempts[0].messages,
                     completion=last.completion,
@@ -48,11 +50,15 @@ def passed_examples(episodes: Iterable[Episode], per_task: int) -> tuple[Example
                     task_id=task.id,
                     family=task.family,
                     provenance=episode.id,
+                    reply=last.reply,
+                    tools=last.tools,
+                    first_turn=last.first_turn,
                 ),
             )
     kept: list[Example] = []
     count: dict[str, int] = {}
-    for (task_id, _), row in rows.items():
+    for row in rows.values():
+        task_id = row.task_id
         count[task_id] = count.get(task_id, 0) + 1
         if count[task_id] <= per_task:
             rate = sum(rates[task_id]) / len(rates[task_id])

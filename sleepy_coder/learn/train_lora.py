@@ -22,7 +22,8 @@ import os
 import pickle
 import random
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,41 +36,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sleepy_coder.errors import TrainingError
 from sleepy_coder.files import atomic_writer, sha256_file, write_atomic
+from sleepy_coder.learn.rows import EncodedRow, encode_all
 from sleepy_coder.learn.trainer import JOB_FILE, OUTPUT, TrainingJob
-from sleepy_coder.types import Example, Recipe
+from sleepy_coder.types import Recipe
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_EVERY = 10
 WINDOW = 8  # steps
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedRow:
-    """Token ids of a conversation; the loss covers `ids[prompt:]`."""
-
-    ids: list[int]
-    prompt: int
-    kl: float
-
-
-def encode(example: Example, tokenizer: Any, recipe: Recipe) -> EncodedRow | None:
-    """The row in the serving chat template, or None when it is longer than the model's context.
-
-    Raises TrainingError when the template does not keep the prompt as a prefix of the whole.
-    """
-    asked = [m.model_dump() for m in example.messages]
-    prompt: str = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
-    answered = [*asked, {"role": "assistant", "content": example.completion}]
-    whole: str = tokenizer.apply_chat_template(answered, tokenize=False)
-    if not whole.startswith(prompt):
-        raise TrainingError("the chat template rewrites earlier turns", "use the template the server uses")
-    # Whatever the template writes after the end-of-turn token is never generated.
-    completion = whole[len(prompt) :].rstrip("\n")
-    head: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    tail: list[int] = tokenizer(completion, add_special_tokens=False)["input_ids"]
-    if len(head) + len(tail) > recipe.max_length:
-        return None
-    return EncodedRow(head + tail, len(head), recipe.kl_anchor if example.anchor else recipe.kl_verified)
 
 
 def batch_of(step: int, rows: Sequence[EncodedRow], recipe: Recipe) -> list[int]:
@@ -127,9 +100,10 @@ def pack(rows: Sequence[EncodedRow], pad: int, device: torch.device) -> Packed:
     """Padded on the right. Attention is causal, so that padding needs no mask: no completion token sees it."""
     width = max(len(row.ids) for row in rows)
     ids = torch.tensor([row.ids + [pad] * (width - len(row.ids)) for row in rows])
-    where = [(i, t) for i, row in enumerate(rows) for t in range(row.prompt - 1, len(row.ids) - 1)]
+    where = [(i, place - 1) for i, row in enumerate(rows) for place in row.learned()]
+    counts = [len(row.learned()) for row in rows]
     row, position = torch.tensor(where).T
-    share = torch.tensor([1 / (len(rows[i].ids) - rows[i].prompt) / len(rows) for i, _ in where])
+    share = torch.tensor([1 / counts[i] / len(rows) for i, _ in where])
     target = ids[row, position + 1]
     return Packed(ids.to(device), row.to(device), position.to(device), target.to(device), share.to(device))
 
@@ -159,7 +133,7 @@ def references_of(model: PeftModel, rows: Sequence[EncodedRow], batch_size: int,
         for at in range(0, len(order), batch_size):
             some = order[at : at + batch_size]
             hidden = hidden_of(model, pack([rows[i] for i in some], pad, device)).cpu()
-            parts = hidden.split([len(rows[i].ids) - rows[i].prompt for i in some])
+            parts = hidden.split([len(rows[i].learned()) for i in some])
             kept.update(zip(some, parts, strict=True))
     return [kept[i] for i in range(len(rows))]
 
@@ -230,10 +204,9 @@ def train(job: TrainingJob, workdir: Path) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     tokenizer = AutoTokenizer.from_pretrained(str(job.model))
-    encoded = [encode(example, tokenizer, recipe) for example in job.mix.examples]
-    rows = [row for row in encoded if row is not None]
-    if len(rows) < len(encoded):
-        say("left_out", rows=len(encoded) - len(rows), max_length=recipe.max_length)
+    encoded = [encode_all(example, tokenizer, recipe) for example in job.mix.examples]
+    rows = [row for one in encoded for row in one.rows]
+    say_left_out(reason for one in encoded for reason in one.left_out)
     if not rows:
         raise TrainingError("every row is longer than the model's context", "raise model.max_length")
     base: Any = AutoModelForCausalLM.from_pretrained(str(job.model), dtype=dtype)
@@ -295,6 +268,12 @@ def write_adapter(run: Run, recipe: Recipe, model: str, out: Path) -> None:
     described["inference_mode"] = True
     described["base_model_name_or_path"] = model  # a name: the adapter outlives this machine's folders
     write_atomic(out / "adapter_config.json", json.dumps(described, indent=2, sort_keys=True, default=str))
+
+
+def say_left_out(reasons: Iterable[str]) -> None:
+    """Tell the parent what is not trained on: each reason with the number of turns."""
+    for reason, turns in Counter(reasons).items():
+        say("left_out", reason=reason, turns=turns)
 
 
 def say(event: str, **fields: object) -> None:

@@ -95,8 +95,11 @@ class ChildTrainer:
         if not isinstance(data, dict) or "event" not in data:
             return False
         event = data.pop("event")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        if event in ("resumed", "left_out"):
-            _log.warning(f"train.{event}", **data)
+        if event == "resumed":
+            _log.warning("train.resumed", **data)
+            return True
+        if event == "left_out":
+            _log.warning("train.left_out", **data)
             return True
         step = Step.model_validate(data)
         _log.info("train.step", **step.model_dump())

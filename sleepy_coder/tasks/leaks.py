@@ -10,12 +10,13 @@ holds, and a frozen program inside a longer text is found as well. An inverted i
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Literal, cast
 
 from sleepy_coder.errors import LeakError
 from sleepy_coder.tasks.koans.family import skeleton, tokens
@@ -110,11 +111,30 @@ def assert_no_leaks(rows: Iterable[tuple[str, str]], frozen: Sequence[Task], thr
 
 
 def example_rows(examples: Iterable[Example]) -> Iterator[tuple[str, str]]:
-    """The (provenance, text) rows of training examples: every message and the completion."""
+    """The (provenance, text) rows of training examples: every message, what tools were given, and the completion."""
     for example in examples:
-        for message in example.messages:
+        for message in (*example.messages, *((example.reply,) if example.reply else ())):
             yield example.provenance, message.content
+            for call in message.tool_calls:
+                yield from ((example.provenance, text) for text in _texts_in(call.arguments))
         yield example.provenance, example.completion
+
+
+def _texts_in(arguments: str) -> Iterator[str]:
+    """The texts in a tool's arguments as the tool reads them: a program written to a file is not escaped there."""
+    try:
+        values: list[object] = [json.loads(arguments)]
+    except (ValueError, RecursionError):
+        yield arguments
+        return
+    while values:
+        value = values.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            values.extend(cast("dict[str, object]", value).values())
+        elif isinstance(value, list):
+            values.extend(cast("list[object]", value))
 
 
 def _program_of(files: dict[str, str]) -> str:

@@ -1,0 +1,52 @@
+"""Beside the gateway: the inbox, and conversations that come to rest, become episodes. Two threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from sleepy_coder import log
+from sleepy_coder.collect.gathering import gather_resting
+from sleepy_coder.errors import SleepyError
+from sleepy_coder.ports import Clock
+from sleepy_coder.store import Store
+
+from .inbox import Inbox
+
+_log = log.get("collect")
+_EVERY_SECONDS = 30.0
+
+
+@asynccontextmanager
+async def collecting(store: Store, inbox: Inbox, clock: Clock, rest: timedelta) -> AsyncGenerator[None]:
+    """Collect while this is open; on leaving, what is at work is finished and nothing new begun."""
+    stop = threading.Event()
+
+    def gather() -> None:
+        while not stop.wait(_EVERY_SECONDS):
+            _guarded(lambda: gather_resting(store, clock.now(), rest))
+
+    def take_in() -> None:
+        _guarded(lambda: inbox.run(stop))
+
+    threads = [threading.Thread(target=work, name=work.__name__, daemon=True) for work in (gather, take_in)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        inbox.wake()
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+
+
+def _guarded(work: Callable[[], object]) -> None:
+    """A store or a folder that refuses must not end the gateway: replies matter more than what is learned from them."""
+    try:
+        work()
+    except SleepyError as error:
+        _log.error("collect.failed", reason=str(error))

@@ -1,0 +1,67 @@
+"""A conversation and what became of it, as an episode: one attempt that holds all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sleepy_coder.collect.outcome import Label, label
+from sleepy_coder.collect.sessions import Conversation, Grouped, group
+from sleepy_coder.types import Attempt, Episode, Exchange, Message, Outcome, Task, Verdict
+
+SOURCE = "gateway"
+
+
+def as_episode(conversation: Conversation, found: Label, task: Task | None = None) -> Episode:
+    """The episode of a conversation that came through the gateway. Its id does not depend on when it is made."""
+    return Episode(
+        id=conversation.id,
+        session=conversation.session,
+        source=SOURCE,
+        task=task,
+        attempts=(
+            attempt_of(
+                conversation.messages, conversation.first_turn, found, conversation.served_by, conversation.tools
+            ),
+        ),
+        outcome=found.outcome,
+        outcome_source=found.source,
+        served_by=conversation.served_by,
+        created=conversation.started,
+    )
+
+
+def episodes_of(
+    exchanges: Iterable[Exchange], feedback: Mapping[str, Label] | None = None
+) -> tuple[tuple[Episode, ...], Grouped]:
+    """The episodes in these exchanges, and how they were sorted; `feedback` is what people said of sessions.
+
+    A conversation that goes on becomes another episode, so this is for sessions that have come to rest.
+    """
+    found = group(exchanges)
+    said = feedback or {}
+    return tuple(as_episode(c, label(c.messages, said.get(c.session))) for c in found.conversations), found
+
+
+def attempt_of(messages: Sequence[Message], first_turn: int, found: Label, served_by: str, tools: str = "") -> Attempt:
+    """A conversation that ends with the assistant. Its reply is kept as a message where it is more than a text."""
+    *asked, reply = messages
+    more = reply.tool_calls or reply.reasoning
+    verdict = Verdict(
+        outcome=found.outcome,
+        stage="infra" if found.outcome is Outcome.INFRA else "test" if found.outcome is Outcome.FAIL else "done",
+        detail=f"{found.source}: {found.evidence}" if found.evidence else found.source,
+    )
+    return Attempt(
+        messages=tuple(asked),
+        completion=reply.content,
+        verdict=verdict,
+        served_by=served_by,
+        reply=reply if more else None,
+        tools=tools,
+        first_turn=first_turn,
+    )
+
+
+def last_turn(attempt: Attempt) -> Message:
+    """The reply that an attempt ends with."""
+    return attempt.reply or Message(role="assistant", content=attempt.completion)

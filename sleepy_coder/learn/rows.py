@@ -1,0 +1,198 @@
+"""Training rows: conversations as tokens in the serving chat template, and which of the tokens are learned.
+
+A row holds what the server saw and what the model answered. Where an assistant's turn stands is found by
+rendering the conversation up to it, once as a question and once with the answer: the difference is what the
+model wrote, whatever the template. A template that rewrites history (it drops the thoughts of earlier turns)
+gives more than one row, each with the turns that read in it as they read when they were written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import TemplateError
+
+from sleepy_coder.errors import TrainingError
+from sleepy_coder.types import Example, Message, Recipe
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRow:
+    """Token ids of a conversation; the loss covers `ids[prompt:]`, or only the `turns` in it where they are given."""
+
+    ids: list[int]
+    prompt: int
+    kl: float
+    turns: tuple[Span, ...] = ()
+
+    def learned(self) -> list[int]:
+        """The places of the tokens under the loss, in order."""
+        spans = self.turns or ((self.prompt, len(self.ids)),)
+        return [place for start, end in spans for place in range(start, end)]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """The rows of one example, and for each turn that is not in them the reason."""
+
+    rows: tuple[EncodedRow, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def encode(example: Example, tokenizer: Any, recipe: Recipe) -> EncodedRow | None:
+    """The row in the serving chat template, or None when it is longer than the model's context.
+
+    Raises TrainingError when the template does not keep the prompt as a prefix of the whole.
+    """
+    asked = [m.model_dump() for m in example.messages]
+    prompt: str = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    answered = [*asked, {"role": "assistant", "content": example.completion}]
+    whole: str = tokenizer.apply_chat_template(answered, tokenize=False)
+    if not whole.startswith(prompt):
+        raise TrainingError("the chat template rewrites earlier turns", "use the template the server uses")
+    # Whatever the template writes after the end-of-turn token is never generated.
+    completion = whole[len(prompt) :].rstrip("\n")
+    head: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    tail: list[int] = tokenizer(completion, add_special_tokens=False)["input_ids"]
+    if len(head) + len(tail) > recipe.max_length:
+        return None
+    return EncodedRow(head + tail, len(head), _strength(example, recipe))
+
+
+def encode_all(example: Example, tokenizer: Any, recipe: Recipe) -> Encoding:
+    """All rows of an example: one for a question with its answer, one or more for a conversation with tools."""
+    if example.first_turn is None and not (example.tools or example.reply or _has_tools(example.messages)):
+        row = encode(example, tokenizer, recipe)
+        return Encoding((row,)) if row else Encoding((), (_beyond(recipe),))
+    return _encode_conversation(example, tokenizer, recipe)
+
+
+def _strength(example: Example, recipe: Recipe) -> float:
+    return recipe.kl_anchor if example.anchor else recipe.kl_verified
+
+
+def _beyond(recipe: Recipe) -> str:
+    return f"it is beyond {recipe.max_length} tokens"
+
+
+def _has_tools(messages: Sequence[Message]) -> bool:
+    return any(message.role == "tool" or message.tool_calls for message in messages)
+
+
+def _encode_conversation(example: Example, tokenizer: Any, recipe: Recipe) -> Encoding:
+    reply = example.reply or Message(role="assistant", content=example.completion)
+    messages = (*example.messages, reply)
+    first = len(messages) - 1 if example.first_turn is None else example.first_turn
+    turns: list[int] = [i for i in range(first, len(messages)) if messages[i].role == "assistant"]
+    template = _Template(tokenizer, messages, example.tools)
+    rows: list[EncodedRow] = []
+    left_out: list[str] = []
+    while turns:
+        last = turns[-1]
+        try:
+            spans = dict(template.spans(turns))
+        except (TemplateError, TypeError, ValueError) as error:  # the last two from filters
+            left_out.append(f"the chat template refuses it: {error}")
+            turns.remove(last)
+            continue
+        if last not in spans:
+            left_out.append("the chat template does not show what the model wrote")
+            turns.remove(last)
+            continue
+        row, kept = _row(template.text(last), spans, tokenizer, recipe.max_length, _strength(example, recipe))
+        if row is not None:
+            rows.append(row)
+        left_out += [_beyond(recipe)] * (len(spans) - kept)
+        turns = [turn for turn in turns if turn not in spans]
+    return Encoding(tuple(rows), tuple(left_out))
+
+
+def _row(
+    text: str, spans: dict[int, Span], tokenizer: Any, most: int, strength: float
+) -> tuple[EncodedRow | None, int]:
+    """The row of as many turns, from the first on, as fit, and how many these are.
+
+    Cut is the end: without its beginning, a conversation is one that the model never saw. Each piece is tokenised on
+    its own, because what the model writes is never joined with the end of the prompt into one token.
+    """
+    ids: list[int] = []
+    learned: list[Span] = []
+    done = 0
+    for start, end in spans.values():
+        between: list[int] = tokenizer(text[done:start], add_special_tokens=False)["input_ids"]
+        turn: list[int] = tokenizer(text[start:end], add_special_tokens=False)["input_ids"]
+        if len(ids) + len(between) + len(turn) > most:
+            break
+        ids += between + turn
+        learned.append((len(ids) - len(turn), len(ids)))
+        done = end
+    row = EncodedRow(ids, learned[0][0], strength, tuple(learned)) if learned else None
+    return row, len(learned)
+
+
+class _Template:
+    """The renderings of one conversation up to each of its messages; each is made once."""
+
+    def __init__(self, tokenizer: Any, messages: Sequence[Message], tools: str) -> None:
+        self._tokenizer = tokenizer
+        self._messages = messages
+        self._given = [_for_template(message) for message in messages]
+        self._tools = json.loads(tools) if tools else None
+        self._answered: dict[int, str] = {}
+        self._asked: dict[int, str] = {}
+
+    def text(self, last: int) -> str:
+        """The conversation up to and with message `last`, without what follows its end-of-turn token."""
+        if last not in self._answered:
+            self._answered[last] = self._render(last + 1, False).rstrip("\n")
+        return self._answered[last]
+
+    def question(self, turn: int) -> str:
+        """What the server saw when the model wrote message `turn`."""
+        if turn not in self._asked:
+            self._asked[turn] = self._render(turn, True)
+        return self._asked[turn]
+
+    def spans(self, turns: Sequence[int]) -> Iterator[tuple[int, Span]]:
+        """(turn, where it stands) for the turns that read in the text of the last one as when they were written."""
+        whole = self.text(turns[-1])
+        for turn in turns:
+            asked, answered = self.question(turn), self.text(turn)
+            if whole.startswith(answered) and answered.startswith(asked) and self._shows(turn, answered[len(asked) :]):
+                yield turn, (len(asked), len(answered))
+
+    def _shows(self, turn: int, written: str) -> bool:
+        """Whether the template writes out the tools that were called; some leave them out without a word."""
+        return written != "" and all(call.name in written for call in self._messages[turn].tool_calls)
+
+    def _render(self, count: int, question: bool) -> str:
+        return self._tokenizer.apply_chat_template(
+            self._given[:count], tools=self._tools, add_generation_prompt=question, tokenize=False
+        )
+
+
+def _for_template(message: Message) -> dict[str, Any]:
+    """The message as vLLM hands it to the template: arguments are objects there, not JSON texts."""
+    out: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.reasoning:
+        out["reasoning_content"] = message.reasoning
+    if message.tool_calls:
+        out["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _parsed(call.arguments)}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        out["tool_call_id"] = message.tool_call_id
+    return out
+
+
+def _parsed(arguments: str) -> Any:
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments

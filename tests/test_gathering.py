@@ -1,0 +1,101 @@
+"""What passes the gateway becomes episodes: each conversation once, when it has come to rest, and none is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from talks import START, Talk, assistant, bash, exchanges_of, result, system, user
+
+from sleepy_coder.collect.gathering import gather_resting
+from sleepy_coder.store import Store
+from sleepy_coder.types import Exchange, Message, Outcome
+
+REST = timedelta(minutes=10)
+LATER = START + timedelta(hours=1)
+
+
+def talk(subject: str, turns: int = 2) -> tuple[Message, ...]:
+    work = [
+        message
+        for n in range(turns)
+        for message in (
+            assistant("", bash(f"{subject}{n}", "cargo test")),
+            result(f"{subject}{n}", "test result: ok. 3 passed; 0 failed"),
+        )
+    ]
+    return (system("You are a coding agent."), user(f"Mend {subject}."), *work, assistant("Done."))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "store.db") as store:
+        yield store
+
+
+def test_a_conversation_at_rest_becomes_one_episode_with_its_outcome(store: Store) -> None:
+    store.save_exchanges(exchanges_of(Talk(talk("a")), "x"))
+    assert gather_resting(store, LATER, REST) == 1
+    (episode,) = store.episodes()
+    assert (episode.source, episode.outcome, episode.outcome_source) == ("gateway", Outcome.PASS, "tool-text")
+    assert gather_resting(store, LATER, REST) == 0
+    assert list(store.uncollected()) == []
+
+
+def test_a_conversation_that_goes_on_waits(store: Store) -> None:
+    sent = exchanges_of(Talk(talk("a")), "x")
+    store.save_exchanges(sent)
+    assert gather_resting(store, START + timedelta(seconds=5), REST) == 0
+    assert len(list(store.uncollected())) == len(sent)
+
+
+def test_one_that_goes_on_after_its_rest_becomes_another_episode_of_the_new_turns(store: Store) -> None:
+    first, *rest = exchanges_of(Talk(talk("a"), session="s", source="header"), "x")
+    store.save_exchange(first)
+    assert gather_resting(store, LATER, REST) == 1
+    store.save_exchanges(later(rest, timedelta(hours=2)))
+    assert gather_resting(store, LATER + timedelta(hours=2), REST) == 1
+    before, after = store.episodes()
+    assert before.attempts[0].first_turn == 2
+    assert after.attempts[0].first_turn == 4
+
+
+def later(exchanges: list[Exchange], by: timedelta) -> list[Exchange]:
+    return [e.model_copy(update={"started": e.started + by}) for e in exchanges]
+
+
+def test_what_people_said_of_a_session_is_its_outcome(store: Store) -> None:
+    store.save_exchanges(exchanges_of(Talk(talk("a"), session="s", source="path"), "x"))
+    store.save_feedback("s", True)
+    store.save_feedback("s", False, "it deleted my test")
+    gather_resting(store, LATER, REST)
+    (episode,) = store.episodes()
+    assert (episode.outcome, episode.outcome_source) == (Outcome.FAIL, "feedback")
+    assert "it deleted my test" in episode.attempts[0].verdict.detail
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_however_often_one_looks_every_conversation_is_there_once(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    talks = [talk(f"task-{n}", data.draw(st.integers(0, 3))) for n in range(data.draw(st.integers(1, 4)))]
+    sent = sorted(
+        (e for n, messages in enumerate(talks) for e in exchanges_of(Talk(messages), f"t{n}")), key=lambda e: e.started
+    )
+    with Store(tmp_path_factory.mktemp("gather") / "store.db") as store:
+        for exchange in sent:
+            store.save_exchange(exchange)
+            if data.draw(st.booleans()):
+                gather_resting(store, exchange.started + timedelta(seconds=1), REST)
+        gather_resting(store, LATER, REST)
+        whole = {
+            (*e.attempts[0].messages, e.attempts[0].reply or assistant(e.attempts[0].completion))
+            for e in store.episodes()
+        }
+        assert store.count_episodes() == len(talks)
+    assert whole == set(talks)

@@ -1,0 +1,54 @@
+"""Records keep the form in which they were stored before they could hold tools."""
+
+from __future__ import annotations
+
+import hashlib
+
+from test_store import episode, example
+
+from sleepy_coder.store_rows import encode, example_hash
+from sleepy_coder.tasks.leaks import example_rows
+from sleepy_coder.types import Episode, Example, Message, ToolCall
+
+CALL = ToolCall(id="c1", name="write_file", arguments='{"path": "main.rs", "content": "fn main() {\\n}"}')
+
+
+def test_plain_records_have_the_json_and_the_hashes_that_they_always_had() -> None:
+    row = example("c")
+    assert example_hash(row) == "c581c5d8968b5073d9ead99c5b7501e8347b0726a2e952231f76c3e684130875"
+    assert row.model_dump_json() == (
+        '{"messages":[{"role":"user","content":"m"}],"completion":"c","kind":"hard","task_id":"t1",'
+        '"family":"f","provenance":"e1","weight":1.0,"anchor":false}'
+    )
+    stored = encode(episode("e"))
+    assert (
+        hashlib.sha256(stored.encode()).hexdigest()
+        == "51be7b4a6c51e5ce6434d8ddd1c03755be87c4b8d114f642584c82f3a4ad4a23"
+    )
+
+
+def test_what_a_template_is_given_of_a_plain_message_is_role_and_content() -> None:
+    assert Message(role="user", content="x").model_dump() == {"role": "user", "content": "x"}
+
+
+def test_tools_survive_being_stored() -> None:
+    turn = Message(role="assistant", content="", tool_calls=(CALL,), reasoning="Hm.")
+    answer = Message(role="tool", content="written", tool_call_id="c1")
+    attempt = episode("e").attempts[0].model_copy(update={"messages": (turn, answer), "reply": turn, "tools": "[]"})
+    kept = episode("e").model_copy(update={"attempts": (attempt,)})
+    assert Episode.model_validate_json(encode(kept)) == kept
+    row = example("c").model_copy(update={"messages": (turn, answer), "reply": turn, "first_turn": 0})
+    assert Example.model_validate_json(encode(row)) == row
+
+
+def test_rows_that_differ_in_their_tools_alone_are_two_rows() -> None:
+    plain = example("c")
+    called = plain.model_copy(update={"reply": Message(role="assistant", content="c", tool_calls=(CALL,))})
+    tooled = plain.model_copy(update={"tools": '[{"type": "function"}]'})
+    assert len({example_hash(row) for row in (plain, called, tooled)}) == 3
+
+
+def test_the_search_for_leaks_reads_what_a_tool_was_given() -> None:
+    turn = Message(role="assistant", content="", tool_calls=(CALL,))
+    row = example("c").model_copy(update={"messages": (turn,), "reply": turn})
+    assert [text for _, text in example_rows([row])].count("fn main() {\n}") == 2

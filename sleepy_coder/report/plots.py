@@ -136,7 +136,7 @@ def _draw_rates(axes: Axes, data: ReportData) -> None:
     _head(
         axes,
         "Pass rate on the frozen tasks",
-        "pass@1 with 95% intervals; all three arms measured every night",
+        "pass@1 with 95% intervals",
     )
 
 

@@ -65,7 +65,8 @@ def test_the_process_serves_keeps_what_passes_and_ends_on_ctrl_c(tmp_path: Path,
             question = (Message(role="user", content="hi"),)
             through = client.chat("sleepy-coder", question, max_tokens=4)
             streamed = list(client.chat_stream("sleepy-coder", question, max_tokens=4))
-            assert [model.name for model in client.models()] == ["sleepy-coder", "tiny"]
+            # The server is shared: other tests may have loaded adapters.
+            assert [model.name for model in client.models()][:2] == ["sleepy-coder", "tiny"]
         with VllmClient(tiny_server.url) as direct:
             assert through == direct.chat("tiny", question, max_tokens=4).model_copy(update={"model": "sleepy-coder"})
         assert {piece.model for piece in streamed} == {"sleepy-coder"}

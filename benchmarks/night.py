@@ -22,7 +22,6 @@ from sleepy_coder.config import load_config
 from sleepy_coder.deploy import incumbent, measure
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
-from sleepy_coder.serve.process import EmbeddedServer
 from sleepy_coder.tasks import load_split
 from sleepy_coder.types import NightReport
 
@@ -67,19 +66,15 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         config = load_config(Path(home))
-        model = wiring.model_path(config)
-        arguments = ("--served-model-name", config.server.base_name)
-        with EmbeddedServer(model, Path(home) / "log", threads=os.cpu_count() or 1, arguments=arguments) as server:
-            config = config.model_copy(update={"server": config.server.model_copy(update={"url": server.url})})
-            with wiring.open_parts(config, wiring.Silent()) as parts:
-                met: set[str] = set()
-                day_seconds = day(parts, met, options.tasks)
-                first = run_night(parts)
-                day(parts, met, options.tasks)
-                second = run_night(parts)
-                alone = config.eval.model_copy(update={"concurrency": 1})
-                few = parts.frozen[: options.peer_tasks]
-                one_by_one = measure(parts, "other", None, few, alone, lambda: None)
+        with wiring.embedded_server(config) as served, wiring.open_parts(served, wiring.Silent()) as parts:
+            met: set[str] = set()
+            day_seconds = day(parts, met, options.tasks)
+            first = run_night(parts)
+            day(parts, met, options.tasks)
+            second = run_night(parts)
+            alone = config.eval.model_copy(update={"concurrency": 1})
+            few = parts.frozen[: options.peer_tasks]
+            one_by_one = measure(parts, "other", None, few, alone, lambda: None)
     candidate = next(arm for arm in second.reports if arm.arm == "candidate")
     batched = len(candidate.samples) / candidate.seconds
     line = {

@@ -23,7 +23,6 @@ from sleepy_coder.dialogue import first_messages
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.nano.rows import careless_edit
 from sleepy_coder.ports import Verifier
-from sleepy_coder.serve.process import EmbeddedServer
 from sleepy_coder.tasks import load_split
 from sleepy_coder.types import Adapter, Attempt, Episode, NightReport, Outcome, Task, Verdict
 
@@ -42,14 +41,8 @@ def run_demo(config: Config) -> None:
     """Run it in `config.home`. Raises DemoFailed, or SleepyError when the home is somebody's own."""
     _clean_home(config)
     started = time.monotonic()
-    server = EmbeddedServer(
-        wiring.model_path(config),
-        config.state / "server.log",
-        threads=config.server.threads or os.cpu_count() or 1,
-        arguments=("--served-model-name", config.server.base_name),
-    )
-    with server:
-        os.environ["SLEEPY_CODER_SERVER__URL"] = server.url
+    with wiring.embedded_server(config) as served:
+        os.environ["SLEEPY_CODER_SERVER__URL"] = served.server.url
         os.environ["SLEEPY_CODER_MIX__MAX_EXAMPLES"] = str(ROWS)
         _say("Day 1", "The agent meets tasks. Every verdict is the compiler's and the program's own.")
         _command("koans", "run", "--count", str(FIRST_DAY))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,6 @@ from sleepy_coder.deploy import measure
 from sleepy_coder.judge.metrics import mean_pass_at_k, pass_rate_interval
 from sleepy_coder.nano import MODEL_DIR
 from sleepy_coder.parts import Parts
-from sleepy_coder.serve.process import EmbeddedServer
 from sleepy_coder.types import EvalReport, Outcome, Task
 
 SAMPLES = 8
@@ -105,12 +103,9 @@ def main(
     with tempfile.TemporaryDirectory() as home:
         config = load_config(Path(home))
         config = config.model_copy(update={"model": config.model.model_copy(update={"path": model.resolve()})})
-        arguments = ("--served-model-name", config.server.base_name)
-        with EmbeddedServer(model, Path(home) / "log", threads=os.cpu_count() or 1, arguments=arguments) as server:
-            served = config.server.model_copy(update={"url": server.url})
-            with wiring.open_parts(config.model_copy(update={"server": served}), wiring.Silent()) as parts:
-                greedy = _measure(parts, parts.frozen, 1, 0.0)
-                sampled = _measure(parts, parts.frozen, SAMPLES, HEAT)
+        with wiring.embedded_server(config) as served, wiring.open_parts(served, wiring.Silent()) as parts:
+            greedy = _measure(parts, parts.frozen, 1, 0.0)
+            sampled = _measure(parts, parts.frozen, SAMPLES, HEAT)
     to.write_text(card(facts, size, greedy, sampled))
     out.print(f"greedy {greedy.pass_rate:.1%}, pass@{SAMPLES} {mean_pass_at_k(sampled, SAMPLES):.1%}; see {to}")
 

@@ -108,20 +108,8 @@ class Store(ExchangeStore):
         transaction stays open between pages, so episodes saved meanwhile appear at the end.
         """
         where, parameters = episode_filter(unused, outcome, family)
-        left = limit
-        while left is None or left > 0:
-            page = _PAGE if left is None else min(_PAGE, left)
-            rows = self._db.rows(
-                f"SELECT position, payload FROM episodes WHERE position > :after AND {where}"
-                " ORDER BY position LIMIT :page",
-                {**parameters, "after": after, "page": page},
-            )
-            for _, payload in rows:
-                yield decode(Episode, payload)
-            if len(rows) < page:
-                return
-            after = rows[-1][0]
-            left = None if left is None else left - page
+        found = self._db.stream("episodes", where, parameters, after=after, limit=limit, page=_PAGE)
+        return (decode(Episode, payload) for _, payload in found)
 
     def count_episodes(self, *, unused: bool = False, outcome: Outcome | None = None, family: str | None = None) -> int:
         where, parameters = episode_filter(unused, outcome, family)

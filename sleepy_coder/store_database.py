@@ -11,7 +11,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -77,6 +77,34 @@ class StoreDatabase:
         """All rows of a query, read in one snapshot. Raises StoreError."""
         with self._lock, self._translated():
             return self._db.conn.execute(sql, dict(parameters or {})).fetchall()
+
+    def stream(
+        self,
+        table: str,
+        where: str,
+        parameters: Mapping[str, Parameter],
+        *,
+        after: int = 0,
+        limit: int | None = None,
+        page: int,
+    ) -> Iterator[tuple[int, str]]:
+        """(position, payload) of the rows of `table` after a position, in order, read `page` at a time.
+
+        No transaction stays open between pages, so rows that are saved meanwhile appear at the end.
+        """
+        left = limit
+        while left is None or left > 0:
+            count = page if left is None else min(page, left)
+            rows = self.rows(
+                f"SELECT position, payload FROM {table} WHERE position > :after AND {where}"
+                " ORDER BY position LIMIT :count",
+                {**parameters, "after": after, "count": count},
+            )
+            yield from ((position, payload) for position, payload in rows)
+            if len(rows) < count:
+                return
+            after = rows[-1][0]
+            left = None if left is None else left - count
 
     def check(self) -> None:
         """Read every page and index. Raises StoreError with the newest backup when something is damaged."""

@@ -60,31 +60,13 @@ class ExchangeStore:
     ) -> Iterator[tuple[int, Exchange]]:
         """Like `exchanges`, each with its position, so that a reader that was killed goes on after the last."""
         where, parameters = _filter(session, wire, whole)
-        left = limit
-        while left is None or left > 0:
-            page = _PAGE if left is None else min(_PAGE, left)
-            rows = self._db.rows(
-                f"SELECT position, payload FROM exchanges WHERE position > :after AND {where}"
-                " ORDER BY position LIMIT :page",
-                {**parameters, "after": after, "page": page},
-            )
-            for position, payload in rows:
-                yield position, decode(Exchange, payload)
-            if len(rows) < page:
-                return
-            after = rows[-1][0]
-            left = None if left is None else left - page
+        found = self._db.stream("exchanges", where, parameters, after=after, limit=limit, page=_PAGE)
+        return ((position, decode(Exchange, payload)) for position, payload in found)
 
     def uncollected(self) -> Iterator[Exchange]:
         """The exchanges that `save_collected` has not been told of, in the order they were saved."""
-        after = 0
-        while rows := self._db.rows(
-            "SELECT position, payload FROM exchanges WHERE collected = 0 AND position > :after"
-            " ORDER BY position LIMIT :page",
-            {"after": after, "page": _PAGE},
-        ):
-            yield from (decode(Exchange, payload) for _, payload in rows)
-            after = rows[-1][0]
+        found = self._db.stream("exchanges", "collected = 0", {}, page=_PAGE)
+        return (decode(Exchange, payload) for _, payload in found)
 
     def save_collected(self, episodes: Iterable[Episode], exchanges: Iterable[str]) -> int:
         """Keep `episodes` and have done with the exchanges of these ids, both or neither. How many were new."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from sleepy_coder.ports import Watcher
 from sleepy_coder.registry import Registry
 from sleepy_coder.report.data import ReportData
 from sleepy_coder.serve.client import VllmClient
+from sleepy_coder.serve.process import EmbeddedServer
 from sleepy_coder.store import Store
 from sleepy_coder.tasks import load_split
 from sleepy_coder.types import Outcome
@@ -56,6 +58,19 @@ def open_store(config: Config) -> Generator[Store]:
     config.state.mkdir(parents=True, exist_ok=True)
     with Store(config.state / "sleepy.db") as store:
         yield store
+
+
+@contextmanager
+def embedded_server(config: Config) -> Generator[Config]:
+    """The embedded server with this home's base model, for as long as this is open; the settings that point to it."""
+    config.state.mkdir(parents=True, exist_ok=True)
+    with EmbeddedServer(
+        model_path(config),
+        config.state / "server.log",
+        threads=config.server.threads or os.cpu_count() or 1,
+        arguments=("--served-model-name", config.server.base_name),
+    ) as server:
+        yield config.model_copy(update={"server": config.server.model_copy(update={"url": server.url})})
 
 
 def open_registry(config: Config) -> Registry:

@@ -13,6 +13,7 @@ from sleepy_coder import __version__, log, wiring
 from sleepy_coder.cli_data import adapters_app, episodes_app
 from sleepy_coder.cli_gateway import feedback_command, gateway_command
 from sleepy_coder.cli_koans import eval_command, koans_app
+from sleepy_coder.cli_run import run_command
 from sleepy_coder.config import load_config
 from sleepy_coder.console import ProgressWatcher, as_json, err, explained, out, progress_bar, table
 from sleepy_coder.errors import ServerError, SleepyError
@@ -30,6 +31,7 @@ app.add_typer(episodes_app, name="episodes")
 app.command("eval")(eval_command)
 app.command("gateway")(gateway_command)
 app.command("feedback")(feedback_command)
+app.command("run")(run_command)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 

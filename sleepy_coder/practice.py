@@ -73,12 +73,21 @@ def look_back(parts: Parts) -> Day:
 
 
 def dream_of_failures(parts: Parts, cycle: int, day: Day, serving: Adapter | None) -> Dreams:
-    """Verified answers for the day's failed tasks that are not parked."""
+    """Verified answers for the day's failed tasks that are not parked.
+
+    A task of `sleepy-coder run` has no prompt of its own: what was wanted is in its conversation, and is not
+    dreamed about.
+    """
     parked = {entry.task_id for entry in parts.store.parked(cycle)}
     failed: dict[str, Task] = {}
     for episode in day.of(parts):
-        if episode.outcome is Outcome.FAIL and episode.outcome_source == "verifier" and episode.task:
-            failed.setdefault(episode.task.id, episode.task)
+        if (
+            episode.outcome is Outcome.FAIL
+            and episode.outcome_source == "verifier"
+            and (task := episode.task)
+            and task.prompt
+        ):
+            failed.setdefault(task.id, task)
     settings = parts.config.mix
     return dream(
         [task for task in failed.values() if task.id not in parked][: settings.dream_tasks],

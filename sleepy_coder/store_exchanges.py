@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Final
 
 from sleepy_coder.store_database import Parameter, StoreDatabase
 from sleepy_coder.store_rows import decode, encode, episode_row, equal, insert_episodes
-from sleepy_coder.types import Episode, Exchange, WireApi
+from sleepy_coder.types import Episode, Exchange, SessionCheck, WireApi
 
 _PAGE: Final = 64  # an exchange may be megabytes
 
@@ -84,6 +85,29 @@ class ExchangeStore:
         """Session to what was said of it: whether it was good, and a note."""
         rows = self._db.rows("SELECT session, good, note FROM feedback")
         return {session: (bool(good), note) for session, good, note in rows}
+
+    def begin_check(self, session: str, started: datetime) -> None:
+        """Announce that a verifier will say what came of `session`."""
+        with self._db.write() as db:
+            db.execute("INSERT OR IGNORE INTO session_checks VALUES (?, ?, NULL)", [session, started.isoformat()])
+
+    def save_check(self, check: SessionCheck) -> None:
+        """Keep what the verifier says of a session that was announced; the last word counts."""
+        with self._db.write() as db:
+            db.execute("UPDATE session_checks SET payload = ? WHERE session = ?", [encode(check), check.session])
+
+    def checks(self) -> dict[str, SessionCheck]:
+        """Session to what its verifier says."""
+        rows = self._db.rows("SELECT payload FROM session_checks WHERE payload IS NOT NULL")
+        return {check.session: check for check in (decode(SessionCheck, payload) for (payload,) in rows)}
+
+    def unchecked(self, since: datetime) -> frozenset[str]:
+        """Sessions announced after `since` whose verifier has not spoken yet."""
+        rows = self._db.rows(
+            "SELECT session FROM session_checks WHERE payload IS NULL AND started > :since",
+            {"since": since.isoformat()},
+        )
+        return frozenset(session for (session,) in rows)
 
     def count_exchanges(
         self, *, session: str | None = None, wire: WireApi | None = None, whole: bool | None = None

@@ -108,7 +108,7 @@ def exchanges(db: Database) -> None:
 
 @MIGRATIONS(name="0003_collected")
 def collected(db: Database) -> None:
-    """Which exchanges have become episodes, and what people said of sessions."""
+    """Which exchanges have become episodes, and what people and verifiers say of sessions."""
     db.executescript(
         """
         ALTER TABLE exchanges ADD COLUMN collected INTEGER NOT NULL DEFAULT 0;
@@ -118,6 +118,12 @@ def collected(db: Database) -> None:
             session TEXT PRIMARY KEY,
             good INTEGER NOT NULL,
             note TEXT NOT NULL
+        ) STRICT;
+
+        CREATE TABLE session_checks (
+            session TEXT PRIMARY KEY,
+            started TEXT NOT NULL,
+            payload TEXT
         ) STRICT;
         """
     )

@@ -209,6 +209,14 @@ class Exchange(Record):
     purpose: str = ""
 
 
+class SessionCheck(Record):
+    """What a verifier says of a session: `task` holds the files as the agent found them, and the check."""
+
+    session: str
+    task: Task
+    verdict: Verdict
+
+
 ExampleKind = Literal["replay", "passed", "hard"]
 
 

@@ -46,6 +46,7 @@ FLOORS = {
     "cli": 8,
     "cli_koans": 8,
     "cli_gateway": 8,
+    "cli_run": 8,
     "cli_data": 8,
     "nano_card": 8,
     "reference": 8,
@@ -57,7 +58,7 @@ MAY_IMPORT_TORCH = {"learn/train_lora.py", "nano/build.py", "nano/train.py", "na
 MODULES = sorted(PACKAGE.rglob("*.py"))
 DAEMON = sorted((PACKAGE.parent / "daemon" / "sleepyd").rglob("*.py"))
 MAY_IMPORT_AIOHTTP = {"gateway.py", "gateway_main.py", "passing.py"}
-COMMANDS = {"cli", "cli_koans", "cli_data", "cli_gateway", "__main__"}
+COMMANDS = {"cli", "cli_koans", "cli_data", "cli_gateway", "cli_run", "__main__"}
 
 
 def room(path: Path) -> str:

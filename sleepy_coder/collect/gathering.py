@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sleepy_coder import log
 from sleepy_coder.collect.episodes import as_episode
 from sleepy_coder.collect.outcome import feedback, label
-from sleepy_coder.collect.sessions import group
+from sleepy_coder.collect.sessions import Conversation, group
 from sleepy_coder.store import Store
+from sleepy_coder.types import Episode, SessionCheck
 
 _log = log.get("collect")
+_LONGEST_RUN = timedelta(days=1)
 
 
 def gather_resting(store: Store, now: datetime, rest: timedelta) -> int:
     """Store the episodes of the conversations that nobody has gone on with for `rest`; how many are new.
 
+    A session that `sleepy-coder run` watches comes to rest when its verifier has spoken, for a day at most.
     Episodes and the marks on their exchanges are one transaction, so that whoever is killed here neither loses nor
     doubles any. What a conversation that still goes on needs stays unmarked. One that goes on after its rest
     becomes another episode, of which only the new turns are learned. Raises StoreError.
     """
-    exchanges = list(store.uncollected())
-    until = now - rest
+    waiting = store.unchecked(now - _LONGEST_RUN)
+    exchanges = [exchange for exchange in store.uncollected() if exchange.session not in waiting]
     ended = {exchange.id: exchange.started + timedelta(seconds=exchange.seconds) for exchange in exchanges}
+    until = now - rest
     found = group(exchanges)
     resting = [talk for talk in found.conversations if ended[talk.exchanges[-1]] <= until]
     going_on = {id for talk in found.conversations if ended[talk.exchanges[-1]] > until for id in talk.exchanges}
@@ -30,8 +35,23 @@ def gather_resting(store: Store, now: datetime, rest: timedelta) -> int:
     done = {id for talk in resting for id in talk.exchanges} - going_on | set(others)
     if not done:
         return 0
-    said = {session: feedback(good, note) for session, (good, note) in store.feedback().items()}
-    episodes = [as_episode(talk, label(talk.messages, said.get(talk.session))) for talk in resting]
-    new = store.save_collected(episodes, done)
+    new = store.save_collected(_labelled(resting, store.checks(), store.feedback()), done)
     _log.info("episode.gathered", new=new, exchanges=len(done), side_calls=len(found.side_calls))
     return new
+
+
+def _labelled(
+    talks: Sequence[Conversation], checks: Mapping[str, SessionCheck], said: Mapping[str, tuple[bool, str]]
+) -> list[Episode]:
+    """The episodes, each with the outcome that is to be believed.
+
+    A verifier speaks of a session's longest conversation, which is the agent's own; subagents keep their hints.
+    """
+    longest = {talk.session: talk.id for talk in sorted(talks, key=lambda talk: len(talk.exchanges))}
+    episodes: list[Episode] = []
+    for talk in talks:
+        check = checks.get(talk.session) if longest[talk.session] == talk.id else None
+        hint = feedback(*said[talk.session]) if talk.session in said else None
+        found = label(talk.messages, hint, check.verdict if check else None)
+        episodes.append(as_episode(talk, found, check.task if check else None))
+    return episodes

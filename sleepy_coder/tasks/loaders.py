@@ -190,7 +190,7 @@ def _cargo_task(manifest: Path, root: Path) -> Task | None:
         raise TaskFormatError(f"{manifest} is no manifest: {error}", "Correct it or leave it out") from error
     if not isinstance(package, dict):
         return None
-    files = _project_files(project)
+    files = project_files(project)
     prompt = next((files[name] for name in _PROMPT_FILES if name in files), None)
     if prompt is None:
         prompt = str(cast(dict[str, Any], package).get("description", ""))
@@ -213,7 +213,7 @@ def _cargo_task(manifest: Path, root: Path) -> Task | None:
     )
 
 
-def _project_files(project: Path) -> dict[str, str]:
+def project_files(project: Path) -> dict[str, str]:
     """Path to text of a project's files: sources first, since edits go to the first file."""
     nested = {manifest.parent for manifest in _walk(project) if manifest.name == "Cargo.toml"} - {project}
     found: dict[str, str] = {}

@@ -1,0 +1,97 @@
+"""`sleepy-coder run -- AGENT ARGS...`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+
+from sleepy_coder import wiring
+from sleepy_coder.collect.agent_run import as_found, check_of, checked, environment
+from sleepy_coder.config import Config, load_config
+from sleepy_coder.console import as_json, err, explained
+from sleepy_coder.errors import ConfigError, ServerUnreachable, SleepyError
+from sleepy_coder.types import Task
+
+
+def run_command(
+    agent: Annotated[list[str], typer.Argument(metavar="AGENT ARGS...", help="The agent's own command line.")],
+    verify: Annotated[
+        str, typer.Option(help="The command that checks the result; default: cargo test or pytest, by the folder.")
+    ] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, after the agent has ended.")] = False,
+) -> None:
+    """Run a coding agent in this folder through the gateway, and verify what it leaves behind.
+
+    The agent finds the gateway through its usual variables (OPENAI_BASE_URL, ANTHROPIC_BASE_URL, ...), and its whole
+    session becomes one episode with a verifier's outcome. Ends with the agent's own status.
+
+    Example: [bold]sleepy-coder run -- aider --model openai/sleepy-coder[/]
+    """
+    folder = Path.cwd()
+    with explained():
+        config = load_config()
+        gateway = _gateway(config)
+        session = f"run-{uuid.uuid4().hex[:12]}"
+        task = _task(folder, tuple(shlex.split(verify)) or check_of(folder))
+        with wiring.open_store(config) as store:
+            if task is not None:
+                store.begin_check(session, wiring.SystemClock().now())
+            variables = environment(gateway, session, config.gateway.alias, config.gateway.api_key, os.environ)
+            status = _in_foreground(agent, variables)
+            said = "not verified"
+            if task is not None:
+                check = checked(wiring.open_verifier(config), session, task, folder)
+                store.save_check(check)
+                said = check.verdict.outcome.value
+                if not check.verdict.passed:
+                    err.print(check.verdict.feedback or check.verdict.detail, highlight=False, markup=False)
+    if json:
+        as_json({"session": session, "status": status, "outcome": said, "check": list(task.command) if task else None})
+    else:
+        by = f" by `{shlex.join(task.command)}`" if task else ""
+        err.print(f"session {session}: {said}{by}", highlight=False)
+    raise typer.Exit(status)
+
+
+def _gateway(config: Config) -> str:
+    """The gateway's URL. Raises ServerUnreachable when it does not answer."""
+    host = "127.0.0.1" if config.gateway.host in ("0.0.0.0", "::") else config.gateway.host  # noqa: S104
+    url = f"http://[{host}]:{config.gateway.port}" if ":" in host else f"http://{host}:{config.gateway.port}"
+    try:
+        httpx.get(f"{url}/healthz", timeout=5).raise_for_status()
+    except httpx.HTTPError as error:
+        raise ServerUnreachable(f"no gateway answers at {url}", "Start it: sleepy-coder gateway") from error
+    return url
+
+
+def _task(folder: Path, command: tuple[str, ...] | None) -> Task | None:
+    """The project as it is now; None, with a word why, when it cannot be verified."""
+    if command is None:
+        err.print("nothing here says how to check the result: give it with --verify, or it is not verified")
+        return None
+    try:
+        return as_found(folder, command)
+    except SleepyError as error:
+        err.print(f"the result cannot be verified: {error}", highlight=False)
+        return None
+
+
+def _in_foreground(agent: list[str], variables: dict[str, str]) -> int:
+    """The agent's status. Ctrl-C is the agent's: this process waits for it, and verifies what it leaves."""
+    try:
+        started = subprocess.Popen(agent, env=variables)
+    except OSError as error:
+        reason = f"{agent[0]} cannot be started ({error.strerror})"
+        raise ConfigError(reason, "Is it installed, and on PATH?") from error
+    while True:
+        with suppress(KeyboardInterrupt):
+            status = started.wait()
+            return 128 - status if status < 0 else status

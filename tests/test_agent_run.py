@@ -1,0 +1,175 @@
+"""`sleepy-coder run`: any agent, through the gateway, with a verifier's word on what it left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from conftest import TinyServer
+from talks import START, Talk, assistant, bash, exchanges_of, result, system, user
+from test_gateway_main import process, wait_for
+
+from sleepy_coder.collect.agent_run import as_found, check_of, checked, environment
+from sleepy_coder.collect.gathering import gather_resting
+from sleepy_coder.errors import InfraError, TaskFormatError
+from sleepy_coder.learn.mix import passed_examples
+from sleepy_coder.serve.process import free_port
+from sleepy_coder.store import Store
+from sleepy_coder.types import Outcome
+from sleepy_coder.verify.command import TaskVerifier, verifier
+
+BROKEN = "def add(a, b):\n    return a - b\n"
+MENDED = BROKEN.replace("-", "+")
+TEST = "from calc import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n"
+PYTEST = ("pytest", "-q")
+LATER = START + timedelta(hours=1)
+REST = timedelta(minutes=10)
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TaskVerifier]:
+    with closing(verifier(tmp_path_factory.mktemp("judge") / "verdicts.db")) as judge:
+        yield judge
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text('[project]\nname = "calc"\n')
+    (folder / "calc.py").write_text(BROKEN)
+    (folder / "test_calc.py").write_text(TEST)
+    return folder
+
+
+def test_a_project_says_itself_how_it_is_checked(project: Path, tmp_path: Path) -> None:
+    assert check_of(project) == PYTEST
+    assert check_of(tmp_path) is None
+    (tmp_path / "Cargo.toml").write_text("")
+    assert check_of(tmp_path) == ("cargo", "test", "--offline")
+
+
+def test_what_the_agent_leaves_is_verified_in_the_sandbox(project: Path, judge: TaskVerifier) -> None:
+    task = as_found(project, PYTEST)
+    assert checked(judge, "s", task, project).verdict.outcome is Outcome.FAIL
+    (project / "calc.py").write_text(MENDED)
+    assert checked(judge, "s", task, project).verdict.passed
+
+
+def test_an_agent_that_edits_the_test_has_failed_whatever_the_test_says_now(project: Path, judge: TaskVerifier) -> None:
+    task = as_found(project, PYTEST)
+    (project / "test_calc.py").write_text(TEST.replace("== 3", "== -1"))
+    verdict = checked(judge, "s", task, project).verdict
+    assert (verdict.outcome, verdict.stage) == (Outcome.FAIL, "cheat")
+
+
+def test_a_folder_that_the_sandbox_cannot_hold_is_refused_with_the_reason(project: Path) -> None:
+    for number in range(8):
+        (project / f"data{number}.txt").write_text("x" * 60_000)
+    with pytest.raises(TaskFormatError, match="more than"):
+        as_found(project, PYTEST)
+
+
+def test_an_agent_that_leaves_nothing_is_not_judged(project: Path, judge: TaskVerifier) -> None:
+    task = as_found(project, PYTEST)
+    for file in project.iterdir():
+        file.unlink()
+    with pytest.raises(InfraError, match="no files"):
+        checked(judge, "s", task, project)
+
+
+def test_the_agent_is_pointed_at_its_own_session_and_the_users_key_stays() -> None:
+    present = {"PATH": "/bin", "OPENAI_API_KEY": "mine"}
+    found = environment("http://127.0.0.1:8400", "run-1", "sleepy-coder", None, present)
+    assert found["OPENAI_BASE_URL"] == found["OPENAI_API_BASE"] == "http://127.0.0.1:8400/s/run-1/v1"
+    assert found["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:8400/s/run-1"
+    assert (found["PATH"], found["OPENAI_API_KEY"]) == ("/bin", "mine")
+    guarded = environment("http://h", "run-1", "sleepy-coder", "gate", present)
+    assert guarded["OPENAI_API_KEY"] == guarded["ANTHROPIC_API_KEY"] == "gate"
+
+
+TALK = (
+    system("You mend code."),
+    user("Mend it."),
+    assistant("", bash("c", "pytest")),
+    result("c", "1 failed"),
+    assistant("It works now."),
+)
+
+
+def test_a_verified_session_trains_and_its_verifier_is_believed_over_every_hint(
+    tmp_path: Path, project: Path, judge: TaskVerifier
+) -> None:
+    task = as_found(project, PYTEST)
+    (project / "calc.py").write_text(MENDED)
+    with Store(tmp_path / "store.db") as store:
+        store.begin_check("run-1", START)
+        store.save_exchanges(exchanges_of(Talk(TALK, session="run-1", source="path"), "x"))
+        store.save_feedback("run-1", False)
+        assert gather_resting(store, LATER, REST) == 0, "the verifier has not spoken yet"
+        store.save_check(checked(judge, "run-1", task, project))
+        assert gather_resting(store, LATER, REST) == 1
+        (episode,) = store.episodes()
+    assert (episode.outcome, episode.outcome_source, episode.task) == (Outcome.PASS, "verifier", task)
+    (row,) = passed_examples([episode], 4)
+    assert (row.first_turn, row.family) == (2, "run_project")
+
+
+def test_a_check_that_never_came_does_not_hold_a_session_for_ever(tmp_path: Path) -> None:
+    with Store(tmp_path / "store.db") as store:
+        store.begin_check("run-1", START)
+        store.save_exchanges(exchanges_of(Talk(TALK, session="run-1", source="path"), "x"))
+        assert gather_resting(store, LATER, REST) == 0
+        assert gather_resting(store, START + timedelta(days=1, hours=1), REST) == 1
+
+
+AGENT = """
+import json, os, pathlib, urllib.request
+body = {"model": os.environ["OPENAI_MODEL"], "max_tokens": 4, "messages": [{"role": "user", "content": "Mend it."}]}
+asked = urllib.request.Request(
+    os.environ["OPENAI_BASE_URL"] + "/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+)
+urllib.request.urlopen(asked).read()
+file = pathlib.Path("calc.py")
+file.write_text(file.read_text().replace("-", "+"))
+raise SystemExit(3)
+"""
+
+
+def run(home: Path, folder: Path, port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sleepy_coder", "--home", str(home), "run", *arguments]
+    environment = {**os.environ, "SLEEPY_CODER_GATEWAY__PORT": str(port)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.slow
+def test_an_agent_run_for_real_is_recorded_verified_and_ends_with_its_own_status(
+    tmp_path: Path, project: Path, tiny_server: TinyServer
+) -> None:
+    port, home = free_port(), tmp_path / "home"
+    home.mkdir()
+    settings = {"SLEEPY_CODER_SERVER__URL": tiny_server.url, "SLEEPY_CODER_SERVER__BASE_NAME": "tiny"}
+    with process(home, port, **settings) as gateway:
+        wait_for(f"http://127.0.0.1:{port}", gateway)
+        done = run(home, project, port, "--json", "--", sys.executable, "-c", AGENT)
+    assert done.returncode == 3, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["status"], said["outcome"], said["check"]) == (3, "pass", list(PYTEST))
+    with Store(home / "state" / "sleepy.db") as store:
+        (exchange,) = store.exchanges()
+        assert (exchange.session, exchange.session_source) == (said["session"], "path")
+        assert store.checks()[said["session"]].verdict.passed
+
+
+def test_without_a_gateway_it_says_what_to_start_and_runs_nothing(tmp_path: Path, project: Path) -> None:
+    done = run(tmp_path, project, free_port(), "--", sys.executable, "-c", "open('ran', 'w')")
+    assert done.returncode == 1
+    assert "sleepy-coder gateway" in done.stderr
+    assert not (project / "ran").exists()

@@ -162,7 +162,9 @@ def _print_episodes(episodes: list[Episode], model: str) -> None:
     out.print(f"{model}: {len(green)} of {len(episodes)} tasks green, {first} of them on the first attempt")
     infra = [e for e in episodes if e.outcome is Outcome.INFRA]
     if infra:
-        out.print(f"[yellow]{len(infra)} could not be judged: {escape(infra[0].attempts[-1].verdict.detail)}")
+        details = [attempt.verdict.detail for episode in infra for attempt in episode.attempts[-1:]]
+        why = details[0] if details else "no compiler to ask, or a task that is longer than the model's context"
+        out.print(f"[yellow]{len(infra)} could not be judged: {escape(why)}")
     failed = Counter(e.task.family for e in episodes if e.task and e.outcome is Outcome.FAIL)
     if failed:
         table("Not solved", ("family", "tasks"), [(name, str(n)) for name, n in failed.most_common()])

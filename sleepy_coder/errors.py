@@ -4,6 +4,7 @@ SleepyError                 always carries what to do about it
 ├── ConfigError             a setting is missing, unknown or out of bounds
 ├── SandboxUnavailable      no sandbox level works here; model-written code is not run
 ├── InfraError              the machine failed, not the model (missing toolchain, full disk, ...)
+│   └── ContextTooLong      the conversation does not fit the model's context: nothing was asked, nothing failed
 ├── ServerError             the model server answered with an error
 │   ├── ServerUnreachable   nobody answered
 │   └── ModelNotFound       404: no such model or adapter
@@ -41,6 +42,10 @@ class SandboxUnavailable(SleepyError):
 
 class InfraError(SleepyError):
     """The machine failed, not the model."""
+
+
+class ContextTooLong(InfraError):
+    """A conversation is longer than the model's context."""
 
 
 class ServerError(SleepyError):

@@ -24,7 +24,14 @@ from test_registry import lora, write_base, write_trained
 from sleepy_coder.adapter_manifest import model_width
 from sleepy_coder.collect.agent import work_through
 from sleepy_coder.config import AgentSettings, Config, EvalSettings, MixSettings, RecipeSettings
-from sleepy_coder.errors import ModelNotFound, SecretFound, ServerError, ServerUnreachable, TrainingError
+from sleepy_coder.errors import (
+    ContextTooLong,
+    ModelNotFound,
+    SecretFound,
+    ServerError,
+    ServerUnreachable,
+    TrainingError,
+)
 from sleepy_coder.judge.gate import GatePolicy
 from sleepy_coder.parts import BaseModel, Parts
 from sleepy_coder.ports import Clock, ServedModel, Trainer, Watcher
@@ -134,6 +141,7 @@ class FakeServer:
         self.roots: dict[str, Path] = {}
         self.reachable = True
         self.answers_as: str | None = None
+        self.room = 1_000_000  # characters of a conversation
         self.asked: list[Asked] = []
         self.loads: list[str] = []
         self._lock = threading.Lock()
@@ -148,6 +156,8 @@ class FakeServer:
         max_tokens: int = 256,
     ) -> Reply:
         self._reach()
+        if sum(len(message.content) for message in messages) > self.room:
+            raise ContextTooLong("this model's maximum context length is less", "send less")
         if model not in self.answers:
             raise ModelNotFound(f"the model {model} does not exist", status=404)
         with self._lock:

@@ -67,6 +67,21 @@ def test_a_failure_of_the_machine_ends_the_episode_and_is_not_the_models() -> No
     assert (len(episode.attempts), episode.outcome) == (1, Outcome.INFRA)
 
 
+def test_a_conversation_that_outgrows_the_context_ends_the_episode_with_what_was_tried() -> None:
+    server = FakeServer(solver([]))
+    first = work_on(1, server).attempts[0].messages
+    server.room = sum(len(message.content) for message in first)
+    episode = work_on(1, server)
+    assert (len(episode.attempts), episode.outcome) == (1, Outcome.FAIL)
+
+
+def test_a_task_that_does_not_fit_the_context_is_not_the_models_failure() -> None:
+    server = FakeServer(solver([1]))
+    server.room = 10
+    episode = work_on(1, server)
+    assert (episode.attempts, episode.outcome) == ((), Outcome.INFRA)
+
+
 def test_a_task_whose_error_cannot_be_seen_is_not_given_to_the_model() -> None:
     server = FakeServer(solver([1]))
     episode = work_on(1, server, FakeVerifier(blind={make_task(1).id: 1}))

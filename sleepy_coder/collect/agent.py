@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from sleepy_coder.config import AgentSettings
 from sleepy_coder.dialogue import retry_messages
-from sleepy_coder.errors import InfraError
+from sleepy_coder.errors import ContextTooLong, InfraError
 from sleepy_coder.ports import Clock, ModelServer, Verifier
 from sleepy_coder.serve.rollout import Sampling, attempt, in_parallel, opening
 from sleepy_coder.types import Attempt, Episode, Outcome, Task
@@ -27,7 +27,8 @@ def solve(
     """Work on `task` until it passes or the attempts are used up; every attempt is recorded.
 
     Each retry shows the model its last answer and what it led to; older failures are left out, so
-    that the conversation stays short. INFRA ends the episode: the machine failed, not the model.
+    that the conversation stays short. INFRA ends the episode: the machine failed, not the model. So does a
+    conversation that has outgrown the model's context: what was tried before it counts.
     """
     attempts: list[Attempt] = []
     try:
@@ -37,7 +38,10 @@ def solve(
     for number in range(settings.attempts):
         temperature = settings.temperature if number == 0 else settings.retry_temperature
         sampling = Sampling(temperature, settings.max_tokens, seed + number)
-        done = attempt(server, verifier, model, task, messages, sampling)
+        try:
+            done = attempt(server, verifier, model, task, messages, sampling)
+        except ContextTooLong:
+            break
         attempts.append(
             Attempt(
                 messages=done.messages,
@@ -49,7 +53,8 @@ def solve(
         if done.verdict.outcome is not Outcome.FAIL:
             break
         messages = retry_messages(first, done.completion, done.verdict.feedback)
-    return _episode(task, model, clock, session, seed, attempts, attempts[-1].verdict.outcome)
+    outcome = attempts[-1].verdict.outcome if attempts else Outcome.INFRA
+    return _episode(task, model, clock, session, seed, attempts, outcome)
 
 
 def _episode(

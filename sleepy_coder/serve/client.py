@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from sleepy_coder.errors import ModelNotFound, ServerError, ServerUnreachable
+from sleepy_coder.errors import ContextTooLong, ModelNotFound, ServerError, ServerUnreachable
 from sleepy_coder.ports import ServedModel
 from sleepy_coder.types import Message, Record, Reply
 
@@ -302,6 +302,11 @@ def _check(response: httpx.Response) -> None:
     except ValueError:
         message = response.text[:500]
     path, status = response.request.url.path, response.status_code
+    if "maximum context length" in message:
+        raise ContextTooLong(
+            f"{path} answered {status}: {message.rstrip('.')}",
+            "Send less, ask for fewer tokens, or start the server with a larger --max-model-len",
+        )
     kind = ModelNotFound if status == 404 else ServerError
     raise kind(f"{path} answered {status}: {message.rstrip('.')}", _remedy(path, status, message), status)
 
@@ -321,8 +326,6 @@ def _remedy(path: str, status: int, message: str) -> str:
         return "GET /v1/models lists the names that the server knows; adapters vanish when it restarts."
     if status in (401, 403):
         return "Set the API key that the server was started with (--api-key)."
-    if "maximum context length" in message:
-        return "Send less, ask for fewer tokens, or start the server with a larger --max-model-len."
     if status >= 500:
         return "Look at the server's log."
     return ""

@@ -21,7 +21,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sleepy_coder.errors import ModelNotFound, ServerError
+from sleepy_coder.errors import ContextTooLong, ModelNotFound, ServerError
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.types import Message
 
@@ -163,6 +163,12 @@ def test_a_request_beyond_the_context_is_refused_with_400(target: Target) -> Non
     answer = target.complete("fn main", max_tokens=limit + 1)
     assert answer.status_code == 400
     assert f"{limit}" in error_of(answer)["message"]
+
+
+def test_a_conversation_beyond_the_context_is_told_apart_from_a_failure(target: Target) -> None:
+    limit = target.http.get("/v1/models").json()["data"][0]["max_model_len"]
+    with pytest.raises(ContextTooLong, match="maximum context length"):
+        target.client.chat(target.model, ASKED, max_tokens=limit)
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": -1}, {"messages": "text"}, {"max_tokens": "many"}, {"top_p": 2}])

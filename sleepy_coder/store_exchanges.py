@@ -64,9 +64,16 @@ class ExchangeStore:
         found = self._db.stream("exchanges", where, parameters, after=after, limit=limit, page=_PAGE)
         return ((position, decode(Exchange, payload)) for position, payload in found)
 
-    def uncollected(self) -> Iterator[Exchange]:
-        """The exchanges that `save_collected` has not been told of, in the order they were saved."""
-        found = self._db.stream("exchanges", "collected = 0", {}, page=_PAGE)
+    def uncollected(self, announced_after: datetime) -> Iterator[Exchange]:
+        """The exchanges that `save_collected` has not been told of, in the order they were saved.
+
+        Not those of sessions whose verifier was announced after `announced_after` and has not spoken yet.
+        """
+        where = (
+            "collected = 0 AND session NOT IN"
+            " (SELECT session FROM session_checks WHERE payload IS NULL AND started > :announced_after)"
+        )
+        found = self._db.stream("exchanges", where, {"announced_after": announced_after.isoformat()}, page=_PAGE)
         return (decode(Exchange, payload) for _, payload in found)
 
     def save_collected(self, episodes: Iterable[Episode], exchanges: Iterable[str]) -> int:
@@ -100,14 +107,6 @@ class ExchangeStore:
         """Session to what its verifier says."""
         rows = self._db.rows("SELECT payload FROM session_checks WHERE payload IS NOT NULL")
         return {check.session: check for check in (decode(SessionCheck, payload) for (payload,) in rows)}
-
-    def unchecked(self, since: datetime) -> frozenset[str]:
-        """Sessions announced after `since` whose verifier has not spoken yet."""
-        rows = self._db.rows(
-            "SELECT session FROM session_checks WHERE payload IS NULL AND started > :since",
-            {"since": since.isoformat()},
-        )
-        return frozenset(session for (session,) in rows)
 
     def count_exchanges(
         self, *, session: str | None = None, wire: WireApi | None = None, whole: bool | None = None

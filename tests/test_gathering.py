@@ -43,14 +43,14 @@ def test_a_conversation_at_rest_becomes_one_episode_with_its_outcome(store: Stor
     (episode,) = store.episodes()
     assert (episode.source, episode.outcome, episode.outcome_source) == ("gateway", Outcome.PASS, "tool-text")
     assert gather_resting(store, LATER, REST) == 0
-    assert list(store.uncollected()) == []
+    assert list(store.uncollected(LATER)) == []
 
 
 def test_a_conversation_that_goes_on_waits(store: Store) -> None:
     sent = exchanges_of(Talk(talk("a")), "x")
     store.save_exchanges(sent)
     assert gather_resting(store, START + timedelta(seconds=5), REST) == 0
-    assert len(list(store.uncollected())) == len(sent)
+    assert len(list(store.uncollected(LATER))) == len(sent)
 
 
 def test_one_that_goes_on_after_its_rest_becomes_another_episode_of_the_new_turns(store: Store) -> None:

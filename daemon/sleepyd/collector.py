@@ -17,16 +17,16 @@ from sleepy_coder.store import Store
 from .inbox import Inbox
 
 _log = log.get("collect")
-_EVERY_SECONDS = 30.0
 
 
 @asynccontextmanager
 async def collecting(store: Store, inbox: Inbox, clock: Clock, rest: timedelta) -> AsyncGenerator[None]:
     """Collect while this is open; on leaving, what is at work is finished and nothing new begun."""
     stop = threading.Event()
+    between = rest.total_seconds() / 4
 
     def gather() -> None:
-        while not stop.wait(_EVERY_SECONDS):
+        while not stop.wait(between):
             _guarded(lambda: gather_resting(store, clock.now(), rest))
 
     def take_in() -> None:

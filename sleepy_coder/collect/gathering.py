@@ -24,8 +24,7 @@ def gather_resting(store: Store, now: datetime, rest: timedelta) -> int:
     doubles any. What a conversation that still goes on needs stays unmarked. One that goes on after its rest
     becomes another episode, of which only the new turns are learned. Raises StoreError.
     """
-    waiting = store.unchecked(now - _LONGEST_RUN)
-    exchanges = [exchange for exchange in store.uncollected() if exchange.session not in waiting]
+    exchanges = list(store.uncollected(now - _LONGEST_RUN))
     ended = {exchange.id: exchange.started + timedelta(seconds=exchange.seconds) for exchange in exchanges}
     until = now - rest
     found = group(exchanges)

@@ -213,7 +213,7 @@ class VllmClient:
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         response = self._send("POST", path, body)
-        return response.json() if response.headers["content-type"].startswith("application/json") else None
+        return response.json() if response.headers.get("content-type", "").startswith("application/json") else None
 
     def _get(self, path: str) -> httpx.Response:
         """GET, asked a second time when the connection broke, which no GET of this protocol minds."""

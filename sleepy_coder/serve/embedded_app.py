@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sleepy_coder import __version__
@@ -247,7 +247,7 @@ class Server:
             if replaced := self._adapters.get(name):
                 self.engine.forget(replaced)
             self._adapters[name] = adapter
-        return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
+        return Response(f"Success: LoRA adapter '{name}' added successfully.")
 
     async def unload_adapter(self, request: Request) -> Response:
         body = await _body(request, UnloadRequest)
@@ -257,7 +257,7 @@ class Server:
         if adapter is None:
             raise ApiError(404, f"The lora adapter '{body.lora_name}' cannot be found.", "NotFoundError")
         self.engine.forget(adapter)
-        return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")
+        return Response(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")
 
     # State
 

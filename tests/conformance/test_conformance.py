@@ -111,6 +111,14 @@ def test_each_adapter_answers_differently_from_the_base_and_under_its_own_name(t
     assert len({reply.text for reply in replies}) == len(replies)
 
 
+def test_loading_and_unloading_answer_with_words_of_no_type(target: Target) -> None:
+    name, folder = "conformance-words", str(next(iter(target.adapters.values())))
+    for path, body in (("load", {"lora_name": name, "lora_path": folder}), ("unload", {"lora_name": name})):
+        answer = target.post(f"/v1/{path}_lora_adapter", **body)
+        assert (answer.status_code, answer.headers.get("content-type")) == (200, None)
+        assert answer.text.startswith(f"Success: LoRA adapter '{name}' ")
+
+
 def test_loading_a_name_twice_is_refused_with_400(target: Target) -> None:
     name, folder = next(iter(target.adapters.items()))
     answer = target.post("/v1/load_lora_adapter", lora_name=name, lora_path=str(folder))
@@ -155,7 +163,8 @@ def test_the_fingerprint_of_an_adapter_is_stable_and_its_own(target: Target) -> 
 def test_an_unknown_model_is_refused_with_404_and_named(target: Target) -> None:
     answer = target.chat(model="absent")
     assert answer.status_code == 404
-    assert error_of(answer)["message"] == "The model `absent` does not exist."
+    # vLLM 0.32 goes on with the names that it knows.
+    assert error_of(answer)["message"].startswith("The model `absent` does not exist.")
 
 
 def test_a_request_beyond_the_context_is_refused_with_400(target: Target) -> None:
@@ -168,7 +177,7 @@ def test_a_request_beyond_the_context_is_refused_with_400(target: Target) -> Non
 def test_a_conversation_beyond_the_context_is_told_apart_from_a_failure(target: Target) -> None:
     limit = target.http.get("/v1/models").json()["data"][0]["max_model_len"]
     with pytest.raises(ContextTooLong, match="maximum context length"):
-        target.client.chat(target.model, ASKED, max_tokens=limit)
+        target.client.chat(target.model, (Message(role="user", content="let x = 1; " * limit),), max_tokens=8)
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": -1}, {"messages": "text"}, {"max_tokens": "many"}, {"top_p": 2}])
@@ -191,8 +200,14 @@ def test_a_seed_makes_a_sampled_answer_repeatable_and_another_seed_changes_it(ta
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_an_answer_does_not_depend_on_the_requests_beside_it(target: Target) -> None:
-    names = [target.model, *target.adapters]
+@pytest.mark.parametrize("beside", ["the base alone", "adapters", "the base and adapters"])
+def test_an_answer_does_not_depend_on_the_requests_beside_it(
+    target: Target, beside: str, request: pytest.FixtureRequest
+) -> None:
+    if beside == "the base and adapters" and "SLEEPY_CONFORMANCE_URL" in os.environ:
+        # Seen on vLLM's CPU build only, which does not tell that it is one.
+        request.applymarker(pytest.mark.xfail(reason="vllm-project/vllm#48421: base rows get the last adapter"))
+    names = [*([target.model] if "base" in beside else []), *(target.adapters if "adapters" in beside else [])]
     jobs = [(names[i % len(names)], "x" * (3 * i + 1), 1.0 * (i % 2), i) for i in range(24)]
 
     def ask(job: tuple[str, str, float, int]) -> str:

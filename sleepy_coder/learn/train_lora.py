@@ -100,10 +100,10 @@ def pack(rows: Sequence[EncodedRow], pad: int, device: torch.device) -> Packed:
     """Padded on the right. Attention is causal, so that padding needs no mask: no completion token sees it."""
     width = max(len(row.ids) for row in rows)
     ids = torch.tensor([row.ids + [pad] * (width - len(row.ids)) for row in rows])
-    where = [(i, place - 1) for i, row in enumerate(rows) for place in row.learned()]
-    counts = [len(row.learned()) for row in rows]
+    learned = [row.learned() for row in rows]
+    where = [(i, place - 1) for i, places in enumerate(learned) for place in places]
     row, position = torch.tensor(where).T
-    share = torch.tensor([1 / counts[i] / len(rows) for i, _ in where])
+    share = torch.tensor([1 / len(learned[i]) / len(rows) for i, _ in where])
     target = ids[row, position + 1]
     return Packed(ids.to(device), row.to(device), position.to(device), target.to(device), share.to(device))
 

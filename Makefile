@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check lint types bench nano card koans results docs clean machine
+.PHONY: help demo test test-agents test-vllm test-systemd test-faults vllm check lint types bench nano card koans results study study-quick docs clean machine
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -20,8 +20,25 @@ machine:
 demo: machine .venv/.ready ## a day and three nights: promoted, poisoned, killed
 	@$(BIN)/sleepy-coder demo
 
-test: machine .venv/.ready ## all tests
-	$(BIN)/python -m pytest
+test: machine .venv/.ready ## all tests but those with real agents, a real vLLM and a real systemd
+	$(BIN)/python -m pytest --ignore=tests/agents
+
+test-agents: machine .venv/.ready ## real coding agents from their registries at work through the gateway
+	@scripts/check-machine --agents
+	-scripts/agents
+	$(BIN)/python -m pytest tests/agents -v --durations=0
+
+vllm:
+	@PYTHON=$(PYTHON) scripts/vllm-env
+
+test-vllm: machine .venv/.ready vllm ## the tests against a real vLLM on the CPU (2 GB, about 10 minutes)
+	$(BIN)/python -m pytest tests/vllm
+
+test-systemd: machine .venv/.ready ## the service under a real systemd (root and systemd-container, about 10 minutes)
+	$(BIN)/python -m pytest tests/systemd
+
+test-faults: machine .venv/.ready ## over 200 random faults at nights; SLEEPY_FAULT_SEED repeats one run (about 4 minutes)
+	$(BIN)/python -m pytest tests/faults
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
@@ -32,7 +49,7 @@ types: .venv/.ready
 
 check: lint types test ## lint, types and tests
 
-bench: machine .venv/.ready ## the benchmarks, one JSON line each
+bench: machine .venv/.ready vllm ## the benchmarks, one JSON line each
 	@for b in benchmarks/[a-z]*.py; do $(BIN)/python $$b || exit; done
 
 koans: machine .venv/.ready ## rebuild the task sets and prove them with rustc
@@ -44,11 +61,17 @@ nano: machine .venv/.ready ## rebuild the nano model (about 40 minutes on 2 core
 card: machine .venv/.ready ## measure the nano model and write docs/model-card.md
 	$(BIN)/python -m sleepy_coder.nano_card
 
-results: .venv/.ready ## docs/results.md, docs/results.png, docs/dashboard.html from this home's store
-	$(BIN)/sleepy-coder report --out docs
+study: machine .venv/.ready ## the recipes compared, for docs/results.md; resumable (hours on 2 cores)
+	$(BIN)/sleepy-coder study --out docs
+
+study-quick: machine .venv/.ready ## the same very small, to see that all is in order (minutes); writes to reports/
+	$(BIN)/sleepy-coder study --quick
+
+results: .venv/.ready ## docs/results.md, docs/results.png, docs/dashboard.html from what the study has finished
+	$(BIN)/sleepy-coder study --report --out docs
 
 docs: .venv/.ready ## docs/reference/ from the commands and the settings
 	$(BIN)/python -m sleepy_coder.reference
 
-clean: ## the virtual environment and caches; never data
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis
+clean: ## the virtual environments and caches; never data
+	rm -rf .venv .venv-vllm .agents .pytest_cache .ruff_cache .hypothesis

@@ -1,9 +1,10 @@
 """What the gateway costs: added time to the first token and CPU a request, with recording on. One JSON line.
 
 The same 30 KB request goes to the same stub model server directly and through the gateway, in turns and in the
-same run; every reply is a stream of 50 events. Afterwards the store is read, and every recorded request and
-reply is held against what was sent. `--litellm` measures LiteLLM's proxy in front of the same stub as a peer
-(it is installed into an environment of its own, which takes minutes).
+same run; every reply is a stream of 50 events. Then the same number of requests of conversations that grow, as an
+agent's do: each sends all of the one before, and a turn more. Afterwards the store is read, and every recorded
+request and reply is held against what was sent. `--litellm` measures LiteLLM's proxy in front of the same stub as a
+peer (it is installed into an environment of its own, which takes minutes).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -26,7 +27,9 @@ import uvloop
 from aiohttp import web
 
 from sleepy_coder import log, wiring
+from sleepy_coder.collect.redact_memory import RememberingRedactor
 from sleepy_coder.config import load_config
+from sleepy_coder.nap_files import NapFiles
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store
 
@@ -51,6 +54,29 @@ def request_body(model: str, size: int) -> bytes:
         role = "assistant" if len(messages) % 2 else "user"
         messages.append({"role": role, "content": text * 12})
     return json.dumps(body).encode()
+
+
+def growing_bodies(model: str, size: int, count: int) -> list[bytes]:
+    """`count` requests of agents at work: each conversation grows by one turn a request, `size` bytes on average.
+
+    All share their tools, as the sessions of one agent do, and nothing else.
+    """
+    body = json.loads(request_body(model, 0))
+    bodies: list[bytes] = []
+    while len(bodies) < count:
+        session = len(bodies)
+        messages = body["messages"] = [{"role": "user", "content": f"Fix number {session}."}]
+        text = b""
+        while len(text) < 3 * size // 2 and len(bodies) < count:
+            turn = f"{session}.{len(messages)}"
+            lines = "".join(f"let model_{turn}_{line} = it.moved();\n" for line in range(30))
+            call = {"id": f"call-{turn}", "type": "function", "function": {"name": "tool_1", "arguments": "{}"}}
+            messages.append({"role": "assistant", "content": f"Step {turn}.", "tool_calls": [call]})
+            messages.append({"role": "tool", "tool_call_id": f"call-{turn}", "content": lines})
+            text = json.dumps(body).encode()
+            if len(text) >= size // 2:
+                bodies.append(text)
+    return bodies
 
 
 def events(model: str) -> list[bytes]:
@@ -93,19 +119,21 @@ async def gateway(port: int, home: Path) -> None:
     """The gateway as `sleepy-coder gateway` runs it."""
     from sleepyd.gateway_main import listening
     from sleepyd.meters import Meters
+    from sleepyd.napping import Gate
     from sleepyd.recorder import Recorder
     from sleepyd.serving import Serving
 
     log.set_up()
     config, meters = load_config(home), Meters()
     serving = Serving(wiring.open_registry(config), BASE)
-    redactor = wiring.open_redactor(config)
+    redactor = RememberingRedactor(wiring.open_redactor(config))
     with (
         wiring.open_store(config) as store,
         Recorder(store.save_exchanges, redactor, config.gateway, meters) as recorder,
     ):
         settings, clock = config.gateway, wiring.SystemClock()
-        async with listening(settings, config.server, serving, recorder, meters, clock, port=port):
+        gate = Gate(NapFiles(config.state), settings, meters)
+        async with listening(settings, config.server, serving, recorder, meters, clock, gate, port=port):
             await asyncio.Event().wait()
 
 
@@ -172,15 +200,15 @@ async def in_turns(urls: Sequence[str], bodies: Sequence[bytes], rounds: int) ->
     return times
 
 
-async def at_once(url: str, body: bytes, requests: int, workers: int) -> tuple[float, set[bytes]]:
-    """Seconds for `requests` with `workers` at once, and the different replies that came."""
+async def at_once(url: str, bodies: Sequence[bytes], workers: int) -> tuple[float, set[bytes]]:
+    """Seconds for all `bodies` with `workers` at once, and the different replies that came."""
     replies: set[bytes] = set()
-    left = iter(range(requests))
+    left = iter(bodies)
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
 
         async def work() -> None:
-            for _ in left:
+            for body in left:
                 replies.add((await ask(http, url, body))[1])
 
         start = time.perf_counter()
@@ -189,10 +217,10 @@ async def at_once(url: str, body: bytes, requests: int, workers: int) -> tuple[f
 
 
 async def recorded(url: str, count: int) -> float:
-    """How many exchanges the gateway has saved, once it is `count` or nothing more comes."""
-    found, before = 0.0, -1.0
+    """How many exchanges the gateway has saved, once it is `count` or nothing has come for a while."""
+    found, idle = 0.0, 0
     async with aiohttp.ClientSession() as http:
-        while found < count and found != before:
+        while found < count and idle < 10:
             await asyncio.sleep(0.5)
             before = found
             async with http.get(f"{url}/metrics") as reply:
@@ -200,6 +228,7 @@ async def recorded(url: str, count: int) -> float:
             found = next(
                 float(line.split()[1]) for line in page.splitlines() if "recorded_total " in line and line[0] != "#"
             )
+            idle = idle + 1 if found == before else 0
     return found
 
 
@@ -210,15 +239,15 @@ def percentile(values: Sequence[float], share: float) -> float:
 # The results
 
 
-def held_against(home: Path, body: bytes) -> tuple[int, bool]:
+def held_against(home: Path, bodies: Collection[bytes]) -> tuple[int, bool]:
     """How many exchanges are stored, and whether all are what was sent and what was answered, byte for byte."""
     said = "".join(f" token{i}" for i in range(EVENTS - 3))
-    count, equal = 0, True
+    count, equal, sent = 0, True, set(bodies)
     with Store(home / "state" / "sleepy.db") as store:
         for exchange in store.exchanges():
             count += 1
             content = json.loads(exchange.response)["choices"][0]["message"]["content"]
-            equal &= exchange.whole and exchange.request.encode() == body and content == said
+            equal &= exchange.whole and exchange.request.encode() in sent and content == said
     return count, equal
 
 
@@ -239,11 +268,16 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
     ):
         alone, passed = uvloop.run(in_turns((direct, through), (plain, body), options.rounds))
         uvloop.run(recorded(through, options.rounds + 20))
-        bare, sent = uvloop.run(at_once(direct, plain, options.requests, options.workers))
+        bare, sent = uvloop.run(at_once(direct, [plain] * options.requests, options.workers))
         before = cpu_seconds(process.pid)
-        busy, came = uvloop.run(at_once(through, body, options.requests, options.workers))
-        saved = uvloop.run(recorded(through, options.rounds + 20 + options.requests))
+        busy, came = uvloop.run(at_once(through, [body] * options.requests, options.workers))
+        uvloop.run(recorded(through, options.rounds + 20 + options.requests))
         cpu = (cpu_seconds(process.pid) - before) / options.requests
+        grown = growing_bodies(ALIAS, options.bytes, options.requests)
+        before = cpu_seconds(process.pid)
+        uvloop.run(at_once(through, grown, options.workers))
+        saved = uvloop.run(recorded(through, options.rounds + 20 + 2 * options.requests))
+        cpu_growing = (cpu_seconds(process.pid) - before) / options.requests
         result: dict[str, object] = {
             "benchmark": "gateway",
             "request_bytes": len(body),
@@ -253,6 +287,8 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
             "direct_first_token_ms_p50": round(1000 * percentile(alone, 0.5), 3),
             "cpu_ms_per_request": round(1000 * cpu, 3),
             "requests_per_second_per_core": round(1 / cpu),
+            "growing_request_bytes_mean": sum(map(len, grown)) // len(grown),
+            "growing_cpu_ms_per_request": round(1000 * cpu_growing, 3),
             "requests_per_second": round(options.requests / busy),
             "direct_requests_per_second": round(options.requests / bare),
             "replies_equal_but_for_the_name": came == {reply.replace(b'"stub"', b'"sleepy-coder"') for reply in sent},
@@ -260,8 +296,8 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, object]:
         }
         if options.litellm:
             result |= peer(options, scratch, direct, plain, ours, cpu)
-    count, equal = held_against(home, body)
-    asked = options.rounds + 20 + options.requests
+    count, equal = held_against(home, [body, *grown])
+    asked = options.rounds + 20 + 2 * options.requests
     return {**result, "recorded_equals_sent": equal and count == asked}
 
 
@@ -286,7 +322,7 @@ def peer(
         alone, passed = uvloop.run(in_turns((direct, url), (body, body), max(options.rounds // 10, 20)))
         requests = max(options.requests // 10, 50)
         before = cpu_seconds(process.pid)
-        uvloop.run(at_once(url, body, requests, options.workers))
+        uvloop.run(at_once(url, [body] * requests, options.workers))
         cpu = (cpu_seconds(process.pid) - before) / requests
     return {
         "litellm_added_first_token_ms_p50": round(1000 * (percentile(passed, 0.5) - percentile(alone, 0.5)), 3),

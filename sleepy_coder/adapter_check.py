@@ -70,20 +70,23 @@ class _PeftConfig(BaseModel):
     fan_in_fan_out: bool = False
 
 
-def check_adapter(folder: Path, recipe: Recipe, base: Path) -> None:
+def check_adapter(folder: Path, recipe: Recipe, base: Path, scale: float = 1.0) -> None:
     """Raises AdapterError, with the reason, unless `folder` is a plain, sane LoRA of `recipe` for `base`.
+
+    Its alpha is `scale` times the recipe's.
 
     Plain: float32 or float16 pairs lora_A (rank, in) and lora_B (out, rank) of layers that `base` has, and
     nothing else (no DoRA, biases, saved modules, embeddings or heads). Sane: finite and not all zero.
     """
     config = _read_config(folder / CONFIG)
-    if (config.r, config.lora_alpha) != (recipe.rank, recipe.alpha):
+    alpha = recipe.alpha * scale
+    if (config.r, config.lora_alpha) != (recipe.rank, alpha):
         raise _refused(
             f"its config says rank {config.r}, alpha {config.lora_alpha},"
-            f" its recipe rank {recipe.rank}, alpha {recipe.alpha}"
+            f" its recipe rank {recipe.rank}, alpha {alpha:g}"
         )
     pairs = _read_pairs(folder / WEIGHTS, config.r)
-    _match_base(pairs, _base_shapes(base), config.fan_in_fan_out)
+    _match_base(pairs, base_shapes(base), config.fan_in_fan_out)
 
 
 def _refused(reason: str) -> AdapterError:
@@ -138,7 +141,8 @@ def _read_pairs(path: Path, rank: int) -> dict[str, dict[str, Shape]]:
     return pairs
 
 
-def _base_shapes(base: Path) -> dict[str, Shape]:
+def base_shapes(base: Path) -> dict[str, Shape]:
+    """Shape of every tensor of the base model, by name. Raises AdapterError when a file is damaged."""
     shapes: dict[str, Shape] = {}
     for path in sorted(base.glob("*.safetensors")):
         with _opened(path) as tensors:

@@ -8,19 +8,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from sleepy_coder.errors import AdapterError, ConfigError
 from sleepy_coder.files import sha256_files
-from sleepy_coder.types import Adapter, AdapterState, EvalReport, GateVerdict, Recipe, Record
+from sleepy_coder.types import Adapter, AdapterState, Choice, EvalReport, GateVerdict, Recipe, Record
 
 WEIGHTS: Final = "adapter_model.safetensors"
 CONFIG: Final = "adapter_config.json"
 MANIFEST: Final = "manifest.json"
 CARD: Final = "README.md"
+FAST: Final = "fast"
+"""The folder, in an adapter's own, of the fast weights that the adapter is the slow average of (`sure-dual`)."""
 
 _NAME: Final = re.compile(r"sc-(\d{4,9})-([0-9a-f]{8})", re.ASCII)
-_TOKENIZER_FILES: Final = (
+TOKENIZER_FILES: Final = (
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -38,7 +40,8 @@ class Manifest(Record):
 
     `sha256` covers the weights and their config, as in `Adapter`; `base_model` is how people name the base.
     `counts` and `shares` are those of the training mix, `seeds` those of the mix and the training. The
-    completions of `reports` are left out.
+    completions of `reports` are left out. `choice` says which weights of the training these are; `fast_sha256` is the
+    hash of the fast weights beside them, "" where there are none.
     """
 
     schema_version: Literal[1] = 1
@@ -58,14 +61,21 @@ class Manifest(Record):
     state: AdapterState
     sha256: str
     created: datetime
+    choice: Choice | None = Field(default=None, exclude_if=lambda value: value is None)
+    fast_sha256: str = Field(default="", exclude_if=lambda value: not value)
 
 
 class Pointer(Record):
-    """`active.json`: the adapter that serves (None is the bare base) and the one to go back to."""
+    """`active.json`: the adapter that serves (None is the bare base) and the one to go back to.
+
+    `promotion` is the random name of the promotion that put it there, "" after a rollback: by it a canary divides
+    the sessions.
+    """
 
     name: str | None
     previous: str | None
     since: datetime
+    promotion: str = Field(default="", exclude_if=lambda promotion: not promotion)
 
 
 def adapter_name(cycle: int, sha256: str) -> str:
@@ -76,6 +86,12 @@ def adapter_name(cycle: int, sha256: str) -> str:
 def is_adapter_name(name: str) -> bool:
     """Whether `name` can only be a folder of the registry: no separators, no dots."""
     return _NAME.fullmatch(name) is not None
+
+
+def adapter_cycle(name: str) -> int | None:
+    """The night that made the adapter of that name; None when it is no adapter's."""
+    found = _NAME.fullmatch(name)
+    return int(found[1]) if found else None
 
 
 def damaged_adapter(folder: Path) -> Adapter:
@@ -91,6 +107,16 @@ def content_sha256(folder: Path) -> str:
         if path.is_symlink() or not path.is_file():
             raise AdapterError(f"{path} is missing or not a plain file", "Train or copy the adapter again")
     return sha256_files(paths)
+
+
+def fast_weights(folder: Path) -> Path | None:
+    """The fast weights beside the adapter in `folder`; None when it has none, or they are not as they were kept."""
+    try:
+        known = read_manifest(folder).fast_sha256
+        sound = known != "" and content_sha256(folder / FAST) == known
+    except AdapterError:
+        return None
+    return folder / FAST if sound else None
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -127,7 +153,7 @@ def model_width(model_dir: Path) -> int:
 
 def tokenizer_sha256(model_dir: Path) -> str:
     """Hash of everything that turns messages into tokens, the chat template included. Raises ConfigError."""
-    found = [model_dir / name for name in _TOKENIZER_FILES if (model_dir / name).is_file()]
+    found = [model_dir / name for name in TOKENIZER_FILES if (model_dir / name).is_file()]
     if not found:
         raise ConfigError(f"{model_dir} holds no tokenizer", "Name the folder of a Hugging Face model")
     return sha256_files(found)

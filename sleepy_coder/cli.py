@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-import os
-import sys
+import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sleepy_coder import __version__, log, wiring
-from sleepy_coder.cli_data import adapters_app, episodes_app
+from sleepy_coder.canary import last_state
+from sleepy_coder.cli_adapters import adapters_app
+from sleepy_coder.cli_canary import canary_command, drill_command
+from sleepy_coder.cli_config import config_app
+from sleepy_coder.cli_cycles import cycles_command
+from sleepy_coder.cli_daemon import logs_command, pause_command, resume_command
+from sleepy_coder.cli_data import episodes_app
+from sleepy_coder.cli_doctor import doctor_command
+from sleepy_coder.cli_gate import gate_app, replay_command
 from sleepy_coder.cli_gateway import feedback_command, gateway_command
 from sleepy_coder.cli_koans import eval_command, koans_app
+from sleepy_coder.cli_recipes import recipe_named, recipes_command
 from sleepy_coder.cli_run import run_command
-from sleepy_coder.config import load_config
+from sleepy_coder.cli_serve import serve_command
+from sleepy_coder.cli_service import service_app
+from sleepy_coder.cli_study import study_command
+from sleepy_coder.config import Config, load_config
 from sleepy_coder.console import ProgressWatcher, as_json, err, explained, out, progress_bar, table
-from sleepy_coder.errors import ServerError, SleepyError
+from sleepy_coder.drill import complaint
+from sleepy_coder.due import coming, read_diary
+from sleepy_coder.errors import NightPaused, ServerError, SleepyError
+from sleepy_coder.idle import wait_until_idle
+from sleepy_coder.pause import paused
+from sleepy_coder.preview import preview
+from sleepy_coder.report.canary import sentence
+from sleepy_coder.report.standing import daemon_line, next_night, why_it_serves
+from sleepy_coder.serve.client import VllmClient
+from sleepy_coder.serve.gateway_client import begin_night, gateway_answers, gateway_state
 from sleepy_coder.types import NightReport
+
+_STATUS_SECONDS = 10.0
 
 app = typer.Typer(
     help="A sleep cycle for your coding model: it practises at night, and is only ever swapped for a better one.",
@@ -28,10 +50,24 @@ app = typer.Typer(
 app.add_typer(koans_app, name="koans")
 app.add_typer(adapters_app, name="adapters")
 app.add_typer(episodes_app, name="episodes")
+app.add_typer(config_app, name="config")
+app.add_typer(service_app, name="service")
+app.add_typer(gate_app, name="gate")
 app.command("eval")(eval_command)
 app.command("gateway")(gateway_command)
 app.command("feedback")(feedback_command)
+app.command("recipes")(recipes_command)
 app.command("run")(run_command)
+app.command("pause")(pause_command)
+app.command("resume")(resume_command)
+app.command("logs")(logs_command)
+app.command("replay-verdict")(replay_command)
+app.command("doctor")(doctor_command)
+app.command("serve")(serve_command)
+app.command("cycles")(cycles_command)
+app.command("study")(study_command)
+app.command("canary")(canary_command)
+app.command("drill")(drill_command)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
@@ -60,29 +96,92 @@ def root(
 
 
 @app.command()
-def night(json: Json = False) -> None:
+def night(
+    when_idle: Annotated[
+        bool, typer.Option("--when-idle", help="Wait until nobody needs the machine; pause when the window closes.")
+    ] = False,
+    now: Annotated[bool, typer.Option("--now", help="Have the daemon that runs here begin it, and return.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would train on.")] = False,
+    recipe: Annotated[str | None, typer.Option(help="Learn by this recipe tonight; default: recipe.name.")] = None,
+    json: Json = False,
+) -> None:
     """Run one night now: mix, train, judge, and swap the adapter only if the gate says so.
 
-    A night that was killed goes on where it was. Exit status: 0 when the night ended (whatever the
-    verdict), 1 on an error.
+    A night that was killed or paused goes on where it was. Ctrl-C and SIGTERM stop it at a checkpoint. Exit status:
+    0 when the night ended (whatever the verdict) or paused, 1 on an error, 130 when it was stopped.
+    With --now the daemon runs it, as its own user and with its own log; `status` and `logs` tell how it goes.
+    A night that goes on keeps the recipe that it began with.
 
     Example: [bold]sleepy-coder night --json | jq .verdict.decision[/]
     """
     from sleepy_coder.night import run_night
     from sleepy_coder.report.morning import morning
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's Ctrl-C
     with explained():
-        with progress_bar() as progress, wiring.open_parts(load_config(), ProgressWatcher(progress)) as parts:
-            report = run_night(parts)
+        config = load_config()
+        if recipe:
+            chosen = config.recipe.model_copy(update={"name": recipe_named(recipe)})
+            config = config.model_copy(update={"recipe": chosen})
+        if now:
+            if recipe:
+                raise SleepyError("--now and --recipe do not go together", "set recipe.name, or leave out --now")
+            _say(json, {"night": begin_night(config.gateway)})
+            return
+        if dry_run:
+            with wiring.open_parts(config, wiring.Silent()) as parts:
+                _say(json, preview(parts).model_dump(mode="json"))
+            return
+        if when_idle:
+            wait_until_idle(lambda: wiring.idleness(config), wiring.SystemClock(), lambda said: err.print(said))
+        try:
+            with (
+                progress_bar() as progress,
+                wiring.open_parts(config, ProgressWatcher(progress), until=wiring.curfew(config, when_idle)) as parts,
+            ):
+                report = run_night(parts)
+        except NightPaused as pause:
+            err.print(f"paused: {pause}", highlight=False, soft_wrap=True)
+            if json:
+                as_json({"outcome": "paused", "reason": pause.message})
+            return
         if json:
             as_json(report)
         else:
-            out.print(morning(report, wiring.titles(), wiring.asked_shares(load_config())))
+            out.print(morning(report, wiring.titles(load_config()), wiring.asked_shares(load_config())))
+
+
+def _say(json: bool, said: dict[str, Any]) -> None:
+    if json:
+        as_json(said)
+    else:
+        table("", ("", ""), [(name.replace("_", " "), str(value)) for name, value in said.items()])
+
+
+@app.command()
+def idle(json: Json = False) -> None:
+    """Whether a night may begin now, and what was seen. Exit status: 0 idle, 1 not.
+
+    Example: [bold]sleepy-coder idle && echo nobody is here[/]
+    """
+    with explained():
+        found = wiring.idleness(load_config())
+    if json:
+        as_json(found)
+    else:
+        seen = found.signals.model_dump(mode="json")
+        rows = [(name.replace("_", " "), "unknown" if value is None else str(value)) for name, value in seen.items()]
+        table("idle" if found.idle else f"not idle: waits for {found.waits_for}", ("signal", "seen"), rows)
+    if not found.idle:
+        raise typer.Exit(1)
 
 
 @app.command()
 def nights(json: Json = False) -> None:
-    """List the nights: what was trained, what the gate measured, what became of it."""
+    """List the nights: what was trained, what the gate measured, what became of it.
+
+    Example: [bold]sleepy-coder nights --json | jq '.[].outcome'[/]
+    """
     with explained(), wiring.open_store(load_config()) as store:
         reports = store.nights()
     if json:
@@ -121,17 +220,23 @@ def night_summary(report: NightReport) -> dict[str, object]:
 
 @app.command()
 def morning(json: Json = False) -> None:
-    """The report of the last night: what it learned, what it broke, and why it was deployed or not."""
+    """The report of the last night: what it learned, what it broke, and why it was deployed or not.
+
+    Example: [bold]sleepy-coder morning[/]
+    """
     from sleepy_coder.report.morning import morning as render
 
     with explained(), wiring.open_store(load_config()) as store:
         reports = store.nights()
+        watched = last_state(store, load_config().canary)
         if not reports:
             raise SleepyError("there was no night yet", "run one with `sleepy-coder night`")
     if json:
-        as_json(night_summary(reports[-1]))
+        as_json({**night_summary(reports[-1]), "canary": watched})
     else:
-        out.print(render(reports[-1], wiring.titles(), wiring.asked_shares(load_config())))
+        out.print(render(reports[-1], wiring.titles(load_config()), wiring.asked_shares(load_config())))
+        if watched is not None:
+            out.print(f"Canary: {sentence(watched)}", highlight=False, markup=False)
 
 
 @app.command()
@@ -160,24 +265,41 @@ def report(
 
 @app.command()
 def status(json: Json = False) -> None:
-    """What serves and why, whether the model server answers, and what the next night has to work with."""
+    """What serves and why, whether the model server answers, when the next night is due and what it has to work with.
+
+    Example: [bold]sleepy-coder status --json | jq -r .serving[/]
+    """
     with explained():
         config = load_config()
         registry = wiring.open_registry(config)
-        active = registry.active()
+        active, servers = registry.active(), _server_states(config)
+        why = why_it_serves(active, registry.manifest(active.name).verdict if active else None, registry.since())
         with wiring.open_store(config) as store:
-            reports = store.nights()
+            reports, (epoch, used) = store.nights(), store.openings_used()
+            now, hours = wiring.SystemClock().now(), config.night.hours()
+            daemon, held = gateway_state(config.gateway), paused(config.state, now)
+            due = coming(now, hours, read_diary(config.state, now), held)
             state = {
+                "daemon": daemon,
+                "paused": held,
+                "window": config.night.window,
+                "next_night": due.begins if due else None,
                 "serving": active.name if active else config.server.base_name,
+                "why": why,
                 "adapter": active,
                 "previous": registry.previous(),
-                "server": _server_state(config.server.url),
+                "server": servers[0],
+                "replicas": servers[1:],
                 "nights": len(reports),
                 "last_night": night_summary(reports[-1]) if reports else None,
                 "unfinished_night": store.unfinished_night(),
+                "gate": {"epoch": epoch, "openings_used": used},
                 "episodes": store.count_episodes(),
                 "episodes_waiting": store.count_episodes(unused=True),
                 "quarantined": store.count_quarantined(),
+                "canary": (watched := last_state(store, config.canary)),
+                "drill": store.last_drill(),
+                "drill_complaint": (late := complaint(store.last_drill(), len(store.canaries()), now)),
                 "home": str(config.home),
             }
     if json:
@@ -186,9 +308,15 @@ def status(json: Json = False) -> None:
     last = f"{reports[-1].outcome} (night {reports[-1].cycle}): {reports[-1].reason}" if reports else "none yet"
     rows = [
         ("serving", str(state["serving"])),
+        ("why", why),
+        ("daemon", daemon_line(daemon, gateway_answers(config.gateway))),
+        ("next night", next_night(due, hours, held, now)),
         ("rollback to", str(state["previous"] or config.server.base_name)),
-        ("model server", f"{config.server.url} {state['server']['state']}"),  # type: ignore[index]
+        *(("model server", f"{server['url']} {server['state']}") for server in servers),
+        ("canary", sentence(watched) if watched else "nothing was promoted yet"),
+        *((("drill", f"{late}: `sleepy-coder drill`"),) if late else ()),
         ("last night", last),
+        ("gate", wiring.budget(config, epoch, used)),
         (
             "unfinished",
             f"night {state['unfinished_night']}: `sleepy-coder night` goes on with it"
@@ -202,36 +330,17 @@ def status(json: Json = False) -> None:
     table("sleepy-coder", ("", ""), rows)
 
 
-def _server_state(url: str) -> dict[str, object]:
-    with wiring.open_client(load_config()) as client:
-        try:
-            return {"url": url, "state": "answers", "models": [model.name for model in client.models()]}
-        except ServerError as error:
-            return {"url": url, "state": f"does not answer ({error.message})", "models": []}
-
-
-@app.command()
-def serve(
-    port: Annotated[int | None, typer.Option(help="Port; default: the one of server.url.")] = None,
-) -> None:
-    """Serve the base model with the embedded server, in the foreground, until Ctrl-C.
-
-    For machines without vLLM. It speaks vLLM's protocol; point the agent and the nights at either.
-    """
-    from urllib.parse import urlsplit
-
-    with explained():
-        config = load_config()
-        where = urlsplit(config.server.url)
-        host, on = where.hostname or "127.0.0.1", port or where.port or 8000
-        argv = [
-            *(sys.executable, "-m", "sleepy_coder.serve.embedded", "--host", host),
-            *("--model", str(wiring.model_path(config)), "--served-model-name", config.server.base_name),
-            *("--port", str(on)),
-            *("--threads", str(config.server.threads or os.cpu_count() or 1)),
-        ]
-        err.print(f"serving {config.server.base_name} at http://{host}:{on}; Ctrl-C ends it")
-        os.execv(argv[0], argv)  # the server is this process from here on, and gets its signals itself
+def _server_states(config: Config) -> list[dict[str, object]]:
+    """Each model server: its URL, whether it answers, and what it lists."""
+    states: list[dict[str, object]] = []
+    for url in config.server.urls:
+        with VllmClient(url, config.server.api_key, _STATUS_SECONDS) as client:
+            try:
+                models = [model.name for model in client.models()]
+                states.append({"url": url, "state": "sleeps" if client.asleep() else "answers", "models": models})
+            except ServerError as error:
+                states.append({"url": url, "state": f"does not answer ({error.message})", "models": []})
+    return states
 
 
 @app.command()
@@ -239,6 +348,8 @@ def demo() -> None:
     """A day and three nights on the embedded server: one promoted, one poisoned, one killed and resumed.
 
     Works in the home folder, which must be empty or left by an earlier demo. Takes some minutes.
+
+    Example: [bold]sleepy-coder --home /tmp/sleepy-demo demo[/]
     """
     from sleepy_coder.demo import run_demo
 

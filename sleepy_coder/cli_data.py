@@ -1,75 +1,25 @@
-"""`sleepy-coder adapters ...` and `sleepy-coder episodes ...`."""
+"""`sleepy-coder episodes ...`."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markdown import Markdown
 
 from sleepy_coder import log, wiring
 from sleepy_coder.collect.formats import ExportFormat
 from sleepy_coder.collect.intake import export_file, import_file
 from sleepy_coder.config import load_config
 from sleepy_coder.console import as_json, explained, out, table
+from sleepy_coder.errors import StoreError
+from sleepy_coder.journal import alone
+from sleepy_coder.store_rescue import rescue_if_damaged
 from sleepy_coder.types import Outcome
 
-adapters_app = typer.Typer(help="The adapters that the nights produced.", no_args_is_help=True)
 episodes_app = typer.Typer(help="What was collected by day.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-
-
-@adapters_app.command("list")
-def list_adapters(json: Json = False) -> None:
-    """All adapters with their state."""
-    with explained():
-        found = wiring.open_registry(load_config()).adapters()
-    if json:
-        as_json(list(found))
-        return
-    rows = [(a.name, a.state, str(a.cycle), a.parent or "base", a.sha256[:12]) for a in found]
-    table("Adapters", ("name", "state", "night", "parent", "sha256"), rows)
-
-
-@adapters_app.command("show")
-def show_adapter(name: Annotated[str, typer.Argument()], json: Json = False) -> None:
-    """The model card of an adapter; with --json its manifest."""
-    with explained():
-        registry = wiring.open_registry(load_config())
-        manifest = registry.manifest(name)
-        if json:
-            as_json(manifest)
-            return
-        card = (registry.get(name).path / "README.md").read_text()
-    out.print(Markdown(card.split("---", 2)[-1]))
-
-
-@adapters_app.command("rollback")
-def rollback(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False, json: Json = False) -> None:
-    """Go back to the adapter that served before, or to the base. Takes effect at once.
-
-    The adapter that served is quarantined and is never served again.
-    """
-    with explained():
-        config = load_config()
-        registry = wiring.open_registry(config)
-        active = registry.active()
-        if active is None:
-            if json:
-                as_json({"serving": config.server.base_name, "quarantined": None})
-            else:
-                out.print(f"{config.server.base_name} serves; there is nothing to roll back")
-            return
-        target = registry.previous() or config.server.base_name
-        if not yes:
-            typer.confirm(f"Replace {active.name} by {target}?", abort=True)
-        now = registry.rollback()
-    serving = now.name if now else config.server.base_name
-    if json:
-        as_json({"serving": serving, "quarantined": active.name})
-    else:
-        out.print(f"{serving} serves; {active.name} is quarantined")
 
 
 @episodes_app.command("list")
@@ -78,7 +28,10 @@ def list_episodes(
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
     json: Json = False,
 ) -> None:
-    """Episodes, oldest first."""
+    """Episodes, oldest first.
+
+    Example: [bold]sleepy-coder episodes list --outcome fail --limit 10[/]
+    """
     with explained(), wiring.open_store(load_config()) as store:
         found = list(store.episodes(outcome=outcome, limit=limit))
         total = store.count_episodes(outcome=outcome)
@@ -103,8 +56,8 @@ def list_episodes(
 def import_episodes(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)], json: Json = False) -> None:
     """Import episodes from JSON or JSONL, with secrets redacted. The format is found out entry by entry.
 
-    Known are our own exports, sleepy-episode/1, mini-swe-agent's traj.json, OpenAI chat and Hugging Face messages,
-    and ShareGPT. Known episodes are skipped; bad entries are quarantined with their reason.
+    Known are our own exports, sleepy-episode/1, Harbor's ATIF, mini-swe-agent's traj.json, OpenAI chat and Hugging Face
+    messages, and ShareGPT. Known episodes are skipped; bad entries are quarantined with their reason.
 
     Example: [bold]sleepy-coder episodes import run.traj.json[/]
     """
@@ -130,7 +83,7 @@ def export_episodes(
     outcome: Annotated[Outcome | None, typer.Option(help="Only these.")] = None,
     json: Json = False,
 ) -> None:
-    """Export episodes as JSONL: as they are stored, for OpenAI's fine-tuning, or as Hugging Face messages.
+    """Export episodes as JSONL: as they are stored, for OpenAI's fine-tuning, as Hugging Face messages, or as ATIF.
 
     Example: [bold]sleepy-coder episodes export rows.jsonl --format hf --outcome pass[/]
     """
@@ -140,3 +93,52 @@ def export_episodes(
         as_json({"episodes": count, "file": str(file)})
     else:
         out.print(f"{count} episodes in {file}")
+
+
+@episodes_app.command("prune")
+def prune(
+    days: Annotated[
+        int | None, typer.Option(min=0, max=36500, help="Leave the last days; by default store.keep_exchanges_days.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be dropped.")] = False,
+    json: Json = False,
+) -> None:
+    """Drop requests and replies that have become episodes some time ago. Episodes are never dropped.
+
+    Example: [bold]sleepy-coder episodes prune --days 7 --dry-run[/]
+    """
+    with explained():
+        config = load_config()
+        keep = config.store.keep_exchanges_days if days is None else days
+        with wiring.open_store(config) as store:
+            dropped = store.prune_exchanges(datetime.now(UTC) - timedelta(days=keep), only_count=dry_run)
+    if json:
+        as_json(dropped)
+    else:
+        done = "would be dropped" if dry_run else "dropped"
+        size = f"{dropped.bytes / 2**20:.1f} MiB"
+        out.print(f"{dropped.exchanges} exchanges and {dropped.messages} messages {done} ({size})")
+
+
+@episodes_app.command("rescue")
+def rescue_store(json: Json = False) -> None:
+    """Replace a damaged store by its newest backup and each episode saved since. Stop the daemon first.
+
+    A store that is not damaged is left as it is. The damaged file stays beside the new one.
+
+    Example: [bold]systemctl stop sleepy-coder && sleepy-coder episodes rescue[/]
+    """
+    with explained():
+        config = load_config()
+        path = config.state / "sleepy.db"
+        if not path.exists():
+            raise StoreError(f"{path} is not there", "there is nothing to rescue")
+        with alone(wiring.daemon_lock(config), "daemon"), alone(wiring.night_lock(config)):
+            done = rescue_if_damaged(path)
+    if json:
+        as_json(done or {})
+    elif done is None:
+        out.print(f"{path} is sound; nothing was changed")
+    else:
+        source = done.backup or "an empty store"
+        out.print(f"{source} and {done.episodes} later episodes stand in; the damaged file is {done.damaged}")

@@ -32,9 +32,12 @@ def list_koans(
     tasks: Annotated[bool, typer.Option("--tasks", help="One line per task instead of one per family.")] = False,
     json: Json = False,
 ) -> None:
-    """The families of a split, or its tasks."""
+    """The families of a split, or its tasks.
+
+    Example: [bold]sleepy-coder koans list --split frozen[/]
+    """
     with explained():
-        found = load_split(_split(split))
+        found = wiring.frozen_sets(load_config()).current() if split == "frozen" else load_split(_split(split))
     if json:
         as_json(
             [
@@ -61,9 +64,13 @@ def show_koan(
     answer: Annotated[bool, typer.Option("--answer", help="Show the reference fix too.")] = False,
     json: Json = False,
 ) -> None:
-    """One task: its program, what the compiler says of it, and (with --answer) its fix."""
+    """One task: its program, what the compiler says of it, and (with --answer) its fix.
+
+    Example: [bold]sleepy-coder koans show k00bf68b7afcc --answer[/]
+    """
     with explained():
-        task = next((t for split in SPLITS for t in load_split(split) if t.id == task_id), None)
+        sets = (*map(load_split, SPLITS), *wiring.frozen_sets(load_config()).all())
+        task = next((t for tasks in sets for t in tasks if t.id == task_id), None)
         if task is None:
             raise SleepyError(f"no task {task_id}", "`sleepy-coder koans list --tasks` shows the ids")
         if json:
@@ -98,24 +105,26 @@ def run_koans(
     """
     from sleepy_coder.collect.agent import work_through
     from sleepy_coder.deploy import incumbent
+    from sleepy_coder.learn.recipes import RECIPES
 
     with explained():
         config = load_config()
         with (
             wiring.open_store(config) as store,
-            wiring.open_client(config) as client,
+            wiring.open_server(config) as server,
             progress_bar() as progress,
         ):
             judge = wiring.open_verifier(config)
-            met = {episode.task.id for episode in store.episodes() if episode.task}
+            met = store.task_ids()
             chosen = choose_tasks(_tasks_from(source), met, count, family, config.seed)
-            active = incumbent(wiring.open_registry(config), client)
+            active = incumbent(wiring.open_registry(config), server, wiring.canary(config))
             model = active.name if active else config.server.base_name
             bar = progress.add_task("tasks", total=len(chosen), note="")
             episodes: list[Episode] = []
+            hints = wiring.open_hints(config, store) if RECIPES[config.recipe.name].hints else None
             session = f"koans-{uuid.uuid4().hex[:12]}"
             for episode in work_through(
-                chosen, model, client, judge, config.agent, wiring.SystemClock(), session, store.save_episode
+                chosen, model, server, judge, config.agent, wiring.SystemClock(), session, store.save_episode, hints
             ):
                 episodes.append(episode)
                 green = sum(e.outcome is Outcome.PASS for e in episodes)
@@ -177,6 +186,9 @@ def eval_command(
     temperature: Annotated[
         float | None, typer.Option(min=0.0, max=2.0, help="Default: 0 for one sample, 0.8 for more.")
     ] = None,
+    hints: Annotated[
+        bool | None, typer.Option("--hints/--no-hints", help="Put hints into the prompt. Default: as the recipe says.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure a model on a task set: pass@1, pass@k and each family, by the real compiler.
@@ -185,16 +197,19 @@ def eval_command(
     """
     from sleepy_coder.deploy import measure
     from sleepy_coder.judge.metrics import mean_pass_at_k
+    from sleepy_coder.learn.recipes import RECIPES
 
     with explained():
         config = load_config()
         heat = temperature if temperature is not None else (0.0 if samples == 1 else 0.8)
         settings = config.eval.model_copy(update={"samples": samples, "temperature": heat})
         with progress_bar() as progress, wiring.open_parts(config, wiring.Silent()) as parts:
-            tasks = load_split(_split(split))
+            tasks = parts.frozen if split == "frozen" else load_split(_split(split))
             bar = progress.add_task("samples", total=len(tasks) * samples, note="")
             adapter = _adapter(parts.registry, model)
-            report = measure(parts, "other", adapter, tasks, settings, lambda: progress.advance(bar))
+            hinted = RECIPES[config.recipe.name].hints if hints is None else hints
+            hinter = wiring.open_hints(config, parts.store) if hinted else None
+            report = measure(parts, "other", adapter, tasks, settings, lambda: progress.advance(bar), hints=hinter)
     if json:
         as_json(report)
         return

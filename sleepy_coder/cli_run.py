@@ -14,7 +14,7 @@ import httpx
 import typer
 
 from sleepy_coder import wiring
-from sleepy_coder.collect.agent_run import as_found, check_of, checked, environment
+from sleepy_coder.collect.agent_run import as_found, check_of, checked, command_line, environment
 from sleepy_coder.config import Config, load_config
 from sleepy_coder.console import as_json, err, explained
 from sleepy_coder.errors import ConfigError, ServerUnreachable, SleepyError
@@ -45,14 +45,20 @@ def run_command(
             if task is not None:
                 store.begin_check(session, wiring.SystemClock().now())
             variables = environment(gateway, session, config.gateway.alias, config.gateway.api_key, os.environ)
-            status = _in_foreground(agent, variables)
+            command = command_line(agent, gateway, session, config.gateway.alias)
+            status = _in_foreground(command, variables)
             said = "not verified"
             if task is not None:
-                check = checked(wiring.open_verifier(config), session, task, folder)
-                store.save_check(check)
-                said = check.verdict.outcome.value
-                if not check.verdict.passed:
-                    err.print(check.verdict.feedback or check.verdict.detail, highlight=False, markup=False)
+                judge, redactor = wiring.open_project_verifier(), wiring.open_redactor(config)
+                check = checked(judge, redactor, session, task, folder)
+                if check is None:
+                    said = "not verified, for nothing was changed"
+                    store.drop_check(session)
+                else:
+                    said = check.verdict.outcome.value
+                    store.save_check(check)
+                    if not check.verdict.passed:
+                        err.print(check.verdict.feedback or check.verdict.detail, highlight=False, markup=False)
     if json:
         as_json({"session": session, "status": status, "outcome": said, "check": list(task.command) if task else None})
     else:
@@ -63,8 +69,7 @@ def run_command(
 
 def _gateway(config: Config) -> str:
     """The gateway's URL. Raises ServerUnreachable when it does not answer."""
-    host = "127.0.0.1" if config.gateway.host in ("0.0.0.0", "::") else config.gateway.host  # noqa: S104
-    url = f"http://[{host}]:{config.gateway.port}" if ":" in host else f"http://{host}:{config.gateway.port}"
+    url = config.gateway.local_url
     try:
         httpx.get(f"{url}/healthz", timeout=5).raise_for_status()
     except httpx.HTTPError as error:

@@ -21,6 +21,7 @@ from sleepy_coder.config import Config
 from sleepy_coder.console import out
 from sleepy_coder.dialogue import first_messages
 from sleepy_coder.errors import SleepyError
+from sleepy_coder.files import private_folder
 from sleepy_coder.nano.rows import careless_edit
 from sleepy_coder.ports import Verifier
 from sleepy_coder.tasks import load_split
@@ -30,7 +31,6 @@ MARKER = "demo"
 RUNNING = "running"
 EMPTY = "0 episodes, 0 nights, 0 adapters"
 FIRST_DAY, SECOND_DAY, POISONED = 320, 80, 120
-ROWS = 240  # in a night at most, so that three of them take minutes
 
 
 class DemoFailed(SleepyError):
@@ -43,7 +43,7 @@ def run_demo(config: Config) -> None:
     started = time.monotonic()
     with wiring.embedded_server(config) as served:
         os.environ["SLEEPY_CODER_SERVER__URL"] = served.server.url
-        os.environ["SLEEPY_CODER_MIX__MAX_EXAMPLES"] = str(ROWS)
+        os.environ["SLEEPY_CODER_MIX__FRESH_SHARE"] = "0"  # one day holds too few programs to judge by, if held back
         _say("Day 1", "The agent meets tasks. Every verdict is the compiler's and the program's own.")
         _command("koans", "run", "--count", str(FIRST_DAY))
 
@@ -54,7 +54,7 @@ def run_demo(config: Config) -> None:
         _command("night")
         _expect(config, 1, {"promoted"}, "the gate did not promote the first night")
 
-        _say("Night 2, poisoned", f"{POISONED} wrong fixes come in, marked as passed. The gate has to notice.")
+        _say("Night 2, poisoned", f"{POISONED} wrong fixes come in, marked as passed. The night has to notice.")
         poison = config.state / "poison.jsonl"
         poison.write_text("".join(e.model_dump_json() + "\n" for e in poisoned(wiring.open_verifier(config))))
         _command("episodes", "import", str(poison))
@@ -74,6 +74,7 @@ def run_demo(config: Config) -> None:
         _command("morning")
         _command("report")
         _command("nights")
+        _command("replay-verdict")
         _command("status")
     (config.state / MARKER).write_text(_contents(config))
     out.print(f"[bold green]demo passed[/] in {time.monotonic() - started:.0f} s")
@@ -127,7 +128,7 @@ def _clean_home(config: Config) -> None:
             shutil.rmtree(entry)
         elif entry.name != "README.md":
             entry.unlink()
-    config.state.mkdir(parents=True)
+    private_folder(config.state)
     marker.write_text(RUNNING)
 
 

@@ -3,108 +3,95 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sleepy_coder import log
 from sleepy_coder.config import EvalSettings
-from sleepy_coder.errors import AdapterError, ModelNotFound
-from sleepy_coder.judge.evaluate import Arm, evaluate, stack_id
+from sleepy_coder.dialogue import HINTS
+from sleepy_coder.errors import AdapterError, ModelNotFound, ServerError, SleepyError
+from sleepy_coder.judge.evaluate import Arm, evaluate
 from sleepy_coder.parts import Parts
-from sleepy_coder.ports import ModelServer
+from sleepy_coder.ports import ModelServer, Replica
 from sleepy_coder.registry import Registry
-from sleepy_coder.tasks import set_id
-from sleepy_coder.types import Adapter, Decision, EvalReport, GateVerdict, Outcome, Task
+from sleepy_coder.serve.canary import Canary
+from sleepy_coder.serve.rollout import Hinter
+from sleepy_coder.types import Adapter, AdapterState, Decision, EvalReport, GateVerdict, Outcome, Task
 
-SENTINEL = 10  # one in so many frozen tasks is asked again before an earlier baseline is believed
 _log = log.get("server")
 
 
-def ensure_loaded(registry: Registry, server: ModelServer, adapter: Adapter) -> None:
-    """Have the server hold `adapter`, from the registry's folder and with the registry's bytes.
+def ensure_loaded(registry: Registry, server: ModelServer, adapter: Adapter, canary: Canary) -> None:
+    """Have every replica of `server` hold `adapter` with the registry's bytes, and prove that it answers with them.
 
-    Raises AdapterError when the files have changed or the server loaded them from elsewhere.
+    Raises AdapterError when the files have changed, a server loaded them from elsewhere or answers with other weights.
     """
-    registry.verify(adapter.name)
-    roots = {model.name: model.root for model in server.models()}
-    if adapter.name not in roots:
-        server.load(adapter.name, adapter.path)
-        _log.info("server.adapter_loaded", adapter=adapter.name)
-        roots = {model.name: model.root for model in server.models()}
-    if Path(roots.get(adapter.name, "")).resolve() != adapter.path.resolve():
+    serves = registry.verify(adapter.name).state is AdapterState.ACTIVE
+    load_proved(server, adapter, registry.manifest(adapter.name).base_sha256, canary, keep=serves)
+
+
+def load_proved(server: ModelServer, adapter: Adapter, base_sha256: str, canary: Canary, *, keep: bool) -> None:
+    """Have every replica of `server` hold `adapter` from its folder, and prove that it answers with it.
+
+    What one of them refuses, none keeps: it is unloaded again where this loaded it, unless `keep`. Raises AdapterError.
+    """
+    fresh: list[Replica] = []
+    try:
+        for replica in server.replicas:
+            if _load(replica, adapter):
+                fresh.append(replica)
+            canary.prove(replica, adapter.name, base_sha256)
+    except SleepyError:
+        for replica in () if keep else fresh:
+            with contextlib.suppress(ServerError):
+                replica.unload(adapter.name)
+                _log.info("server.adapter_unloaded", adapter=adapter.name, server=replica.url)
+        raise
+
+
+def _load(replica: Replica, adapter: Adapter) -> bool:
+    """Whether `adapter` had to be loaded. Raises AdapterError when it is there from another folder."""
+    held = {model.name: model.root for model in replica.models()}
+    missing = adapter.name not in held
+    if missing:
+        try:
+            replica.load(adapter.name, adapter.path)
+            _log.info("server.adapter_loaded", adapter=adapter.name, server=replica.url)
+        except ServerError:
+            # The keeper or a night may have been quicker with the same adapter.
+            if adapter.name not in {model.name for model in replica.models()}:
+                raise
+        held = {model.name: model.root for model in replica.models()}
+    if Path(held.get(adapter.name, "")).resolve() != adapter.path.resolve():
         raise AdapterError(
-            f"the server holds {adapter.name} from {roots.get(adapter.name, 'nowhere')}, not from {adapter.path}",
+            f"{replica.url} holds {adapter.name} from {held.get(adapter.name, 'nowhere')}, not from {adapter.path}",
             "unload it there; it is loaded again from the registry",
         )
+    return missing
 
 
-def incumbent(registry: Registry, server: ModelServer) -> Adapter | None:
+def stand_in(registry: Registry) -> str | None:
+    """Go back to what served before when the files of what serves are damaged; the name of the damaged one.
+
+    They could be loaded nowhere any more, so that every later night would fail.
+    """
+    damaged = registry.step_back_if_damaged()
+    if damaged is not None:
+        _log.error("adapter.damaged", adapter=damaged)
+    return damaged
+
+
+def held_by(server: ModelServer) -> set[str]:
+    """Every model that some replica holds. Raises ServerError when one of them does not say."""
+    return {model.name for replica in server.replicas for model in replica.models()}
+
+
+def incumbent(registry: Registry, server: ModelServer, canary: Canary) -> Adapter | None:
     """The adapter that serves, loaded again if the server was restarted; None when the base serves."""
     active = registry.active()
     if active is not None:
-        ensure_loaded(registry, server, active)
+        ensure_loaded(registry, server, active, canary)
     return active
-
-
-def arms(
-    parts: Parts, cycle: int, serving: Adapter | None, candidate: Adapter
-) -> tuple[tuple[Arm, Callable[[], EvalReport]], ...]:
-    """How night `cycle` measures each arm. Until something was promoted, the baseline is the current arm too."""
-
-    def baseline() -> EvalReport:
-        return _remembered(parts, cycle) or _measure(parts, cycle, "baseline", None)
-
-    def current() -> EvalReport:
-        if serving is None:
-            known = parts.store.evals(cycle=cycle, arm="baseline", limit=1)
-            return known[0].model_copy(update={"arm": "current"}) if known else _measure(parts, cycle, "current", None)
-        return _measure(parts, cycle, "current", serving)
-
-    return (
-        ("baseline", baseline),
-        ("current", current),
-        ("candidate", lambda: _measure(parts, cycle, "candidate", candidate)),
-    )
-
-
-def _remembered(parts: Parts, cycle: int) -> EvalReport | None:
-    """The last baseline on this stack, if a random tenth of it, asked again, comes out the same; else None.
-
-    The bare base does not change, and what it was measured with has a name (`stack`); the tenth is the
-    sentinel for whatever that name does not cover.
-    """
-    stack = stack_id(parts.config.eval, parts.environment)
-    earlier = parts.store.evals(arm="baseline", set_id=set_id(parts.frozen), model=parts.base.name, limit=1)
-    if not earlier or (earlier[0].stack, earlier[0].weights_sha256) != (stack, parts.base.sha256):
-        return None
-    if any(sample.outcome is Outcome.INFRA for sample in earlier[0].samples):
-        return None
-    before = {(sample.task_id, sample.index): sample.outcome for sample in earlier[0].samples}
-    few = random.Random(cycle).sample(parts.frozen, math.ceil(len(parts.frozen) / SENTINEL))
-    again = _measure(parts, cycle, "other", None, few)
-    if any(sample.outcome is not before[sample.task_id, sample.index] for sample in again.samples):
-        _log.warning("eval.drifted", cycle=cycle, tasks=len(few))
-        return None
-    known = earlier[0].model_copy(update={"seconds": again.seconds})
-    parts.store.save_eval(known, cycle)
-    return known
-
-
-def _measure(
-    parts: Parts, cycle: int, arm: Arm, adapter: Adapter | None, tasks: Sequence[Task] | None = None
-) -> EvalReport:
-    asked = parts.frozen if tasks is None else tasks
-    done = 0
-    total = len(asked) * parts.config.eval.samples
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        parts.watcher.tick(done, total)
-
-    return measure(parts, arm, adapter, asked, parts.config.eval, tick, cycle)
 
 
 def measure(
@@ -115,28 +102,45 @@ def measure(
     settings: EvalSettings,
     on_sample: Callable[[], object],
     cycle: int | None = None,
+    hints: Hinter | None = None,
 ) -> EvalReport:
     """Evaluate `adapter` (None: the base) on `tasks` and keep the report, for night `cycle` where one asked.
 
-    The adapter's weights are proved before and after.
+    The adapter's weights are proved before and after. A report with `hints` compares with none without.
     """
     if adapter is not None:
-        ensure_loaded(parts.registry, parts.server, adapter)
+        ensure_loaded(parts.registry, parts.server, adapter, parts.canary)
+    name, sha256 = parts.answering(adapter)
     report = evaluate(
-        parts.server,
+        parts.punctual,
         parts.verifier,
-        adapter.name if adapter else parts.base.name,
+        name,
         arm,
-        adapter.sha256 if adapter else parts.base.sha256,
+        sha256,
         tasks,
         settings,
-        parts.environment,
+        f"{parts.environment}\n{HINTS}" if hints else parts.environment,
         on_sample,
+        hints,
     )
     if adapter is not None:
-        ensure_loaded(parts.registry, parts.server, adapter)
-    parts.store.save_eval(report, cycle)
+        ensure_loaded(parts.registry, parts.server, adapter, parts.canary)
+    keep(parts, report, cycle)
     return report
+
+
+def keep(parts: Parts, report: EvalReport, cycle: int | None) -> None:
+    """Store a measurement, for night `cycle` where one asked, and log it."""
+    parts.store.save_eval(report, cycle)
+    _log.info(
+        "eval.finished",
+        arm=report.arm,
+        model=report.model,
+        pass_rate=round(report.pass_rate, 4),
+        tasks=len({sample.task_id for sample in report.samples}),
+        infra=len({sample.task_id for sample in report.samples if sample.outcome is Outcome.INFRA}),
+        seconds=round(report.seconds, 3),
+    )
 
 
 def promote(
@@ -150,16 +154,10 @@ def promote(
 
     Raises AdapterError when `serving`, which it was judged against, does not serve any more.
     """
-    active = parts.registry.active()
-    name = active.name if active else None
-    if name not in (serving.name if serving else None, candidate.name):
-        raise AdapterError(
-            f"{name or parts.base.name} serves now, and {candidate.name} was not judged against it",
-            "nothing was changed; the next night judges anew",
-        )
     parts.registry.attach(candidate.name, reports, verdict)
-    ensure_loaded(parts.registry, parts.server, candidate)
-    return parts.registry.activate(candidate.name)
+    ensure_loaded(parts.registry, parts.server, candidate, parts.canary)
+    judged_against = (serving.name if serving else None, candidate.name)
+    return parts.registry.activate(candidate.name, instead_of=judged_against)
 
 
 def turn_down(parts: Parts, candidate: Adapter, reports: tuple[EvalReport, ...], verdict: GateVerdict) -> Adapter:
@@ -167,8 +165,13 @@ def turn_down(parts: Parts, candidate: Adapter, reports: tuple[EvalReport, ...],
 
     A rejected adapter can never be served; an undecided one stays staged, for whoever wants to look at it.
     """
-    with contextlib.suppress(ModelNotFound):  # the server may have been restarted meanwhile
-        parts.server.unload(candidate.name)
-        _log.info("server.adapter_unloaded", adapter=candidate.name)
+    unload(parts.server, candidate.name)
     staged = parts.registry.attach(candidate.name, reports, verdict)
     return parts.registry.reject(candidate.name, verdict) if verdict.decision is Decision.REJECT else staged
+
+
+def unload(server: ModelServer, name: str) -> None:
+    """Unload the adapter `name` wherever it is; it may be gone already, when the server was restarted meanwhile."""
+    with contextlib.suppress(ModelNotFound):
+        server.unload(name)
+        _log.info("server.adapter_unloaded", adapter=name, server="all")

@@ -16,6 +16,10 @@ from sleepy_coder.types import Message, Task
 
 SYSTEM = "Fix the program. Answer with the changed lines only: NUMBER|new text, or NUMBER- to delete."
 
+HINTS = "Hints:"
+"""The line that divides a prompt from the hints after it. No line of a program reads so: they are numbered."""
+
+_NUMBERED = re.compile(r"^\d{1,5}\|")
 _EDIT = re.compile(r"^(\d{1,5})(?:\|(.*)|-)$")
 _FENCE = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
 
@@ -47,6 +51,43 @@ def retry_messages(before: tuple[Message, ...], completion: str, feedback: str) 
         Message(role="assistant", content=completion),
         Message(role="user", content=f"Not yet. With that edit:\n{feedback}\nEdit the first program again."),
     )
+
+
+def with_hints(messages: tuple[Message, ...], hints: str) -> tuple[Message, ...]:
+    """The conversation with `hints` at the end of its first prompt; as it is when there are none."""
+    if not hints:
+        return messages
+    at = _first_prompt(messages)
+    prompt = messages[at].model_copy(update={"content": f"{messages[at].content}\n{HINTS}\n{hints}"})
+    return (*messages[:at], prompt, *messages[at + 1 :])
+
+
+def without_hints(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The inverse of `with_hints`: hints help to find an answer, and are not there when it is asked for.
+
+    Conversations of other agents are left as they are: what reads like hints there is the user's own.
+    """
+    if not messages or messages[0] != Message(role="system", content=SYSTEM):
+        return messages
+    at = _first_prompt(messages)
+    plain, mark, _ = messages[at].content.rpartition(f"\n{HINTS}\n")
+    if not mark:
+        return messages
+    return (*messages[:at], messages[at].model_copy(update={"content": plain}), *messages[at + 1 :])
+
+
+def feedback_in(messages: tuple[Message, ...]) -> str:
+    """What the compiler says of the broken program in a first prompt of ours; empty where there is no such thing."""
+    if not messages:
+        return ""
+    content = without_hints(messages)[_first_prompt(messages)].content
+    lines = content.split("\n")
+    numbered = [number for number, line in enumerate(lines) if _NUMBERED.match(line)]
+    return "\n".join(lines[numbered[-1] + 1 :]) if numbered else ""
+
+
+def _first_prompt(messages: tuple[Message, ...]) -> int:
+    return next((at for at, message in enumerate(messages) if message.role == "user"), 0)
 
 
 def apply_reply(reply: str, files: Mapping[str, str]) -> dict[str, str]:
@@ -82,6 +123,14 @@ def _edit(text: str, edits: Mapping[int, list[str]]) -> str:
     for number, line in enumerate(lines, 1):
         out.extend(edits.get(number, [line]))
     return "\n".join(out) + "\n"
+
+
+def reply_between(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """The shortest reply that turns the files `before` into those `after`, whose paths are the same."""
+    changed = {path: edits_between(text, after[path]) for path, text in before.items() if after[path] != text}
+    first = next(iter(before))
+    own = [changed.pop(first)] if first in changed else []
+    return "\n".join([*own, *(f"{path}:\n{edits}" for path, edits in changed.items())])
 
 
 def edits_between(before: str, after: str) -> str:

@@ -4,7 +4,8 @@ SleepyError                 always carries what to do about it
 ├── ConfigError             a setting is missing, unknown or out of bounds
 ├── SandboxUnavailable      no sandbox level works here; model-written code is not run
 ├── InfraError              the machine failed, not the model (missing toolchain, full disk, ...)
-│   └── ContextTooLong      the conversation does not fit the model's context: nothing was asked, nothing failed
+│   ├── ContextTooLong      the conversation does not fit the model's context: nothing was asked, nothing failed
+│   └── TrainingKilled      the training child was killed by somebody else: a machine without memory does that
 ├── ServerError             the model server answered with an error
 │   ├── ServerUnreachable   nobody answered
 │   └── ModelNotFound       404: no such model or adapter
@@ -12,7 +13,11 @@ SleepyError                 always carries what to do about it
 ├── LeakError               a training mix holds a frozen task or a near-duplicate of one
 ├── AdapterError            an adapter folder is not what its manifest says
 ├── StoreError              the store is locked, corrupt or of a newer version
+│   └── StoreDamaged        a page of it is not what was written there
 ├── TrainingError           the training child ended without an adapter
+├── TrainingPaused          training stopped at a checkpoint because it was asked to
+├── NightPaused             a night stopped before its end because it was asked to; its work is kept
+├── HubError                the Hugging Face Hub refused, or could not be reached
 ├── EpisodeFormatError      an episode file is none of the formats that are known
 └── TaskFormatError         a task file cannot be read; names file, line and reason
 """
@@ -48,6 +53,10 @@ class ContextTooLong(InfraError):
     """A conversation is longer than the model's context."""
 
 
+class TrainingKilled(InfraError):
+    """The training child was killed from outside; the same call goes on from its last checkpoint."""
+
+
 class ServerError(SleepyError):
     """The model server answered with an error status."""
 
@@ -80,8 +89,24 @@ class StoreError(SleepyError):
     """The store is locked, corrupt or of a newer version."""
 
 
+class StoreDamaged(StoreError):
+    """A page of the store is not what was written there."""
+
+
 class TrainingError(SleepyError):
     """The training child ended without an adapter."""
+
+
+class TrainingPaused(SleepyError):
+    """Training stopped at a checkpoint because it was asked to; the same call goes on from there."""
+
+
+class NightPaused(SleepyError):
+    """A night stopped before its end because it was asked to; the next one goes on with it."""
+
+
+class HubError(SleepyError):
+    """The Hugging Face Hub refused an upload or could not be reached."""
 
 
 class EpisodeFormatError(SleepyError):

@@ -25,6 +25,14 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
 
 
+def private_folder(folder: Path) -> None:
+    """Have `folder`, which nobody but its owner can look into; what is in it needs no rights of its own then."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_mode & 0o077 and found.st_uid == os.geteuid():
+        folder.chmod(0o700)
+
+
 def fsync_folder(folder: Path) -> None:
     """Make the names in `folder` (creations, renames, removals) survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -92,6 +100,22 @@ def publish_folder(made: Path, target: Path) -> None:
     fsync_tree(made)
     made.rename(target)
     fsync_folder(target.parent)
+
+
+def replace_folder(made: Path, target: Path) -> None:
+    """Publish a finished folder in the place of one that may be there already."""
+    shutil.rmtree(target, ignore_errors=True)
+    publish_folder(made, target)
+
+
+def refuse_full_disk(folder: Path, gib: float) -> None:
+    """Raises InfraError when the disk of `folder` has less than `gib` GiB left for us."""
+    free = shutil.disk_usage(folder).free / (1 << 30)
+    if free < gib:
+        raise InfraError(
+            f"{free:.1f} GiB are free on the disk, and night.min_free_gib is {gib:g}",
+            "Free some, or lower night.min_free_gib",
+        )
 
 
 def sha256_file(path: Path) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -20,21 +21,39 @@ from sleepy_coder.types import Phase
 T = TypeVar("T")
 _log = log.get("night")
 _BEGAN = "began"
-_DATETIME = TypeAdapter(datetime)
+_TRIES, _PAUSE_SECONDS = 20, 0.1  # how long a night waits for whoever holds it back
 
 
 @contextmanager
-def alone(lock: Path) -> Generator[None]:
-    """Hold the file `lock`, so that no two processes work on the same night.
+def alone(lock: Path, what: str = "night") -> Generator[None]:
+    """Hold the file `lock`, so that no two processes work on the same night, or whatever `what` is.
 
-    Raises StoreError when another one does. The lock ends with its process, however that ends.
+    Waits a moment for those who only keep a night from beginning (`no_night`). Raises StoreError when another process
+    runs one. The lock ends with its process, however that ends.
     """
     with lock.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError("another process runs a night here", "wait for it to end, or stop it") from error
-        yield
+        for _ in range(_TRIES):
+            if _locks(file, fcntl.LOCK_EX):
+                yield
+                return
+            time.sleep(_PAUSE_SECONDS)
+    raise StoreError(f"another process runs a {what} here", "wait for it to end, or stop it")
+
+
+@contextmanager
+def no_night(lock: Path) -> Generator[bool]:
+    """Whether no night runs; if so, none begins while this is open, which must be short."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("ab") as file:
+        yield _locks(file, fcntl.LOCK_SH)
+
+
+def _locks(file: BinaryIO, how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class Journal:
@@ -55,11 +74,16 @@ class Journal:
 
     def began(self, now: Callable[[], datetime]) -> datetime:
         """When this night began, whichever process began it."""
-        known = self._store.phase(self.cycle, _BEGAN)
+        return self.noted(_BEGAN, datetime, now)
+
+    def noted(self, name: str, kind: Any, value: Callable[[], T]) -> T:
+        """What the first process of this night noted under `name`: no step, and nothing that a report shows."""
+        adapter: TypeAdapter[T] = TypeAdapter(kind)
+        known = self._store.phase(self.cycle, name)
         if known is None:
-            known = _DATETIME.dump_json(now()).decode()
-            self._store.finish_phase(self.cycle, _BEGAN, known, 0.0)
-        return _DATETIME.validate_json(known)
+            known = adapter.dump_json(value()).decode()
+            self._store.finish_phase(self.cycle, name, known, 0.0)
+        return adapter.validate_json(known)
 
     def once(self, name: str, kind: Any, work: Callable[[], T]) -> T:
         """The result of step `name`: from the journal when it is there, else by doing `work`.
@@ -67,18 +91,51 @@ class Journal:
         `kind` is the result's type as pydantic understands it. A step that raises leaves no entry, so
         it is done again next time; `work` must bear that.
         """
-        adapter: TypeAdapter[T] = TypeAdapter(kind)
-        known = self._store.phase(self.cycle, name)
+        known = self._known(name, kind)
         if known is not None:
-            seconds = next(phase.seconds for phase in self._store.phases(self.cycle) if phase.name == name)
-            self.phases.append(Phase(name=name, seconds=seconds, resumed=True))
+            self.phases.append(Phase(name=name, seconds=known[1], resumed=True))
             _log.info("night.phase", cycle=self.cycle, phase=name, resumed=True)
-            return adapter.validate_json(known)
+            return known[0]
         self._on_phase(name)
-        started = time.monotonic()
-        result = work()
-        seconds = round(time.monotonic() - started, 3)
-        self._store.finish_phase(self.cycle, name, adapter.dump_json(result, round_trip=True).decode(), seconds)
+        result, seconds = self._do(name, kind, work)
         self.phases.append(Phase(name=name, seconds=seconds))
         _log.info("night.phase", cycle=self.cycle, phase=name, seconds=seconds, resumed=False)
         return result
+
+    def known(self, name: str, kind: Any) -> Any | None:
+        """The result of step `name`, or the figure noted under it; None when there is none yet."""
+        found = self._known(name, kind)
+        return found[0] if found else None
+
+    def note(self, name: str, figure: float) -> None:
+        """Keep a figure that is no step of its own; of a step that is done again, the first one."""
+        self.part(name, float, lambda: figure)
+
+    def part(self, name: str, kind: Any, work: Callable[[], T]) -> T:
+        """As `once`, for a part of the step that is under way: it is kept by itself, and is no phase of its own."""
+        known = self._known(name, kind)
+        return known[0] if known is not None else self._do(name, kind, work)[0]
+
+    def _known(self, name: str, kind: Any) -> tuple[Any, float] | None:
+        """What the journal has of `name`, and how many seconds it took."""
+        found = self._store.phase(self.cycle, name)
+        if found is None:
+            return None
+        seconds = next(phase.seconds for phase in self._store.phases(self.cycle) if phase.name == name)
+        return TypeAdapter(kind).validate_json(found), seconds
+
+    def _do(self, name: str, kind: Any, work: Callable[[], T]) -> tuple[T, float]:
+        started = time.monotonic()
+        result = work()
+        seconds = round(time.monotonic() - started, 3)
+        payload = TypeAdapter(kind).dump_json(result, round_trip=True).decode()
+        self._store.finish_phase(self.cycle, name, payload, seconds)
+        return result, seconds
+
+    def failed(self, name: str, reason: str) -> int:
+        """Note that step `name` failed, and why; how often it has by now, whichever process tried."""
+        tries = 1
+        while self._store.phase(self.cycle, f"{name}-failed-{tries}") is not None:
+            tries += 1
+        self._store.finish_phase(self.cycle, f"{name}-failed-{tries}", json.dumps(reason), 0.0)
+        return tries

@@ -1,73 +1,126 @@
 """Structured logs: one JSON object a line for machines, coloured lines for a terminal.
 
-Events are named `part.what_happened`; the names in use are listed in EVENTS, and logging any other
-one is an error, so that whoever filters the journal can rely on them.
+Only events of the catalogue (events.py) are logged. One that is not in it, or a field that it does not list, is an
+error where `SLEEPY_LOG_STRICT` is set, as in the tests; elsewhere the line is written all the same and names what is
+wrong with it as `unlisted`: a night must not end because of what it says of itself.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
-from typing import Any
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
-EVENTS: dict[str, str] = {
-    "night.started": "A night began or was resumed.",
-    "night.phase": "A phase of the night finished; seconds, and whether it was found done.",
-    "night.mix": "The training mix is built; shares and counts.",
-    "night.skipped": "There was too little to learn from.",
-    "night.verdict": "The gate decided; decision and reasons.",
-    "night.promoted": "The alias now points to a new adapter.",
-    "night.kept": "The incumbent keeps serving.",
-    "night.failed": "A night ended in an error; everything is as it was.",
-    "train.step": "An optimiser step; loss, KL to the base and learning rate.",
-    "train.resumed": "Training goes on from a checkpoint.",
-    "train.left_out": "Answers that are not trained on; the reason, and how many.",
-    "eval.drifted": "The base answers otherwise than it did: the baseline is measured anew.",
-    "server.adapter_loaded": "The model server loaded an adapter.",
-    "server.adapter_unloaded": "The model server unloaded an adapter.",
-    "gateway.started": "The gateway takes requests; address, alias, model server, and whether it records.",
-    "gateway.stopped": "The gateway has ended; requests still in flight and exchanges still unsaved.",
-    "gateway.switched": "New requests for the alias go to another adapter from now on.",
-    "gateway.pointer_unreadable": "The registry does not say what serves; the last known adapter goes on serving.",
-    "gateway.upstream_failed": "The model server did not answer, or broke off in the middle of a reply.",
-    "exchange.recorded": "A request and its reply were saved.",
-    "exchange.dropped": "Requests and replies were passed on, but not kept; reason and how many.",
-    "collect.failed": "Nothing could be collected this time; what is there waits.",
-    "episode.gathered": "Conversations that came to rest were stored as episodes; how many are new.",
-    "episode.recorded": "The episodes of a file in the inbox were stored; how many are new.",
-    "episode.quarantined": "A file in the inbox has bad entries and was put aside; the first reason.",
-    "inbox.waiting": "A file in the inbox cannot be stored now; it stays and is tried again.",
-    "store.quarantined": "Bad input was put aside with its reason.",
-}
+from sleepy_coder.events import COMMON, EVENTS, mistakes
+
+__all__ = ["EVENTS", "LONGEST_LINE", "UnknownEvent", "get", "night", "night_id", "set_up"]
+
+STRICT_VARIABLE: Final = "SLEEPY_LOG_STRICT"
+LONGEST_LINE: Final = 4000
+"""Bytes. Above 4096 `journalctl -o json` shows null instead of the line."""
+
+_EventDict = structlog.typing.EventDict
 
 
 class UnknownEvent(ValueError):
-    """An event that is not in the catalogue."""
+    """An event, or a field of one, that is not in the catalogue."""
 
 
-def _known_events_only(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    if event["event"] not in EVENTS:
-        raise UnknownEvent(f"{event['event']!r} is not in sleepy_coder.log.EVENTS")
+def _strict(_logger: Any, _method: str, event: _EventDict) -> _EventDict:
+    name = event["event"]
+    if name not in EVENTS:
+        raise UnknownEvent(f"{name!r} is not in sleepy_coder.events.EVENTS")
+    for field, why in mistakes(name, event).items():
+        raise UnknownEvent(f"{name}: {field} {why}")
     return event
 
 
-def set_up(*, verbose: bool = False, as_json: bool | None = None) -> None:
-    """Log to stderr; JSON unless stderr is a terminal. Only warnings and worse unless `verbose`."""
-    json_lines = not sys.stderr.isatty() if as_json is None else as_json
-    renderer = structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer()
+def _lenient(_logger: Any, _method: str, event: _EventDict) -> _EventDict:
+    name = event["event"]
+    wrong = sorted(mistakes(name, event)) if name in EVENTS else ["event"]
+    return {**event, "unlisted": wrong} if wrong else event
+
+
+def _short_enough(_logger: Any, _method: str, event: _EventDict) -> _EventDict:
+    """The longest field is cut in half until the line is short enough; `shortened` tells the lengths before."""
+    lengths: dict[str, int] = {}
+    while _size(event) > LONGEST_LINE:
+        own = [name for name in event if name not in COMMON or name == "exception"]
+        name = max(own, key=lambda name: _size(event[name]), default="")
+        if not name or _size(event[name]) < 8:
+            break
+        value = _divisible(event[name])
+        lengths.setdefault(name, len(value))
+        event = {**event, name: _half(value, last=name == "exception"), "shortened": lengths}
+    return event
+
+
+def _divisible(value: object) -> str | list[Any] | dict[str, Any]:
+    """`value` itself if it is a text or has several parts, else its text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict) and len(parts := cast("dict[str, Any]", value)) > 1:
+        return parts
+    if isinstance(value, list | tuple) and len(items := list(cast("Iterable[Any]", value))) > 1:
+        return items
+    return json.dumps(value, default=repr)
+
+
+def _half(value: str | list[Any] | dict[str, Any], *, last: bool) -> str | list[Any] | dict[str, Any]:
+    """The first half, or the last: the end of a traceback says what happened."""
+    keep = len(value) // 2
+    if isinstance(value, dict):
+        return dict(list(value.items())[:keep])
+    return value[-keep:] if last else value[:keep]
+
+
+def _size(value: object) -> int:
+    return len(json.dumps(value, default=repr))
+
+
+def set_up(*, verbose: bool = False, as_json: bool | None = None, to: TextIO | None = None) -> None:
+    """Log to stderr, or `to`; JSON unless that is a terminal. Only warnings and worse unless `verbose`."""
+    stream = to or sys.stderr
+    json_lines = not stream.isatty() if as_json is None else as_json
+    rendered = (
+        (_short_enough, structlog.processors.JSONRenderer()) if json_lines else (structlog.dev.ConsoleRenderer(),)
+    )
     structlog.configure(
         processors=[
-            _known_events_only,
+            structlog.contextvars.merge_contextvars,
+            _strict if os.environ.get(STRICT_VARIABLE) else _lenient,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            renderer,
+            *rendered,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if verbose else logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # One write a line: a daemon and its night share the stream, and lines must not run into each other.
+        logger_factory=structlog.WriteLoggerFactory(stream),
     )
+
+
+def night_id(cycle: int) -> str:
+    """How the log names night `cycle`."""
+    return f"night-{cycle:04d}"
+
+
+@contextmanager
+def night(cycle: int) -> Generator[None]:
+    """Every line that is logged in this context says which night it belongs to.
+
+    Threads have a context of their own: whoever starts some for a night hands them a copy (`contextvars.copy_context`).
+    After an error it stays so until the next night, since whoever catches the error speaks of this one.
+    """
+    structlog.contextvars.bind_contextvars(night_id=night_id(cycle))
+    yield
+    structlog.contextvars.unbind_contextvars("night_id")
 
 
 def get(part: str) -> structlog.stdlib.BoundLogger:

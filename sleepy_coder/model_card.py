@@ -1,31 +1,65 @@
-"""The README.md of an adapter: Hugging Face front matter, and what it takes to judge and load it."""
+"""The README.md of an adapter: Hugging Face front matter, and what it takes to judge and load it.
+
+Nothing that was said by day stands in it: no prompt, no answer, no error message, only counts, rates and task ids.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Final
+import math
+from pathlib import PurePath
+from typing import Final, Literal
 
 from jinja2 import Environment, StrictUndefined
 
 from sleepy_coder.adapter_manifest import Manifest
+from sleepy_coder.types import NightReport, Record
+
+Form = Literal["peft", "merged", "gguf"]
+"""How an adapter is passed on: PEFT's folder, a whole model, llama.cpp's file."""
+
+
+class Edition(Record):
+    """What the card says beside the manifest: the form, what only the owner knows, and the night where it is known.
+
+    `base_model` is the base's name on the Hub, empty where it has none; `license` is in the Hub's spelling;
+    `rounding` is, of a merged model, the share of the update that its precision lost.
+    """
+
+    form: Form = "peft"
+    base_model: str = ""
+    license: str = ""
+    night: NightReport | None = None
+    rounding: float | None = None
+
 
 _CARD: Final = """\
 ---
-library_name: peft
-base_model: {{ m.base_model | quoted }}
-base_model_relation: adapter
+license: {{ e.license or "unknown" }}
+library_name: {{ {"peft": "peft", "merged": "transformers", "gguf": "gguf"}[e.form] }}
+base_model: {{ base | quoted }}
+base_model_relation: {{ "finetune" if e.form == "merged" else "adapter" }}
 pipeline_tag: text-generation
 tags:
-- lora
+- {{ "merge" if e.form == "merged" else "lora" }}
 - sleepy-coder
+- code
 - code-repair
 ---
 
 # {{ m.name }}
 
-A LoRA adapter that sleepy-coder trained in night {{ m.cycle }} on verified experience, \
+{{ {
+  "peft": "A LoRA adapter",
+  "merged": "The base model with a LoRA adapter merged into its weights,",
+  "gguf": "A LoRA adapter in GGUF, for llama.cpp,"
+}[e.form] }} that sleepy-coder trained in night {{ m.cycle }} on verified experience, \
 {% if m.parent %}going on from `{{ m.parent }}`{% else %}starting from the base model{% endif %}. \
 State: **{{ m.state.value }}**.
+{% if e.rounding is not none %}
+Rounding the merged weights to their precision changed the answers by {{ "%.2g" | format(100 * e.rounding) }} % of \
+what the adapter changes (KL on fixed texts, read back from the files).
+{% endif %}
 
 ## Trained on
 
@@ -34,6 +68,8 @@ State: **{{ m.state.value }}**.
 {% for kind, count in m.counts | dictsort %}
 | {{ kind }} | {{ count }} | {{ "%.1f" | format(100 * m.shares.get(kind, 0.0)) }} % |
 {% endfor %}
+
+The rows themselves are not part of this.
 
 ## Recipe
 
@@ -45,6 +81,13 @@ State: **{{ m.state.value }}**.
 {% for name, value in m.seeds | dictsort %}
 | seed ({{ name }}) | {{ value }} |
 {% endfor %}
+{% if e.night and e.night.kl is not none %}
+| KL to the base in the last step, nats per token | \
+{{ "%.2g" | format(e.night.kl) if e.night.kl >= 0.0001 else "below 0.0001" }} |
+{% endif %}
+{% if e.night %}
+| length of the night, minutes | {{ "%.1f" | format((e.night.finished - e.night.started).total_seconds() / 60) }} |
+{% endif %}
 
 ## Evaluation
 
@@ -62,14 +105,23 @@ Not evaluated yet.
 
 Verdict of the gate: **{{ m.verdict.decision.value }}** \
 ({{ m.verdict.reasons | join(", ") or "no objection" }}; \
-alpha {{ m.verdict.alpha }}).
+alpha {{ m.verdict.alpha }}{% if m.verdict.evidence %} per epoch, \
+opening {{ m.verdict.evidence.opening }} of {{ m.verdict.evidence.openings }}{% endif %}).
+{% if m.verdict.evidence %}
+Evidence (e-values, over {{ m.verdict.evidence.units }} of {{ m.verdict.evidence.total }} clusters): \
+against the baseline {{ m.verdict.evidence.versus_baseline | e_value }} \
+({{ m.verdict.evidence.baseline_needs | e_value }} is needed), \
+against what served {{ m.verdict.evidence.versus_current | e_value }} \
+({{ m.verdict.evidence.current_needs | e_value }} is needed).
+{% endif %}
 
 | versus | tasks | difference | interval | p | gained | lost |
 |---|---:|---:|---|---:|---:|---:|
 {% for c in m.verdict.comparisons %}
 | {{ c.versus }} | {{ c.tasks }} | {{ "%+.1f" | format(100 * c.delta) }} % | \
 {{ "%+.1f" | format(100 * c.interval[0]) }} to {{ "%+.1f" | format(100 * c.interval[1]) }} % | \
-{{ "%.4f" | format(c.p_value) }} | {{ c.gained | length }} | {{ c.lost | length }} |
+{{ "%.4f" | format(c.p_value) if c.p_value >= 0.0001 else "< 0.0001" }} | \
+{{ c.gained | length }} | {{ c.lost | length }} |
 {% endfor %}
 {% for c in m.verdict.comparisons %}
 
@@ -80,9 +132,24 @@ lost: {{ c.lost | join(", ") or "none" }}.
 
 ## Load it
 
+{% if e.form == "merged" %}
+With vLLM, in the folder of this page:
+
+    vllm serve .
+
+With transformers:
+
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained("PATH/{{ m.name }}")
+{% elif e.form == "gguf" %}
+With llama.cpp, beside a GGUF of the base in any precision:
+
+    llama-server -m BASE.gguf --lora {{ m.name }}.gguf
+{% else %}
 With vLLM:
 
-    vllm serve {{ m.base_model }} --enable-lora --max-lora-rank {{ vllm_rank }} \
+    vllm serve {{ base }} --enable-lora --max-lora-rank {{ vllm_rank }} \
 --lora-modules {{ m.name }}=PATH/{{ m.name }}
 
 With PEFT:
@@ -90,8 +157,22 @@ With PEFT:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained({{ m.base_model | quoted }})
+    base = AutoModelForCausalLM.from_pretrained({{ base | quoted }})
     model = PeftModel.from_pretrained(base, "PATH/{{ m.name }}")
+{% endif %}
+
+## Limits
+
+{% if m.verdict is none or m.verdict.decision.value != "promote" %}
+- The gate did not promote this adapter: it is not shown to be better than the base.
+{% endif %}
+- It was trained on the tasks of one installation and judged on one set of tasks: nothing here says that it is better \
+at other work, and general abilities and safety were not measured.
+{% if m.verdict %}
+- The set finds true gains of {{ "%.1f" | format(100 * m.verdict.minimum_detectable_effect) }} points or more in 4 \
+nights of 5; smaller changes, also for the worse, may go unseen.
+{% endif %}
+- It fits the base with the hash below and no other.
 
 ## Proof
 
@@ -115,14 +196,26 @@ _environment = Environment(  # the card is Markdown, not HTML
 )
 # JSON strings are valid in YAML and, for these names, in Python.
 _environment.filters["quoted"] = json.dumps
+
+
+def _e_value(log_e: float) -> str:
+    """An e-value, given its natural log."""
+    return f"10^{log_e / math.log(10):.1f}"
+
+
+_environment.filters["e_value"] = _e_value
 _template = _environment.from_string(_CARD)
 
 
-def model_card(manifest: Manifest) -> str:
+def model_card(manifest: Manifest, edition: Edition = Edition()) -> str:  # noqa: B008  (frozen)
     """Markdown with YAML front matter."""
     rank = manifest.recipe.rank
+    name = manifest.base_model
     return _template.render(
         m=manifest,
+        e=edition,
+        # A server may call its model by a folder of this machine, which is nobody's business.
+        base=edition.base_model or (PurePath(name).name if name.startswith("/") else name),
         recipe=[(name, getattr(manifest.recipe, name)) for name in type(manifest.recipe).model_fields],
         vllm_rank=next((allowed for allowed in _VLLM_RANKS if allowed >= rank), rank),
     )

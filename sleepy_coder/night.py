@@ -6,19 +6,31 @@ wrong before `deploy`, the served adapter is the one of the evening.
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 
 from sleepy_coder import log
-from sleepy_coder.deploy import arms, ensure_loaded, promote, turn_down
-from sleepy_coder.errors import AdapterError, LeakError, TrainingError
+from sleepy_coder.choose import choose, stage_chosen
+from sleepy_coder.config import GatePolicy, RecipeName
+from sleepy_coder.deploy import ensure_loaded, promote, stand_in, turn_down
+from sleepy_coder.errors import AdapterError, LeakError, NightPaused, TrainingError
+from sleepy_coder.files import refuse_full_disk
 from sleepy_coder.journal import Journal, alone
-from sleepy_coder.judge.gate import judge
+from sleepy_coder.judge.case import Control
 from sleepy_coder.learn.dream import Dreams
+from sleepy_coder.learn.outputs import Training
+from sleepy_coder.learn.recipes import RECIPES
+from sleepy_coder.learn.surprise import Surprise
+from sleepy_coder.nap import recover_own
+from sleepy_coder.nap_files import NapFiles
 from sleepy_coder.parts import Parts
 from sleepy_coder.practice import (
+    KL,
     Day,
+    ask_surprise,
     choose_recipe,
     dream_of_failures,
+    fewest_rows,
     gather,
     look_back,
     refuse_leaks,
@@ -26,8 +38,13 @@ from sleepy_coder.practice import (
     train_candidate,
     write_anchors,
 )
+from sleepy_coder.shadow import Replay, replay_day, watch
+from sleepy_coder.store_gate import Opening
+from sleepy_coder.tidy import back_up, tidy
+from sleepy_coder.trial import Trial, check_controls, give_verdict, measure_arms, measure_fresh, open_gate, start_of
 from sleepy_coder.types import (
     Adapter,
+    Choice,
     Decision,
     EvalReport,
     Example,
@@ -45,57 +62,109 @@ def run_night(parts: Parts) -> NightReport:
 
     Resumes an unfinished night. Errors of the machine (a server that is gone, a full disk) rise and
     leave the night open; a mix that leaks, a broken adapter or a failed training close it as failed.
-    Raises StoreError when another process runs a night in the same home.
+    Raises NightPaused when the curfew ends it, which leaves it open as well, InfraError when the disk has too little
+    room for a night, and StoreError when the store is damaged or another process runs a night in the same home.
     """
-    with alone(parts.config.state / "night.lock"):
+    refuse_full_disk(parts.config.home, parts.config.night.min_free_gib)
+    with alone(NapFiles(parts.config.state).lock):
+        recover_own(parts)  # a night that was killed may have left the server asleep
+        stand_in(parts.registry)
         return _begin_or_resume(parts)
 
 
 def _begin_or_resume(parts: Parts) -> NightReport:
     night = Journal(parts.store, parts.watcher.phase)
+    with log.night(night.cycle):
+        back_up(parts)
+        report = _run(parts, night)
+        tidy(parts)
+        return report
+
+
+def _run(parts: Parts, night: Journal) -> NightReport:
     started = night.began(parts.clock.now)
     _log.warning("night.started", cycle=night.cycle, resumed=night.resumed)
+    parts = _as_begun(parts, night)
     try:
         return _practise_and_judge(parts, night, started)
+    except NightPaused as pause:
+        _log.warning("night.paused", cycle=night.cycle, reason=pause.message)
+        raise
     except (LeakError, AdapterError, TrainingError) as error:
         _log.error("night.failed", cycle=night.cycle, reason=error.message)
         return _close(parts, night, started, "failed", str(error))
 
 
+def _as_begun(parts: Parts, night: Journal) -> Parts:
+    """The parts with the recipe and the gate that the night began with: a resumed one changes neither half-way."""
+    settings = parts.config.recipe
+    name = night.noted("recipe-name", RecipeName, lambda: settings.name)
+    config = parts.config.model_copy(update={"recipe": settings.model_copy(update={"name": name})})
+    policy = night.noted("policy", GatePolicy, lambda: parts.policy)
+    return dataclasses.replace(parts, config=config, policy=policy)
+
+
 def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> NightReport:
+    day = night.once("day", Day, lambda: look_back(parts))
+    night.once("shadow", Replay, lambda: replay_day(parts, night.cycle, day.until))  # which may roll back
+    if RECIPES[parts.config.recipe.name].objective == "none":
+        return _skip(parts, night, started, f"recipe {parts.config.recipe.name} trains nothing")
     serving = night.once("serve", Adapter | None, parts.registry.active)
     if serving is not None:  # a server that was restarted has forgotten it, also in the middle of a night
-        ensure_loaded(parts.registry, parts.server, serving)
-    day = night.once("day", Day, lambda: look_back(parts))
+        ensure_loaded(parts.registry, parts.server, serving, parts.canary)
     anchors = night.once("anchors", tuple[Example, ...], lambda: write_anchors(parts))
     dreams = night.once("dream", Dreams, lambda: dream_of_failures(parts, night.cycle, day, serving))
-    mix = night.once("mix", TrainingMix, lambda: gather(parts, night.cycle, day, anchors, dreams, serving))
-    _log.info("night.mix", cycle=night.cycle, shares=mix.shares, counts=mix.counts)
-    if len(mix.examples) < parts.config.mix.min_examples:
-        reason = f"{len(mix.examples)} rows are fewer than the {parts.config.mix.min_examples} worth a night"
-        _log.warning("night.skipped", cycle=night.cycle, reason=reason)
-        return _close(parts, night, started, "skipped", reason, mix=mix)
+    surprise = night.once("surprise", Surprise, lambda: ask_surprise(parts, night.cycle, anchors, serving))
+    mix = night.once("mix", TrainingMix, lambda: gather(parts, night.cycle, day, anchors, dreams, serving, surprise))
+    _log.info("mix.built", cycle=night.cycle, shares=mix.shares, counts=mix.counts)
+    if len(mix.examples) < fewest_rows(parts):
+        reason = f"{len(mix.examples)} rows are fewer than the {fewest_rows(parts)} worth a night"
+        return _skip(parts, night, started, reason, mix)
     refuse_leaks(parts, night.cycle, day, mix)
 
     recipe = night.once("recipe", Recipe, lambda: choose_recipe(parts, night.cycle, mix, serving))
-    candidate = night.once("train", Adapter, lambda: train_candidate(parts, night.cycle, mix, serving, recipe))
+    start = night.once("trunk", Adapter | None, lambda: start_of(parts, serving, recipe))
+    training = night.once("train", Training, lambda: train_candidate(parts, night, mix, start, recipe))
+    choice = night.once("choose", Choice, lambda: choose(parts, night.cycle, serving, recipe, training))
+    learned = _Learned(mix, recipe, training, choice)
+    if choice.ruling != "go" and not parts.ungated:
+        harm = choice.ruling == "harm"
+        settle(parts, night.cycle, day, mix, dreams, Decision.REJECT if harm else Decision.INCONCLUSIVE, harm)
+        return _close(parts, night, started, "rejected" if harm else "inconclusive", choice.reason, learned)
+    candidate = night.once("stage", Adapter, lambda: stage_chosen(parts, night.cycle, mix, start, recipe, choice))
 
-    baseline, current, contender = (
-        night.once(f"evaluate-{arm}", EvalReport, measure)
-        for arm, measure in arms(parts, night.cycle, serving, candidate)
-    )
-    verdict = night.once("gate", GateVerdict, lambda: judge(baseline, current, contender, parts.policy))
-    reports = (baseline, current, contender)
-    _log.warning("night.verdict", cycle=night.cycle, decision=verdict.decision, reasons=verdict.reasons)
+    opening = night.once("open", Opening, lambda: open_gate(parts, night.cycle, candidate))
+    controls = night.once("controls", tuple[Control, ...], lambda: check_controls(parts, night.cycle))
+    trial = Trial(night.cycle, opening, serving, start, candidate, controls)
+    reports = measure_arms(parts, night, trial)
+    fresh = measure_fresh(parts, night, trial, reports, day.fresh)
+    verdict = night.once("gate", GateVerdict, lambda: give_verdict(parts, trial, reports, fresh))
+    _log.warning("gate.decided", cycle=night.cycle, decision=verdict.decision, reasons=verdict.reasons)
 
     if verdict.decision is Decision.PROMOTE:
         night.once("deploy", Adapter, lambda: promote(parts, serving, candidate, reports, verdict))
+        watch(parts)
         outcome = "promoted"
     else:
         night.once("deploy", Adapter, lambda: turn_down(parts, candidate, reports, verdict))
         outcome = "rejected" if verdict.decision is Decision.REJECT else "inconclusive"
-    settle(parts, night.cycle, day, mix, dreams, verdict.decision)
-    return _close(parts, night, started, outcome, ", ".join(verdict.reasons), mix, recipe, candidate, reports, verdict)
+    settle(parts, night.cycle, day, mix, dreams, verdict.decision, verdict.harmful)
+    return _close(parts, night, started, outcome, ", ".join(verdict.reasons), learned, candidate, reports, verdict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Learned:
+    """What a night trained on, and what came of it."""
+
+    mix: TrainingMix | None = None
+    recipe: Recipe | None = None
+    training: Training | None = None
+    choice: Choice | None = None
+
+
+def _skip(parts: Parts, night: Journal, started: datetime, reason: str, mix: TrainingMix | None = None) -> NightReport:
+    _log.warning("night.skipped", cycle=night.cycle, reason=reason)
+    return _close(parts, night, started, "skipped", reason, _Learned(mix))
 
 
 def _close(
@@ -104,13 +173,14 @@ def _close(
     started: datetime,
     outcome: str,
     reason: str,
-    mix: TrainingMix | None = None,
-    recipe: Recipe | None = None,
+    learned: _Learned = _Learned(),
     candidate: Adapter | None = None,
     reports: tuple[EvalReport, ...] = (),
     verdict: GateVerdict | None = None,
 ) -> NightReport:
-    active = parts.registry.active()
+    active, mix, training = parts.registry.active(), learned.mix, learned.training
+    measured = learned.choice is not None and learned.choice.served is not None
+    dreams = night.known("dream", Dreams) or Dreams(found=(), unsolved=())
     report = NightReport.model_validate(
         {
             "cycle": night.cycle,
@@ -122,14 +192,41 @@ def _close(
             "shares": mix.shares if mix else {},
             "counts": mix.counts if mix else {},
             "notes": mix.notes if mix else (),
-            "recipe": recipe,
-            "steps": recipe.steps if recipe else 0,
+            "recipe": learned.recipe,
+            "steps": training.steps if training else 0,
+            "stopped": training.stopped if training else "",
+            "choice": learned.choice if measured else None,
             "candidate": candidate.name if candidate else None,
             "serving": active.name if active else parts.base.name,
             "reports": reports,
             "verdict": verdict,
+            "kl": night.known(KL, float),
+            "dreamed": len(dreams.found) + len(dreams.unsolved),
+            "answered": len(dreams.found),
         }
     )
     parts.store.finish_night(report)
-    _log.warning("night.promoted" if outcome == "promoted" else "night.kept", cycle=night.cycle, serving=report.serving)
+    _sum_up(report)
     return report
+
+
+def _sum_up(report: NightReport) -> None:
+    """The whole night in one line of the log."""
+    versus = {comparison.versus: comparison for comparison in report.verdict.comparisons} if report.verdict else {}
+    against = versus.get("current")
+    _log.warning(
+        "night.summary",
+        cycle=report.cycle,
+        outcome=report.outcome,
+        reasons=report.verdict.reasons if report.verdict else (report.reason,),
+        serving=report.serving,
+        candidate=report.candidate,
+        seconds=round((report.finished - report.started).total_seconds(), 3),
+        phases={phase.name: phase.seconds for phase in report.phases},
+        pass_rates={measured.arm: round(measured.pass_rate, 4) for measured in report.reports},
+        gained=len(against.gained) if against else 0,
+        lost=len(against.lost) if against else 0,
+        rows=report.counts,
+        steps=report.steps,
+        kl=report.kl,
+    )

@@ -4,42 +4,83 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from sleepy_coder.errors import InfraError
+from sleepy_coder import log
+from sleepy_coder.collect.redact import redacted, secret_in
+from sleepy_coder.errors import AdapterError, InfraError, TrainingError, TrainingKilled
 from sleepy_coder.files import write_atomic
-from sleepy_coder.learn.dream import Dreams, dream, verified_row
-from sleepy_coder.learn.mix import compose, passed_examples
-from sleepy_coder.learn.recipes import recipe_for
+from sleepy_coder.fresh import held_back, without_fresh
+from sleepy_coder.journal import Journal
+from sleepy_coder.learn.dream import Dreams, verified_row
+from sleepy_coder.learn.mix import Listed, Pool, compose, only, with_all, without
+from sleepy_coder.learn.outputs import Training, training_of
+from sleepy_coder.learn.own_rows import FAMILY as OWN
+from sleepy_coder.learn.own_rows import OwnRows
+from sleepy_coder.learn.passed import passed_rows
+from sleepy_coder.learn.rebase import JUDGED, rebase_due
+from sleepy_coder.learn.recipes import RECIPES, recipe_for
+from sleepy_coder.learn.replay import replay_pool
+from sleepy_coder.learn.surprise import Surprise
+from sleepy_coder.learn.trainer import last_step
+from sleepy_coder.material import (
+    dreams_of,
+    note_on_own,
+    notes_on,
+    own_of,
+    put_aside,
+    recipe_of,
+    shortcuts_among,
+    surprise_of,
+    tasks_to_answer,
+)
+from sleepy_coder.nap import undisturbed
 from sleepy_coder.parts import Parts
 from sleepy_coder.registry import Registry
 from sleepy_coder.serve.rollout import Rollout, Sampling, attempt, in_parallel, opening
 from sleepy_coder.tasks import set_id
 from sleepy_coder.tasks.leaks import assert_no_leaks, example_rows, find_leaks
-from sleepy_coder.types import Adapter, Decision, Episode, Example, Outcome, Recipe, Record, Task, TrainingMix
+from sleepy_coder.types import (
+    Adapter,
+    AdapterState,
+    Decision,
+    Example,
+    ExampleKind,
+    Outcome,
+    Recipe,
+    Record,
+    Task,
+    TrainingMix,
+)
 
 _EXAMPLES = TypeAdapter(tuple[Example, ...])
+KL = "kl"
+"""Under what name the journal keeps how far the last training step was from the base."""
+_TRAINING_TRIES = 3
+_log = log.get("night")
 
 
 def write_anchors(parts: Parts) -> tuple[Example, ...]:
     """The base model's own verified answers to rehearsal tasks, written once per base model.
 
     Self-synthesised rehearsal (SSR: Huang et al., ACL 2024) without a judge model: the compiler
-    decides which answers are worth keeping.
+    decides which answers are worth keeping. None for a recipe that replays nothing.
     """
-    tasks = parts.rehearsal[: parts.config.mix.anchors]
-    file = parts.config.state / f"anchors-{parts.base.sha256[:12]}-{set_id(tasks)}.json"
+    if recipe_of(parts).rows != "mix":
+        return ()
+    tasks, file = _anchor_tasks(parts), _anchor_file(parts)
     if file.is_file():
-        return _EXAMPLES.validate_json(file.read_bytes())
+        return known_anchors(parts)
     sampling = Sampling(0.0, parts.config.agent.max_tokens)
 
     def answer(task: Task) -> Rollout | None:
         with contextlib.suppress(InfraError):
-            return attempt(parts.server, parts.verifier, parts.base.name, task, opening(parts.verifier, task), sampling)
+            return attempt(
+                parts.punctual, parts.verifier, parts.base.name, task, opening(parts.verifier, task), sampling
+            )
 
     rows: list[Example] = []
     whole = True
@@ -53,23 +94,35 @@ def write_anchors(parts: Parts) -> tuple[Example, ...]:
     return tuple(rows)
 
 
-class Day(Record):
-    """The ids of the episodes that a night works with: all that no earlier night has used up.
+def known_anchors(parts: Parts) -> tuple[Example, ...]:
+    """The anchors that are written already; none before the first night of a base model."""
+    file = _anchor_file(parts)
+    return _EXAMPLES.validate_json(file.read_bytes()) if file.is_file() else ()
 
-    Taken once, so that episodes which arrive during the night wait for the next one.
+
+def _anchor_tasks(parts: Parts) -> tuple[Task, ...]:
+    return parts.rehearsal[: parts.config.mix.anchors]
+
+
+def _anchor_file(parts: Parts) -> Path:
+    return parts.config.state / f"anchors-{parts.base.sha256[:12]}-{set_id(_anchor_tasks(parts))}.json"
+
+
+class Day(Record):
+    """What a night works with: the episodes up to the position `until` that no earlier night has used up.
+
+    Noted once, so that episodes which arrive during the night wait for the next one. The tasks `fresh` are held back
+    from training.
     """
 
-    episodes: tuple[str, ...]
-
-    def of(self, parts: Parts) -> Iterator[Episode]:
-        """The episodes themselves, streamed."""
-        mine = frozenset(self.episodes)
-        return (episode for episode in parts.store.episodes(unused=True) if episode.id in mine)
+    until: int
+    fresh: tuple[str, ...] = ()
 
 
 def look_back(parts: Parts) -> Day:
     """What happened since the last night that used up its day."""
-    return Day(episodes=tuple(episode.id for episode in parts.store.episodes(unused=True)))
+    until = parts.store.position()
+    return Day(until=until, fresh=held_back(parts, until))
 
 
 def dream_of_failures(parts: Parts, cycle: int, day: Day, serving: Adapter | None) -> Dreams:
@@ -78,50 +131,103 @@ def dream_of_failures(parts: Parts, cycle: int, day: Day, serving: Adapter | Non
     A task of `sleepy-coder run` has no prompt of its own: what was wanted is in its conversation, and is not
     dreamed about.
     """
-    parked = {entry.task_id for entry in parts.store.parked(cycle)}
-    failed: dict[str, Task] = {}
-    for episode in day.of(parts):
-        if (
-            episode.outcome is Outcome.FAIL
-            and episode.outcome_source == "verifier"
-            and (task := episode.task)
-            and task.prompt
-        ):
-            failed.setdefault(task.id, task)
-    settings = parts.config.mix
-    return dream(
-        [task for task in failed.values() if task.id not in parked][: settings.dream_tasks],
-        [serving.name, parts.base.name] if serving else [parts.base.name],
-        parts.server,
-        parts.verifier,
-        settings,
-        parts.config.agent.max_tokens,
-        parts.config.seed + 1000 * cycle,
-        parts.config.eval.concurrency,
-    )
+    return dreams_of(parts, cycle, day.until, day.fresh, serving)
+
+
+def ask_surprise(parts: Parts, cycle: int, anchors: Sequence[Example], serving: Adapter | None) -> Surprise:
+    """How unlikely the model that serves finds the rows that may be replayed."""
+    return surprise_of(parts, cycle, (*anchors, *_kept(parts, serving)), serving)
 
 
 def gather(
-    parts: Parts, cycle: int, day: Day, anchors: Sequence[Example], dreams: Dreams, serving: Adapter | None
+    parts: Parts,
+    cycle: int,
+    day: Day,
+    anchors: Sequence[Example],
+    dreams: Dreams,
+    serving: Adapter | None,
+    surprise: Surprise | None = None,
 ) -> TrainingMix:
     """The night's mix from what is new, what was dreamed, and what is replayed.
 
-    Replayed are the anchors and the rows of the nights that made the serving adapter, each family with the
-    same total weight, so that what is rare is not forgotten first.
+    Replayed are the user's own rows, the anchors and the rows of the nights that made the serving adapter. Rows that
+    are shortcuts or hold a secret by today's rules are left out.
     """
-    kept = parts.store.examples(cycles=[adapter.cycle for adapter in lineage(parts.registry, serving)])
-    families = Counter(row.family for row in (*anchors, *kept))
-    replay = [row.model_copy(update={"weight": 1 / families[row.family]}) for row in (*anchors, *kept)]
-    passed = passed_examples(day.of(parts), parts.config.mix.per_task)
-    notes = (
-        [f"{len(dreams.unsolved)} failed tasks have no verified answer yet and are parked"] if dreams.unsolved else []
-    )
-    return compose(
-        {"replay": replay, "passed": passed, "hard": dreams.found},
-        parts.config.mix,
-        parts.config.seed + cycle,
-        notes,
-    )
+    own = own_of(parts)
+    put_aside(parts, own)
+    mix = propose(parts, cycle, day, anchors, dreams, serving, surprise, own)
+    mix = _without_secrets(parts, cycle, day, _without_shortcuts(parts, cycle, mix))
+    mix = without_fresh(parts, mix, day.fresh)
+    return mix.model_copy(update={"tasks": tasks_to_answer(parts, cycle, day.until, day.fresh, mix)})
+
+
+def propose(
+    parts: Parts,
+    cycle: int,
+    day: Day,
+    anchors: Sequence[Example],
+    dreams: Dreams,
+    serving: Adapter | None,
+    surprise: Surprise | None = None,
+    own: OwnRows | None = None,
+) -> TrainingMix:
+    """The mix before its rows are looked at for secrets and shortcuts; changes nothing.
+
+    A night that starts afresh replays all kept rows.
+    """
+    own = own or own_of(parts)
+    seed, notes, how = parts.config.seed + cycle, notes_on(dreams, own), recipe_of(parts)
+    if how.rows == "failures":
+        return only(dreams.found, seed, notes)
+    kept = _kept(parts, serving)
+    replay = replay_pool(how.replay, own.rows, anchors, kept, surprise.nll if surprise else {}, seed)
+    passed = passed_rows(parts.store, day.until, parts.config.mix.per_task, day.fresh)
+    pools: dict[ExampleKind, Pool] = {"replay": replay, "passed": passed, "hard": Listed(dreams.found)}
+    mix = note_on_own(compose(pools, parts.config.mix, seed, notes), own)
+    return with_all(mix, kept) if starts_afresh(parts, serving) and how.replay != "anchors" else mix
+
+
+def fewest_rows(parts: Parts) -> int:
+    """Fewer rows than this are not worth a night; the founding failure trained on whatever there was."""
+    return parts.config.mix.min_examples if recipe_of(parts).rows == "mix" else 1
+
+
+def _kept(parts: Parts, serving: Adapter | None) -> tuple[Example, ...]:
+    rows = parts.store.examples(cycles=[adapter.cycle for adapter in lineage(parts.registry, serving)])
+    return tuple(row for row in rows if row.family != OWN)  # these are as their file says today
+
+
+def _without_shortcuts(parts: Parts, cycle: int, mix: TrainingMix) -> TrainingMix:
+    """The mix without answers that only look right by today's rules; their episodes are put in quarantine."""
+    bad = shortcuts_among(parts, mix)
+    for provenance, reason in bad.items():
+        _log.warning("mix.shortcut_left_out", cycle=cycle, provenance=provenance, reason=reason)
+        if episode := parts.store.episode(provenance):
+            clean, _ = redacted(parts.redactor, episode.model_dump_json())
+            parts.store.quarantine(f"night {cycle}", f"episode {provenance}: {reason}", clean)
+            parts.store.mark_used([provenance], cycle)
+    return without(mix, bad, f"{len(bad)} answers are shortcuts by today's rules and are left out") if bad else mix
+
+
+def _without_secrets(parts: Parts, cycle: int, day: Day, mix: TrainingMix) -> TrainingMix:
+    """The mix without the rows in which today's rules find a secret; what they were made of is used up.
+
+    The rules grow after an episode was recorded, and so do our own keys. Episodes are put in quarantine without
+    their secrets.
+    """
+    reasons = {row.provenance: secret_in(parts.redactor, row) for row in mix.examples}
+    bad = {provenance: reason for provenance, reason in reasons.items() if reason}
+    if not bad:
+        return mix
+    for provenance, reason in bad.items():
+        _log.warning("mix.secret_left_out", cycle=cycle, provenance=provenance, reason=reason)
+    tasks = {row.task_id for row in mix.examples if row.provenance in bad and not row.anchor}
+    for episode in parts.store.unused_on(day.until, tasks):
+        clean, reason = redacted(parts.redactor, episode.model_dump_json())
+        if reason or episode.id in bad:
+            parts.store.quarantine(f"night {cycle}", f"episode {episode.id}: {reason or bad[episode.id]}", clean)
+            parts.store.mark_used([episode.id], cycle)
+    return without(mix, bad, f"{len(bad)} rows hold a secret by today's rules and are left out")
 
 
 def night_folder(parts: Parts, cycle: int) -> Path:
@@ -129,31 +235,50 @@ def night_folder(parts: Parts, cycle: int) -> Path:
     return parts.config.state / "nights" / f"{cycle:04d}"
 
 
+def starts_afresh(parts: Parts, serving: Adapter | None) -> bool:
+    """Whether the night trains a fresh adapter on all kept rows instead of going on from `serving`."""
+    settings = parts.config.recipe
+    if serving is None or not RECIPES[settings.name].warm:
+        return False
+    nights = parts.store.nights(last=settings.rebase_after + settings.rebase_rejections, outcomes=JUDGED)
+    return rebase_due(promotions(parts.registry, serving), nights, settings)
+
+
 def choose_recipe(parts: Parts, cycle: int, mix: TrainingMix, serving: Adapter | None) -> Recipe:
-    """How night `cycle` trains; the more nights made the serving adapter, the more carefully."""
+    """How night `cycle` trains; the more promoted nights made the serving adapter, the more carefully."""
     return recipe_for(
         parts.config.recipe,
         len(mix.examples),
-        len(lineage(parts.registry, serving)),
+        promotions(parts.registry, serving),
         parts.base.width,
         parts.config.model.max_length,
         parts.config.seed + cycle,
+        starts_afresh(parts, serving),
     )
 
 
-def train_candidate(parts: Parts, cycle: int, mix: TrainingMix, parent: Adapter | None, recipe: Recipe) -> Adapter:
-    """Train one LoRA on `mix`, warm-started from the serving adapter, and stage it in the registry."""
-    trained = parts.trainer.train(mix, parent, recipe, night_folder(parts, cycle) / "train")
-    return parts.registry.stage(
-        trained,
-        cycle=cycle,
-        parent=parent.name if parent else None,
-        base=parts.base.path,
-        base_model=parts.base.name,
-        base_sha256=parts.base.sha256,
-        mix=mix,
-        recipe=recipe,
-    )
+def train_candidate(parts: Parts, night: Journal, mix: TrainingMix, parent: Adapter | None, recipe: Recipe) -> Training:
+    """Train one LoRA on `mix`, warm-started from `parent`, in the night's folder.
+
+    Raises TrainingKilled when the child was killed, so that the night stays open and goes on from its checkpoint when
+    there may be more memory; TrainingError when that has happened three times.
+    """
+    cycle = night.cycle
+    folder = night_folder(parts, cycle) / "train"
+    try:
+        undisturbed(
+            parts, f"night {cycle} trains", lambda pause: parts.trainer.train(mix, parent, recipe, folder, pause)
+        )
+    except TrainingKilled as killed:
+        tries = night.failed("train", killed.message)
+        _log.warning("train.killed", cycle=cycle, tries=tries, of=_TRAINING_TRIES)
+        if tries < _TRAINING_TRIES:
+            raise
+        remedy = "give the machine more memory, or lower recipe.batch_size or model.max_length"
+        raise TrainingError(f"{killed.message}, {tries} times", remedy) from killed
+    if (step := last_step(folder)) is not None:
+        night.note(KL, step.kl)
+    return training_of(folder, recipe)
 
 
 def refuse_leaks(parts: Parts, cycle: int, day: Day, mix: TrainingMix) -> None:
@@ -161,38 +286,36 @@ def refuse_leaks(parts: Parts, cycle: int, day: Day, mix: TrainingMix) -> None:
 
     The episodes it came from are put in quarantine and used up, so that the next night is free of them.
     """
-    rows = tuple(example_rows(mix.examples))
-    leaking = {leak.provenance for leak in find_leaks(rows, parts.frozen)}
+    programs = ((f"task:{task.id}", text) for task in mix.tasks for text in task.files.values())
+    rows = (*example_rows(mix.examples), *programs)
+    leaking = {leak.provenance for leak in find_leaks(rows, parts.judging)}
     if not leaking:
         return
     tasks = {row.task_id for row in mix.examples if row.provenance in leaking}
-    for episode in day.of(parts):
-        if episode.task and episode.task.id in tasks:
-            parts.store.quarantine(f"night {cycle}", "too close to a frozen task", episode.model_dump_json())
-            parts.store.mark_used([episode.id], cycle)
-    assert_no_leaks(rows, parts.frozen)
+    tasks |= {task.id for task in mix.tasks if f"task:{task.id}" in leaking}
+    for episode in parts.store.unused_on(day.until, tasks):
+        parts.store.quarantine(f"night {cycle}", "too close to a frozen task", episode.model_dump_json())
+        parts.store.mark_used([episode.id], cycle)
+    assert_no_leaks(rows, parts.judging)
 
 
-def settle(parts: Parts, cycle: int, day: Day, mix: TrainingMix, dreams: Dreams, decision: Decision) -> None:
-    """Keep the books after the verdict; safe to do twice.
+def settle(
+    parts: Parts, cycle: int, day: Day, mix: TrainingMix, dreams: Dreams, decision: Decision, harmful: bool
+) -> None:
+    """Keep the books after the decision; safe to do twice.
 
-    A promoted night uses up the episodes that it trained on; its rows may be replayed later. A rejected one
-    uses up all that passed that day, drawn or not: what made the model worse is not fed to it again, and
-    nobody knows which of them did. An undecided night leaves them for the next one, which has more of them
-    and so more to show. Failures without an answer stay, parked.
+    A promoted night uses up the episodes that it trained on; its rows may be replayed later. So does one that was
+    rejected for gaining too little. One that made the model worse uses up all that passed that day, drawn or not:
+    what did it is not fed to the model again, and nobody knows which of them did. An undecided night leaves them
+    for the next one, which has more of them and so more to show. Failures without an answer stay, parked.
     """
-    parts.store.save_examples(cycle, [row for row in mix.examples if not row.anchor])
+    parts.store.save_examples(cycle, [row for row in mix.examples if not row.anchor and row.family != OWN])
     if decision is not Decision.INCONCLUSIVE:
         trained = {row.task_id for row in mix.examples if row.kind == "passed"}
-        answered = {row.task_id for row in dreams.found}
-        spent = {Outcome.PASS: trained, Outcome.FAIL: answered}
-        suspect = {Outcome.PASS} if decision is Decision.REJECT else set[Outcome]()
-        used = [
-            episode.id
-            for episode in day.of(parts)
-            if episode.outcome in suspect or (episode.task and episode.task.id in spent.get(episode.outcome, ()))
-        ]
-        parts.store.mark_used(used, cycle)
+        parts.store.use_up(cycle, day.until, Outcome.PASS, trained)
+        parts.store.use_up(cycle, day.until, Outcome.FAIL, {row.task_id for row in dreams.found})
+    if harmful:
+        parts.store.use_up_all(cycle, day.until, Outcome.PASS)
     for task_id in dreams.unsolved:
         parts.store.park(task_id, cycle)
     for row in dreams.found:
@@ -201,10 +324,21 @@ def settle(parts: Parts, cycle: int, day: Day, mix: TrainingMix, dreams: Dreams,
 
 
 def lineage(registry: Registry, serving: Adapter | None) -> tuple[Adapter, ...]:
-    """`serving` and those it grew from, newest first; rolled-back ones are not among them."""
+    """`serving` and those it grew from, newest first, up to one that was rolled back: nothing of it is replayed.
+
+    One that is not there any more, or is damaged, ends the line too.
+    """
     found: list[Adapter] = []
     adapter = serving
-    while adapter is not None:
+    while adapter is not None and adapter.state is not AdapterState.QUARANTINED:
         found.append(adapter)
-        adapter = registry.get(adapter.parent) if adapter.parent else None
+        parent, adapter = adapter.parent, None
+        if parent:
+            with contextlib.suppress(AdapterError):
+                adapter = registry.get(parent)
     return tuple(found)
+
+
+def promotions(registry: Registry, serving: Adapter | None) -> int:
+    """How many promoted nights made `serving`; undecided ones on the way to a promotion are not counted."""
+    return sum(a.state in (AdapterState.ACTIVE, AdapterState.RETIRED) for a in lineage(registry, serving))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -18,24 +18,10 @@ from sleepy_coder.cli import app
 from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, Config
 from sleepy_coder.console import err
 from sleepy_coder.errors import SleepyError
+from sleepy_coder.events import COMMON, GROUPS, Event, kind_name
 from sleepy_coder.files import write_atomic
 
 FOLDER: Final = Path(__file__).parent.parent / "docs" / "reference"
-
-# For the commands whose help text has no example of its own.
-EXAMPLES: Final[Mapping[str, str]] = {
-    "sleepy-coder nights": "sleepy-coder nights --json | jq '.[] | [.cycle, .outcome]'",
-    "sleepy-coder morning": "sleepy-coder morning",
-    "sleepy-coder status": "sleepy-coder status --json | jq -r .serving",
-    "sleepy-coder serve": "sleepy-coder serve --port 8399",
-    "sleepy-coder demo": "sleepy-coder --home /tmp/sleepy-demo demo",
-    "sleepy-coder koans list": "sleepy-coder koans list --split frozen",
-    "sleepy-coder koans show": "sleepy-coder koans show k00bf68b7afcc --answer",
-    "sleepy-coder adapters list": "sleepy-coder adapters list",
-    "sleepy-coder adapters show": "sleepy-coder adapters show sc-0001-ab12cd34",
-    "sleepy-coder adapters rollback": "sleepy-coder adapters rollback --yes",
-    "sleepy-coder episodes list": "sleepy-coder episodes list --outcome fail --limit 10",
-}
 
 _HEAD: Final = "<!-- Written by `make docs`; change the code instead. -->\n"
 _EXAMPLE: Final = re.compile(r"\n*Example: (.+)\Z", re.DOTALL)
@@ -54,7 +40,7 @@ class Command:
 
 def pages() -> dict[str, str]:
     """File name to text of every reference page."""
-    return {"cli.md": cli_page(), "config.md": config_page()}
+    return {"cli.md": cli_page(), "config.md": config_page(), "events.md": events_page()}
 
 
 def commands() -> tuple[Command, ...]:
@@ -74,10 +60,9 @@ def _commands(group: typer.Typer, prefix: str) -> Iterator[Command]:
 def _command(path: str, run: Callable[..., Any]) -> Command:
     text = Text.from_markup(inspect.getdoc(run) or "").plain
     found = _EXAMPLE.search(text)
-    example = found[1] if found else EXAMPLES.get(path)
-    if not text or not example:
+    if not text or not found:
         raise SleepyError(f"`{path}` has no help or no example", "give it a docstring and an `Example:`")
-    return Command(path, _EXAMPLE.sub("", text), example, run)
+    return Command(path, _EXAMPLE.sub("", text), found[1], run)
 
 
 def options(run: Callable[..., Any]) -> Iterator[tuple[str, str, str, str]]:
@@ -100,6 +85,8 @@ def _spelled(name: str, info: ParameterInfo) -> str:
 
 
 def _value(kind: Any, info: ParameterInfo) -> str:
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(kind))
     plain = next((part for part in get_args(kind) or (kind,) if part is not type(None)), kind)
     if plain is bool:
         return "flag"
@@ -159,19 +146,42 @@ def _settings(section: type[BaseModel], prefix: str) -> str:
     for name, schema in section.model_json_schema()["properties"].items():
         if "$ref" in schema:
             continue
-        default = "unset" if schema["default"] is None else f"`{schema['default']}`"
+        default = "unset" if schema["default"] is None else f"`{schema['default']}`".replace("``", "empty")
         rows.append((f"`{prefix}{name}`", _bounded(schema), default, schema["description"]))
     return _table(("setting", "type", "default", "effect"), rows)
 
 
 def _bounded(schema: Mapping[str, Any]) -> str:
     kinds = [kind for kind in schema.get("anyOf", [schema]) if kind["type"] != "null"]
+    if "enum" in kinds[0]:
+        return " or ".join(f"`{value}`" for value in kinds[0]["enum"])
     name = {"string": "text"}.get(kinds[0]["type"], kinds[0]["type"])
     bounds = [f"{sign}{kinds[0][key]:g}" for key, sign in _BOUNDS if key in kinds[0]]
     return ", ".join([kinds[0].get("format", name), *bounds])
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, str, str, str]]) -> str:
+def events_page() -> str:
+    """Every event of the log with its fields and their types."""
+    common = [(f"`{name}`", kind_name(kind), sentence) for name, (kind, sentence) in COMMON.items()]
+    parts = [
+        _HEAD + "# Events of the log",
+        "One JSON object a line, at most 4 KiB. Names, fields and types are stable; a line may lack a field. "
+        "[Read the logs](../how-to/read-the-logs.md) has recipes.",
+        "## On every line",
+        "The last four only where there is something to say.",
+        _table(("field", "type", "meaning"), common),
+    ]
+    for title, events in GROUPS.items():
+        rows = [(f"`{name}`", event.sentence, _fields(event)) for name, event in events.items()]
+        parts += [f"## {title}", _table(("event", "meaning", "fields"), rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _fields(event: Event) -> str:
+    return ", ".join(f"`{name}` {kind_name(kind)}" for name, kind in event.fields.items())
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

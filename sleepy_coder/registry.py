@@ -2,25 +2,29 @@
 
 A folder appears whole (copied and synced under a temporary name, then renamed), never changes its
 weights, and its name is never given to other bytes. `active.json` is replaced whole, so whatever is killed,
-and whenever, `active()` is the old adapter or the new one. The pointer decides who is ACTIVE; the manifests
-keep every other state.
+and whenever, `active()` is the old adapter or the new one; its twin stands in when the disk damages it. The pointer
+decides who is ACTIVE; the manifests keep every other state.
 """
 
 from __future__ import annotations
 
 import fcntl
+import secrets
 import shutil
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
+from sleepy_coder import log
 from sleepy_coder.adapter_check import check_adapter
 from sleepy_coder.adapter_manifest import (
     CARD,
     CONFIG,
+    FAST,
     MANIFEST,
     WEIGHTS,
     Manifest,
@@ -33,6 +37,7 @@ from sleepy_coder.adapter_manifest import (
     read_manifest,
     tokenizer_sha256,
 )
+from sleepy_coder.adapter_quarantine import Quarantine, Quarantined
 from sleepy_coder.errors import AdapterError, InfraError
 from sleepy_coder.files import (
     TEMPORARY_SUFFIX,
@@ -44,11 +49,14 @@ from sleepy_coder.files import (
 )
 from sleepy_coder.model_card import model_card
 from sleepy_coder.ports import Clock
-from sleepy_coder.types import Adapter, AdapterState, EvalReport, GateVerdict, Recipe, TrainingMix
+from sleepy_coder.types import Adapter, AdapterState, Choice, EvalReport, GateVerdict, Recipe, TrainingMix
 
 __all__ = ["Manifest", "Pointer", "Registry", "model_sha256", "tokenizer_sha256"]
 
+_log = log.get("registry")
 _POINTER: Final = "active.json"
+_TWIN: Final = "active.twin.json"
+_QUARANTINE: Final = "quarantine.json"
 _LOCK: Final = ".lock"
 _NEVER_AGAIN: Final = (AdapterState.REJECTED, AdapterState.QUARANTINED)
 
@@ -60,8 +68,10 @@ class Registry:
         """Open `root`, creating it when missing, and remove what a killed process left half done."""
         self._root = root.absolute()
         self._clock = clock
+        self.quarantine: Final = Quarantine(self._root / _QUARANTINE)
         with self._locked():
             self._remove_leftovers()
+            self._mend_pointer()
 
     # Reading
 
@@ -98,9 +108,17 @@ class Registry:
             return None
         return found.st_ino, found.st_mtime_ns, found.st_size
 
+    def since(self) -> datetime | None:
+        """When the pointer was moved last; None when it never was."""
+        return self._pointer().since if self.pointer_mark() else None
+
     def previous(self) -> str | None:
         """The name that `rollback` goes to; None is the bare base."""
         return self._pointer().previous
+
+    def pointer(self) -> Pointer:
+        """What serves, what a rollback goes to and by which promotion, as one. Raises AdapterError like `active`."""
+        return self._pointer()
 
     def verify(self, name: str, base_sha256: str | None = None) -> Adapter:
         """The adapter, proven to hold the bytes it was staged with and, if asked, to belong to this base.
@@ -130,8 +148,13 @@ class Registry:
         base_sha256: str,
         mix: TrainingMix,
         recipe: Recipe,
+        choice: Choice | None = None,
+        fast: Path | None = None,
     ) -> Adapter:
         """Check the folder `trained` and take a copy of it into the registry, whole.
+
+        `choice` says which weights of the training these are, and at what scale. The fast weights in `fast`, whose slow
+        average they are, are kept beside them.
 
         `base_model` is the name people know the base by, `base_sha256` what it hashed to when the training
         began. Staging the same bytes for the same
@@ -141,11 +164,17 @@ class Registry:
             raise AdapterError(f"{base} is not the base this was trained on", "Train again on this base")
         if parent is not None and self.manifest(parent).base_sha256 != base_sha256:
             raise AdapterError(f"The parent {parent} belongs to another base", "Start again from the base")
+        if parent is not None and self.get(parent).state is AdapterState.QUARANTINED:
+            raise AdapterError(f"The parent {parent} was rolled back", "The next night trains from what serves now")
         content_sha256(trained)
         with self._locked(), folder_in_the_making(self._root / "candidate") as temporary:
             for file in (WEIGHTS, CONFIG):
                 shutil.copyfile(trained / file, temporary / file)
-            check_adapter(temporary, recipe, base)
+            check_adapter(temporary, recipe, base, choice.chosen.scale if choice else 1.0)
+            if fast is not None:
+                (temporary / FAST).mkdir()
+                for file in (WEIGHTS, CONFIG):
+                    shutil.copyfile(fast / file, temporary / FAST / file)
             sha256 = content_sha256(temporary)
             name = adapter_name(cycle, sha256)
             if (self._root / name).exists():
@@ -165,6 +194,8 @@ class Registry:
                 state=AdapterState.STAGED,
                 sha256=sha256,
                 created=self._clock.now(),
+                choice=choice,
+                fast_sha256=content_sha256(temporary / FAST) if fast else "",
             )
             self._describe(temporary, manifest)
             publish_folder(temporary, self._root / name)
@@ -189,49 +220,110 @@ class Registry:
             if self._pointer().name == name:
                 raise AdapterError(f"{name} is serving", "Roll back instead")
             self._set_state(name, AdapterState.REJECTED, verdict)
+        _log.warning("adapter.rejected", adapter=name, reasons=verdict.reasons)
         return self.get(name)
 
-    def activate(self, name: str) -> Adapter:
-        """Point to `name`, durably. Raises AdapterError when it has changed, was rejected or rolled back."""
+    def activate(self, name: str, *, instead_of: Collection[str | None] = ()) -> Adapter:
+        """Point to `name`, durably.
+
+        Raises AdapterError when it has changed, was rejected or rolled back, or when, if given, none of `instead_of`
+        serves (None is the bare base).
+        """
         with self._locked():
             adapter = self.verify(name)
             if adapter.state in _NEVER_AGAIN:
                 raise AdapterError(f"{name} is {adapter.state.value}", "Activate another adapter")
-            old = self._pointer().name
+            pointer = self._pointer()
+            old = pointer.name
+            if instead_of and old not in instead_of:
+                raise AdapterError(
+                    f"{old or 'the base'} serves now, and {name} was not judged against it",
+                    "nothing was changed; the next night judges anew",
+                )
             if old != name:
                 # Before the flip: until then the pointer says ACTIVE whatever the manifest says.
                 if old is not None:
                     self._step_down(old, AdapterState.RETIRED)
-                self._point(name, previous=old)
+                self._point(name, previous=old, promotion=secrets.token_hex(8))
+        # Also when it was active already: a night that was killed right after the flip has not said it.
+        _log.warning("adapter.promoted", adapter=name, before=pointer.previous if old == name else old)
         return self.get(name)
 
-    def rollback(self) -> Adapter | None:
+    def rollback(
+        self,
+        *,
+        only: str | None = None,
+        why: str = "by hand",
+        statistics: Mapping[str, float] | None = None,
+        quarantine: bool = True,
+    ) -> Adapter | None:
         """Go back to the previous adapter, or to the bare base (None) when there is none or it is damaged.
 
-        The adapter that served is quarantined: it cannot be activated again.
+        With `quarantine` the bytes of the adapter that served cannot be activated again. `why` and `statistics` are for
+        the log. Raises AdapterError when another adapter than `only` serves.
         """
         with self._locked():
             pointer = self._pointer()
+            if only is not None and pointer.name != only:
+                raise AdapterError(f"{only} does not serve any more", "Nothing is left to roll back")
             target = pointer.previous
             if target is not None:
                 try:
-                    self.verify(target)
+                    target = None if self.verify(target).state in _NEVER_AGAIN else target
                 except AdapterError:
                     target = None
             if pointer.name is not None:
-                self._step_down(pointer.name, AdapterState.QUARANTINED)
+                if quarantine:
+                    self._put_in_quarantine(pointer.name, why)
+                self._step_down(pointer.name, AdapterState.QUARANTINED if quarantine else AdapterState.RETIRED)
             self._point(target, previous=None)
+        _log.warning(
+            "adapter.rolled_back",
+            adapter=pointer.name,
+            now=target,
+            reason=why,
+            statistics=dict(statistics or {}),
+            quarantined=quarantine,
+        )
         return self.get(target) if target else None
+
+    def roll_back_from(
+        self, name: str, *, why: str, statistics: Mapping[str, float] | None = None, quarantine: bool = True
+    ) -> bool:
+        """`rollback`, where somebody else may do it at the same time: False when `name` serves no more."""
+        try:
+            self.rollback(only=name, why=why, statistics=statistics, quarantine=quarantine)
+        except AdapterError:
+            if self._pointer().name == name:
+                raise
+            return False
+        return True
+
+    def step_back_if_damaged(self) -> str | None:
+        """Roll back when the adapter that serves is not what it was staged as; the name of the damaged one."""
+        name = self._pointer().name
+        if name is None:
+            return None
+        try:
+            self.verify(name)
+        except AdapterError as error:
+            return name if self.roll_back_from(name, why=error.message) else None
+        return None
 
     def prune(self, keep: int, in_use: Collection[str] = ()) -> tuple[str, ...]:
         """Delete all but the `keep` newest adapters; returns the names that are gone.
 
-        The active one, the one to roll back to and those `in_use` (listed by a server, in flight) stay.
+        The active one, the one to roll back to, those that these grew from and those `in_use` (listed by a server, in
+        flight) stay.
         """
         with self._locked():
-            pointer = self._pointer()
-            needed = {pointer.name, pointer.previous, *in_use}
-            adapters = self.adapters()
+            pointer, adapters = self._pointer(), self.adapters()
+            parents = {adapter.name: adapter.parent for adapter in adapters}
+            needed = set[str]()
+            for name in (pointer.name, pointer.previous, *in_use):
+                while name is not None and name not in needed:
+                    needed.add(name)
+                    name = parents.get(name)
             gone = [a.name for a in adapters[: max(len(adapters) - keep, 0)] if a.name not in needed]
             for name in gone:
                 # Renamed first, so that a crash leaves a leftover rather than half an adapter.
@@ -239,17 +331,6 @@ class Registry:
             fsync_folder(self._root)
             self._remove_leftovers()
         return tuple(gone)
-
-    def export(self, name: str, destination: Path) -> Path:
-        """Copy a verified adapter, with manifest and model card, to the new folder `destination`, whole."""
-        self.verify(name)
-        if destination.exists():
-            raise AdapterError(f"{destination} exists already", "Name a folder that does not exist")
-        with folder_in_the_making(destination) as temporary:
-            for file in (WEIGHTS, CONFIG, MANIFEST, CARD):
-                shutil.copyfile(self._root / name / file, temporary / file)
-            publish_folder(temporary, destination)
-        return destination
 
     # Steps
 
@@ -267,22 +348,74 @@ class Registry:
             parent=manifest.parent,
             path=self._root / manifest.name,
             sha256=manifest.sha256,
-            state=AdapterState.ACTIVE if pointer.name == manifest.name else manifest.state,
+            state=self._state(manifest, pointer),
         )
 
+    def _state(self, manifest: Manifest, pointer: Pointer) -> AdapterState:
+        if pointer.name == manifest.name:
+            return AdapterState.ACTIVE
+        return AdapterState.QUARANTINED if self.quarantine.holds(manifest.sha256) else manifest.state
+
+    def _put_in_quarantine(self, name: str, why: str) -> None:
+        with suppress(AdapterError):  # what cannot be read shows as quarantined already, and must not stop the switch
+            sha256 = self.manifest(name).sha256
+            self.quarantine.add(Quarantined(sha256=sha256, name=name, since=self._clock.now(), why=why))
+
     def _pointer(self) -> Pointer:
-        path = self._root / _POINTER
         try:
-            return Pointer.model_validate_json(path.read_bytes())
+            return self._read_pointer(_POINTER)
         except FileNotFoundError:
             return Pointer(name=None, previous=None, since=self._clock.now())
-        except (OSError, ValidationError) as error:
-            remedy = "Restore it, or remove it to serve the bare base"
-            raise AdapterError(f"{path} cannot be read ({error})", remedy) from error
+        except AdapterError:
+            with suppress(AdapterError, FileNotFoundError):
+                return self._read_pointer(_TWIN)
+            raise
 
-    def _point(self, name: str | None, previous: str | None) -> None:
-        pointer = Pointer(name=name, previous=previous, since=self._clock.now())
-        write_atomic(self._root / _POINTER, pointer.model_dump_json(indent=2) + "\n")
+    def _read_pointer(self, file: str) -> Pointer:
+        """Raises FileNotFoundError, and AdapterError when it is damaged: names hold a hash, so a flipped bit leads
+        nowhere."""
+        path = self._root / file
+        remedy = "Restore it, or remove it to serve the bare base"
+        try:
+            pointer = Pointer.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise
+        except (OSError, ValidationError) as error:
+            raise AdapterError(f"{path} cannot be read ({error})", remedy) from error
+        if pointer.name is not None and not (is_adapter_name(pointer.name) and (self._root / pointer.name).is_dir()):
+            raise AdapterError(f"{path} names {pointer.name!r}: there is no adapter {pointer.name!r}", remedy)
+        return pointer
+
+    def _point(self, name: str | None, previous: str | None, promotion: str = "") -> None:
+        pointer = Pointer(name=name, previous=previous, since=self._clock.now(), promotion=promotion)
+        self._write_pointer(_POINTER, pointer)
+        self._write_pointer(_TWIN, pointer)
+
+    def _write_pointer(self, file: str, pointer: Pointer) -> None:
+        write_atomic(self._root / file, pointer.model_dump_json(indent=2) + "\n")
+
+    def _mend_pointer(self) -> None:
+        """Make the pointer and its twin agree: the twin is older after a crash, and better when the pointer is damaged.
+
+        A pointer that was removed means the bare base, and so it has no twin. What cannot be mended, or written on a
+        full disk, is left as it is.
+        """
+        found: dict[str, Pointer | None] = {}
+        for file in (_POINTER, _TWIN):
+            with suppress(AdapterError):
+                try:
+                    found[file] = self._read_pointer(file)
+                except FileNotFoundError:
+                    found[file] = None
+        pointer, twin = found.get(_POINTER), found.get(_TWIN)
+        with suppress(InfraError):
+            if _POINTER not in found and twin is not None:
+                self._write_pointer(_POINTER, twin)
+                _log.error("adapter.pointer_restored", serving=twin.name)
+            elif pointer is not None and pointer != twin:
+                self._write_pointer(_TWIN, pointer)
+            elif _POINTER in found and pointer is None:
+                (self._root / _TWIN).unlink(missing_ok=True)
 
     def _describe(self, folder: Path, manifest: Manifest) -> None:
         write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=2, round_trip=True) + "\n")

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 
 from sleepy_coder.errors import StoreError
-from sleepy_coder.files import atomic_writer
+from sleepy_coder.store_canary import CanaryStore
 from sleepy_coder.store_database import StoreDatabase
 from sleepy_coder.store_exchanges import ExchangeStore
+from sleepy_coder.store_figures import FigureStore
+from sleepy_coder.store_gate import GateStore
+from sleepy_coder.store_practice import PracticeStore
 from sleepy_coder.store_rows import (
-    BadLine,
-    batches,
+    Refused,
     decode,
     encode,
     episode_filter,
@@ -27,8 +30,8 @@ from sleepy_coder.store_rows import (
     example_hash,
     insert_episodes,
     insert_quarantine,
-    parsed_lines,
 )
+from sleepy_coder.store_shadow import ShadowStore
 from sleepy_coder.types import Episode, EvalReport, Example, ExampleKind, NightReport, Outcome, Phase, Record
 
 _PAGE: Final = 256
@@ -43,15 +46,7 @@ class ParkedTask(Record):
     not_before: int
 
 
-class ImportCounts(Record):
-    """What became of the lines of an imported file."""
-
-    imported: int
-    known: int
-    quarantined: int
-
-
-class Store(ExchangeStore):
+class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, ShadowStore):
     """The one SQLite file of an installation. Use it as a context manager, or call `close`."""
 
     def __init__(self, path: Path) -> None:
@@ -77,6 +72,10 @@ class Store(ExchangeStore):
         """Copy the store while it is in use, to `<file>.backup-<label>`."""
         return self._db.backup(label)
 
+    def keep_backup(self, label: str, keep: int) -> Path:
+        """The same to `backups/`, proven to be whole; the `keep` latest of them stay. Slow for a large store."""
+        return self._db.keep_backup(label, keep)
+
     # Episodes
 
     def save_episode(self, episode: Episode) -> bool:
@@ -87,7 +86,7 @@ class Store(ExchangeStore):
         """Keep all of `episodes` or, when one cannot be stored, none. Returns how many were new."""
         rows = [episode_row(episode) for episode in episodes]
         with self._db.write() as db:
-            return insert_episodes(db, rows)
+            return insert_episodes(db, rows, self._db.spare)
 
     def episode(self, id: str) -> Episode | None:
         rows = self._db.rows("SELECT payload FROM episodes WHERE id = :id", {"id": id})
@@ -111,43 +110,31 @@ class Store(ExchangeStore):
         found = self._db.stream("episodes", where, parameters, after=after, limit=limit, page=_PAGE)
         return (decode(Episode, payload) for _, payload in found)
 
-    def count_episodes(self, *, unused: bool = False, outcome: Outcome | None = None, family: str | None = None) -> int:
+    def count_episodes(
+        self, *, unused: bool = False, outcome: Outcome | None = None, family: str | None = None, after: int = 0
+    ) -> int:
+        """How many there are that match, behind the position `after`."""
         where, parameters = episode_filter(unused, outcome, family)
-        return self._db.rows(f"SELECT count(*) FROM episodes WHERE {where}", parameters)[0][0]
+        sql = f"SELECT count(*) FROM episodes WHERE {where} AND position > :after"
+        return self._db.rows(sql, {**parameters, "after": after})[0][0]
+
+    def task_ids(self) -> set[str]:
+        """The tasks that there are episodes on."""
+        return {id for (id,) in self._db.rows("SELECT DISTINCT task_id FROM episodes WHERE task_id IS NOT NULL")}
 
     def position(self) -> int:
         """Where the last saved episode stands; 0 in an empty store."""
         return self._db.rows("SELECT coalesce(max(position), 0) FROM episodes")[0][0]
 
+    def latest_episode(self) -> datetime | None:
+        """When the episode that was saved last began; None when there is none."""
+        rows = self._db.rows("SELECT created FROM episodes ORDER BY position DESC LIMIT 1")
+        return datetime.fromisoformat(rows[0][0]) if rows else None
+
     def mark_used(self, ids: Iterable[str], cycle: int) -> None:
         """Remember that night `cycle` trained on these episodes. Unknown ids are ignored."""
         with self._db.write() as db:
             db.executemany("UPDATE episodes SET used_in = ? WHERE id = ?", [(cycle, id) for id in ids])
-
-    def export_jsonl(self, path: Path) -> int:
-        """Write all episodes to `path`, one JSON object a line, whole; how many. Raises InfraError."""
-        count = 0
-        with atomic_writer(path) as file:
-            for episode in self.episodes():
-                file.write(encode(episode).encode() + b"\n")
-                count += 1
-        return count
-
-    def import_jsonl(self, path: Path) -> ImportCounts:
-        """Save the episodes of a file, any number of times. Lines that are none go to the quarantine.
-
-        Raises StoreError when `path` cannot be read.
-        """
-        imported = known = quarantined = 0
-        for batch in batches(parsed_lines(path), _PAGE):
-            rows = [line for line in batch if not isinstance(line, BadLine)]
-            refused = [line for line in batch if isinstance(line, BadLine)]
-            with self._db.write() as db:
-                new = insert_episodes(db, rows)
-                for bad in refused:
-                    insert_quarantine(db, bad)
-            imported, known, quarantined = imported + new, known + len(rows) - new, quarantined + len(refused)
-        return ImportCounts(imported=imported, known=known, quarantined=quarantined)
 
     # Evaluations
 
@@ -226,10 +213,15 @@ class Store(ExchangeStore):
             if closed.rowcount == 0:
                 raise StoreError(f"Night {report.cycle} is finished already", "Take the next cycle")
 
-    def nights(self) -> tuple[NightReport, ...]:
-        """The reports of all finished nights, in order."""
-        rows = self._db.rows("SELECT payload FROM nights WHERE payload IS NOT NULL ORDER BY cycle")
-        return tuple(decode(NightReport, payload) for (payload,) in rows)
+    def nights(self, last: int | None = None, outcomes: Collection[str] = ()) -> tuple[NightReport, ...]:
+        """The reports of all finished nights, or of the `last` ones, in order; if given, those with such `outcomes`."""
+        rows = self._db.rows(
+            "SELECT payload FROM nights WHERE payload IS NOT NULL"
+            " AND (:outcomes = '[]' OR outcome IN (SELECT value FROM json_each(:outcomes)))"
+            " ORDER BY cycle DESC LIMIT :last",
+            {"last": -1 if last is None else last, "outcomes": json.dumps(list(outcomes))},
+        )
+        return tuple(decode(NightReport, payload) for (payload,) in reversed(rows))
 
     # The replay buffer
 
@@ -296,7 +288,7 @@ class Store(ExchangeStore):
     def quarantine(self, source: str, reason: str, payload: str) -> None:
         """Keep input that was refused (its first 64 Ki characters), once, for whoever looks into it."""
         with self._db.write() as db:
-            insert_quarantine(db, BadLine(source, reason, payload))
+            insert_quarantine(db, Refused(source, reason, payload))
 
     def count_quarantined(self) -> int:
         return self._db.rows("SELECT count(*) FROM quarantine")[0][0]

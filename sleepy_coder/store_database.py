@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sqlite_utils import Database
-from sqlite_utils.migrations import Migrations
-
-from sleepy_coder.errors import StoreError
-from sleepy_coder.files import fsync_folder, temporary_beside
+from sleepy_coder.errors import InfraError, StoreDamaged, StoreError
+from sleepy_coder.files import TEMPORARY_SUFFIX, fsync_folder, temporary_beside
 from sleepy_coder.store_migrations import MIGRATIONS
+from sleepy_coder.store_spare import SpareEpisodes
+from sleepy_coder.store_sqlite import Database, Migrations
 
 Parameter = str | int | float | None
 
 _BUSY_TIMEOUT_MS: Final = 30_000
+_BATCH: Final = 4096
+_SPARE: Final = 3  # a copy leaves room for as much again as it takes, and for the store to grow
 
 
 class StoreDatabase:
@@ -36,6 +38,7 @@ class StoreDatabase:
         self._path = path
         self._migrations = migrations
         self._lock = threading.RLock()
+        self.spare = SpareEpisodes(path)
         with self._translated():
             path.parent.mkdir(parents=True, exist_ok=True)
             # Episodes hold other people's code: only the owner may read them.
@@ -73,10 +76,30 @@ class StoreDatabase:
                     self._db.rollback()
                 raise
 
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """All queries of the block see the file in one state. Raises StoreError."""
+        with self._lock, self._translated():
+            self._db.conn.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.conn.execute("COMMIT")
+
     def rows(self, sql: str, parameters: Mapping[str, Parameter] | None = None) -> list[tuple[Any, ...]]:
         """All rows of a query, read in one snapshot. Raises StoreError."""
         with self._lock, self._translated():
             return self._db.conn.execute(sql, dict(parameters or {})).fetchall()
+
+    def batches(self, sql: str, parameters: Mapping[str, Parameter]) -> Iterator[list[tuple[Any, ...]]]:
+        """All rows of a query, in one snapshot and in lists, for results too long to hold as rows.
+
+        Writers wait until the last list is taken: take them at once. Raises StoreError.
+        """
+        with self._lock, self._translated():
+            cursor = self._db.conn.execute(sql, dict(parameters))
+            while rows := cursor.fetchmany(_BATCH):
+                yield rows
 
     def stream(
         self,
@@ -115,6 +138,39 @@ class StoreDatabase:
     def backup(self, label: str) -> Path:
         """Copy the store, as of now, to `<file>.backup-<label>` while it is in use. Raises StoreError."""
         target = self._path.with_name(f"{self._path.name}.backup-{label}")
+        self._copy_to(target)
+        return target
+
+    def keep_backup(self, label: str, keep: int) -> Path:
+        """The same to `backups/<file>.backup-<label>`, proven to be whole; of these copies the `keep` latest stay.
+
+        A copy that is there already is kept. One process at a time: half a copy is taken for one that a kill left.
+        Raises InfraError when the disk has no room to spare, and StoreError when the store is damaged; then the older
+        copies stay.
+        """
+        folder = self._path.parent / "backups"
+        target = folder / f"{self._path.name}.backup-{label}"
+        for half in folder.glob(f".{self._path.name}.backup-*{TEMPORARY_SUFFIX}"):
+            half.unlink(missing_ok=True)
+        if target.exists():
+            return target
+        with self._translated():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            size, free = self._path.stat().st_size, shutil.disk_usage(folder).free
+        if free < _SPARE * size:
+            raise InfraError(
+                f"{free >> 20} MiB are free, too little to copy {self._path} ({size >> 20} MiB)", "Free some"
+            )
+        with self.write():  # whoever saves now has ended, and is in the copy
+            self.spare.turn(label)
+        self._copy_to(target, check=True)
+        for old in _by_age(folder.glob(f"{self._path.name}.backup-*"))[:-keep]:
+            old.unlink(missing_ok=True)
+        self.spare.forget()
+        return target
+
+    def _copy_to(self, target: Path, check: bool = False) -> None:
+        """Raises StoreError, also when the copy is asked to be checked and is damaged; then there is none."""
         temporary = temporary_beside(target)
         try:
             with self._translated():
@@ -124,13 +180,15 @@ class StoreDatabase:
                     closing(sqlite3.connect(temporary)) as copy,
                 ):
                     source.backup(copy)
+                    copy.execute("PRAGMA journal_mode=DELETE")  # one file, without the write-ahead log's two
+                    if check and (found := copy.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
+                        raise self._damaged(str(found))
                 with temporary.open("rb") as file:
                     os.fsync(file.fileno())
                 temporary.replace(target)
                 fsync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
-        return target
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         self._db.enable_wal()
@@ -181,10 +239,28 @@ class StoreDatabase:
         return StoreError(f"{self._path}: {error}", remedy)
 
     def _damaged(self, reason: str) -> StoreError:
-        backups = sorted(self._path.parent.glob(f"{self._path.name}.backup-*"), key=lambda path: path.stat().st_mtime)
-        aside = f"Stop the daemon, move {self._path.name}, -wal and -shm aside, then "
-        remedy = f"copy {backups[-1]} in its place" if backups else "start anew and import an export (no backup found)"
-        return StoreError(f"{self._path} is damaged ({reason})", aside + remedy)
+        backups = backups_of(self._path)
+        with suppress(OSError):  # the disk may be what fails
+            in_doubt(self._path).touch(mode=0o600)
+        found = f"{backups[-1]} takes its place" if backups else "no backup found: a new store takes its place"
+        how = "Restart the daemon, or stop it and run `sleepy-coder episodes rescue`"
+        remedy = f"{how}: {found}, with each episode saved since"
+        return StoreDamaged(f"{self._path} is damaged ({reason})", remedy)
+
+
+def in_doubt(path: Path) -> Path:
+    """The mark beside the store at `path` that somebody found it damaged; whoever opens it alone looks after it."""
+    return path.with_name(f"{path.name}.in-doubt")
+
+
+def backups_of(path: Path) -> list[Path]:
+    """The backups of the store at `path`, oldest first."""
+    pattern = f"{path.name}.backup-*"
+    return _by_age([*path.parent.glob(pattern), *path.parent.glob(f"backups/{pattern}")])
+
+
+def _by_age(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: path.stat().st_mtime)
 
 
 @contextmanager

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+import hashlib
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
+from sleepy_coder.errors import StoreError
 from sleepy_coder.store_database import Parameter, StoreDatabase
-from sleepy_coder.store_rows import decode, encode, episode_row, equal, insert_episodes
-from sleepy_coder.types import Episode, Exchange, SessionCheck, WireApi
+from sleepy_coder.store_messages import named_in, request_of, skeleton_of
+from sleepy_coder.store_rows import decode, encode, episode_row, insert_episodes
+from sleepy_coder.types import Episode, Exchange, Record, SessionCheck
 
 _PAGE: Final = 64  # an exchange may be megabytes
+
+
+class Pruned(Record):
+    """What was dropped, or would be: exchanges, messages that nothing needs any more, and the bytes of both."""
+
+    exchanges: int
+    messages: int
+    bytes: int
 
 
 class ExchangeStore:
@@ -24,45 +37,13 @@ class ExchangeStore:
 
     def save_exchanges(self, exchanges: Iterable[Exchange]) -> int:
         """Keep all of `exchanges` or, when one cannot be stored, none. Returns how many were new."""
-        rows = [
-            [e.id, e.session, e.session_source, e.wire, e.whole, e.started.isoformat(), encode(e)] for e in exchanges
-        ]
-        sql = (
-            "INSERT INTO exchanges (id, session, session_source, wire, whole, started, payload)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
-        )
+        rows = [(exchange, _without_request(exchange)) for exchange in exchanges]
         with self._db.write() as db:
-            return sum(db.execute(sql, row).rowcount for row in rows)
+            return sum(_insert(db, exchange, payload) for exchange, payload in rows)
 
-    def exchanges(
-        self,
-        *,
-        after: int = 0,
-        session: str | None = None,
-        wire: WireApi | None = None,
-        whole: bool | None = None,
-        limit: int | None = None,
-    ) -> Iterator[Exchange]:
-        """Exchanges in the order they were saved, streamed; `after` is an earlier `exchange_position()`.
-
-        No transaction stays open between pages, so exchanges saved meanwhile appear at the end.
-        """
-        for _, exchange in self.positioned_exchanges(after=after, session=session, wire=wire, whole=whole, limit=limit):
-            yield exchange
-
-    def positioned_exchanges(
-        self,
-        *,
-        after: int = 0,
-        session: str | None = None,
-        wire: WireApi | None = None,
-        whole: bool | None = None,
-        limit: int | None = None,
-    ) -> Iterator[tuple[int, Exchange]]:
-        """Like `exchanges`, each with its position, so that a reader that was killed goes on after the last."""
-        where, parameters = _filter(session, wire, whole)
-        found = self._db.stream("exchanges", where, parameters, after=after, limit=limit, page=_PAGE)
-        return ((position, decode(Exchange, payload)) for position, payload in found)
+    def exchanges(self) -> Iterator[Exchange]:
+        """All exchanges in the order they were saved, streamed, for whoever looks into them."""
+        return self._stream("TRUE", {})
 
     def uncollected(self, announced_after: datetime) -> Iterator[Exchange]:
         """The exchanges that `save_collected` has not been told of, in the order they were saved.
@@ -73,15 +54,38 @@ class ExchangeStore:
             "collected = 0 AND session NOT IN"
             " (SELECT session FROM session_checks WHERE payload IS NULL AND started > :announced_after)"
         )
-        found = self._db.stream("exchanges", where, {"announced_after": announced_after.isoformat()}, page=_PAGE)
-        return (decode(Exchange, payload) for _, payload in found)
+        return self._stream(where, {"announced_after": announced_after.isoformat()})
+
+    def _stream(self, where: str, parameters: Mapping[str, Parameter]) -> Iterator[Exchange]:
+        """No transaction stays open between pages, so exchanges saved meanwhile appear at the end."""
+        sql = (
+            "SELECT position, payload, skeleton FROM exchanges"
+            f" WHERE position > :after AND {where} ORDER BY position LIMIT {_PAGE}"
+        )
+        after = 0
+        while True:
+            with self._db.snapshot():
+                rows = self._db.rows(sql, {**parameters, "after": after})
+                pieces = self._pieces(skeleton for _, _, skeleton in rows if skeleton is not None)
+            for _, payload, skeleton in rows:
+                exchange = decode(Exchange, payload)
+                whole = {} if skeleton is None else {"request": request_of(skeleton, pieces)}
+                yield exchange.model_copy(update=whole)
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1][0]
+
+    def _pieces(self, skeletons: Iterable[str]) -> dict[int, str]:
+        ids = sorted(frozenset[int]().union(*map(named_in, skeletons)))
+        sql = "SELECT id, text FROM messages WHERE id IN (SELECT value FROM json_each(:ids))"
+        return dict(self._db.rows(sql, {"ids": json.dumps(ids)}))
 
     def save_collected(self, episodes: Iterable[Episode], exchanges: Iterable[str]) -> int:
         """Keep `episodes` and have done with the exchanges of these ids, both or neither. How many were new."""
         rows = [episode_row(episode) for episode in episodes]
         with self._db.write() as db:
             db.executemany("UPDATE exchanges SET collected = 1 WHERE id = ?", [(id,) for id in exchanges])
-            return insert_episodes(db, rows)
+            return insert_episodes(db, rows, self._db.spare)
 
     def save_feedback(self, session: str, good: bool, note: str = "") -> None:
         """Keep what somebody says of a session; the last word counts."""
@@ -103,21 +107,95 @@ class ExchangeStore:
         with self._db.write() as db:
             db.execute("UPDATE session_checks SET payload = ? WHERE session = ?", [encode(check), check.session])
 
-    def checks(self) -> dict[str, SessionCheck]:
-        """Session to what its verifier says."""
-        rows = self._db.rows("SELECT payload FROM session_checks WHERE payload IS NOT NULL")
+    def drop_check(self, session: str) -> None:
+        """No verifier will say anything of `session` after all: what it said itself may be collected."""
+        with self._db.write() as db:
+            db.execute("DELETE FROM session_checks WHERE session = ? AND payload IS NULL", [session])
+
+    def checks(self, sessions: Collection[str]) -> dict[str, SessionCheck]:
+        """Session to what its verifier says, for those of `sessions` that one has spoken of."""
+        rows = self._db.rows(
+            "SELECT payload FROM session_checks WHERE payload IS NOT NULL"
+            " AND session IN (SELECT value FROM json_each(:sessions))",
+            {"sessions": json.dumps(sorted(sessions))},
+        )
         return {check.session: check for check in (decode(SessionCheck, payload) for (payload,) in rows)}
 
-    def count_exchanges(
-        self, *, session: str | None = None, wire: WireApi | None = None, whole: bool | None = None
-    ) -> int:
-        where, parameters = _filter(session, wire, whole)
-        return self._db.rows(f"SELECT count(*) FROM exchanges WHERE {where}", parameters)[0][0]
+    def verified_sessions(self, sessions: Collection[str]) -> set[str]:
+        """Those of `sessions` of which an episode has a verifier's word already."""
+        rows = self._db.rows(
+            "SELECT DISTINCT session FROM episodes WHERE source = 'gateway' AND tried IS NOT NULL"
+            " AND session IN (SELECT value FROM json_each(:sessions))",
+            {"sessions": json.dumps(sorted(sessions))},
+        )
+        return {session for (session,) in rows}
 
-    def exchange_position(self) -> int:
-        """Where the last saved exchange stands; 0 when there is none."""
-        return self._db.rows("SELECT coalesce(max(position), 0) FROM exchanges")[0][0]
+    def prune_exchanges(self, before: datetime, *, only_count: bool = False) -> Pruned:
+        """Drop the exchanges from before `before` that have become episodes, and the messages that only they hold.
+
+        Episodes stay. The file keeps its size; what is free in it is used again.
+        """
+        old = "collected = 1 AND started < :before"
+        unneeded = (
+            "id NOT IN (SELECT part.value FROM exchanges, json_each(exchanges.skeleton) AS part"
+            f" WHERE part.type = 'integer' AND NOT ({old}))"
+        )
+        parameters = {"before": _sortable(before)}
+        size = "count(*), coalesce(sum(length(CAST({} AS BLOB))), 0)"
+        with self._db.write() as db:
+            exchanges, replies = db.execute(
+                f"SELECT {size.format('payload')} FROM exchanges WHERE {old}", parameters
+            ).fetchone()
+            messages, texts = db.execute(
+                f"SELECT {size.format('text')} FROM messages WHERE {unneeded}", parameters
+            ).fetchone()
+            if not only_count:
+                db.execute(f"DELETE FROM messages WHERE {unneeded}", parameters)
+                db.execute(f"DELETE FROM exchanges WHERE {old}", parameters)
+        return Pruned(exchanges=exchanges, messages=messages, bytes=replies + texts)
+
+    def latest_exchange(self) -> datetime | None:
+        """When the exchange that was saved last began; None when there is none."""
+        rows = self._db.rows("SELECT started FROM exchanges ORDER BY position DESC LIMIT 1")
+        return datetime.fromisoformat(rows[0][0]) if rows else None
 
 
-def _filter(session: str | None, wire: WireApi | None, whole: bool | None) -> tuple[str, dict[str, Parameter]]:
-    return equal(session=session, wire=wire, whole=whole)
+def _without_request(exchange: Exchange) -> str:
+    """What is stored of an exchange beside its request's pieces. Raises StoreError."""
+    try:
+        exchange.request.encode()
+    except UnicodeEncodeError as error:
+        raise StoreError(f"This request cannot be stored ({error})", "Mend or drop it") from error
+    return encode(exchange.model_copy(update={"request": ""}))
+
+
+def _insert(db: sqlite3.Connection, exchange: Exchange, payload: str) -> bool:
+    """Store an exchange and those of its pieces that are new; False when its id is known."""
+    if db.execute("SELECT 1 FROM exchanges WHERE id = ?", [exchange.id]).fetchone():
+        return False
+
+    def name(piece: str) -> int:
+        digest = hashlib.sha256(piece.encode()).digest()
+        db.execute("INSERT INTO messages (sha256, text) VALUES (?, ?) ON CONFLICT DO NOTHING", [digest, piece])
+        return db.execute("SELECT id FROM messages WHERE sha256 = ?", [digest]).fetchone()[0]
+
+    db.execute(
+        "INSERT INTO exchanges (id, session, session_source, wire, whole, started, payload, skeleton)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            exchange.id,
+            exchange.session,
+            exchange.session_source,
+            exchange.wire,
+            exchange.whole,
+            _sortable(exchange.started),
+            payload,
+            skeleton_of(exchange.request, name),
+        ],
+    )
+    return True
+
+
+def _sortable(time: datetime) -> str:
+    """In the order of time as a text too."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")

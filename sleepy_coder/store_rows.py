@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from sleepy_coder.errors import StoreError
 from sleepy_coder.store_database import Parameter
+from sleepy_coder.store_lessons import lesson_of
+from sleepy_coder.store_spare import SpareEpisodes
+from sleepy_coder.tasks.fresh import bucket_of
 from sleepy_coder.types import Episode, Example, Message, Outcome, Record
 
 R = TypeVar("R", bound=Record)
-T = TypeVar("T")
 
 _QUARANTINE_CHARACTERS: Final = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class BadLine:
-    """A line that is no record: where it is from (`file:line`), why, and what it says."""
+class Refused:
+    """What is no record: where it is from, why it was refused, and what it says."""
 
     source: str
     reason: str
@@ -60,6 +61,7 @@ def episode_filter(unused: bool, outcome: Outcome | None, family: str | None) ->
 
 
 def episode_row(episode: Episode) -> dict[str, Parameter]:
+    lesson = lesson_of(episode)
     return {
         "id": episode.id,
         "session": episode.session,
@@ -68,22 +70,49 @@ def episode_row(episode: Episode) -> dict[str, Parameter]:
         "family": episode.task and episode.task.family,
         "outcome": episode.outcome.value,
         "created": episode.created.isoformat(),
+        "bucket": bucket_of(episode.task) if episode.task and lesson else None,  # others are only claimed
+        "first_seen": seen_at(episode.created),
+        "tried": lesson and lesson.tried,
+        "passed": lesson and lesson.passed,
+        "answer": lesson and lesson.answer,
+        "dreamable": lesson is not None and lesson.dreamable,
+        "mistake": lesson and lesson.mistake,
         "payload": encode(episode),
     }
 
 
-def insert_episodes(db: sqlite3.Connection, rows: Sequence[Mapping[str, Parameter]]) -> int:
-    """Insert the rows whose ids are new; how many those were."""
+def seen_at(time: datetime) -> str:
+    """A time of `live_tasks`: UTC, so that texts compare as times do."""
+    return time.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def insert_episodes(db: sqlite3.Connection, rows: Sequence[Mapping[str, Parameter]], spare: SpareEpisodes) -> int:
+    """Insert the rows whose ids are new, with a copy in `spare`; how many those were."""
     sql = (
-        "INSERT INTO episodes (id, session, source, task_id, family, outcome, created, payload)"
-        " VALUES (:id, :session, :source, :task_id, :family, :outcome, :created, :payload)"
+        "INSERT INTO episodes"
+        " (id, session, source, task_id, family, outcome, created, tried, passed, answer, dreamable, mistake, payload)"
+        " VALUES (:id, :session, :source, :task_id, :family, :outcome, :created,"
+        " :tried, :passed, :answer, :dreamable, :mistake, :payload)"
         " ON CONFLICT (id) DO NOTHING"
     )
-    return sum(db.execute(sql, dict(row)).rowcount for row in rows)
+    met = (
+        "INSERT INTO live_tasks (task_id, bucket, first_seen, position)"
+        " VALUES (:task_id, :bucket, :first_seen, last_insert_rowid())"
+        " ON CONFLICT (task_id) DO UPDATE SET first_seen = min(first_seen, excluded.first_seen)"
+    )
+    new: list[Mapping[str, Parameter]] = []
+    for row in rows:
+        if db.execute(sql, dict(row)).rowcount:
+            new.append(row)
+            if row["bucket"] is not None:
+                db.execute(met, dict(row))
+    if new:
+        spare.keep(str(row["payload"]) for row in new)
+    return len(new)
 
 
-def insert_quarantine(db: sqlite3.Connection, bad: BadLine) -> None:
-    """Keep a bad line once, however often it comes."""
+def insert_quarantine(db: sqlite3.Connection, bad: Refused) -> None:
+    """Keep what was refused once, however often it comes."""
     parts = (bad.source, bad.reason, bad.payload[:_QUARANTINE_CHARACTERS])
     text = [part.encode(errors="backslashreplace").decode() for part in parts]
     db.execute(
@@ -102,31 +131,6 @@ def example_hash(example: Example) -> str:
 
 def _more_than_text(message: Message) -> bool:
     return bool(message.tool_calls or message.tool_call_id or message.reasoning)
-
-
-def parsed_lines(path: Path) -> Iterator[dict[str, Parameter] | BadLine]:
-    """The episode rows of a JSON-lines file; empty lines are skipped. Raises StoreError when unreadable."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _parsed(line, f"{path.name}:{number}")
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error})", "Check the path and its permissions") from error
-
-
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """`items` in lists of at most `size` (itertools.batched comes with Python 3.12)."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
-
-
-def _parsed(line: bytes, source: str) -> dict[str, Parameter] | BadLine:
-    try:
-        return episode_row(Episode.model_validate_json(line))
-    except (ValueError, StoreError) as error:
-        return BadLine(source, str(error), line.decode(errors="backslashreplace"))
 
 
 def _sha256(*parts: str) -> str:

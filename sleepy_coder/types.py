@@ -187,6 +187,7 @@ class Exchange(Record):
     `request` and `response` are JSON texts; of a streamed reply, the message that it adds up to, in the
     form in which the same API answers without streaming. `whole` is False when the reply was cut off, was
     aborted, held an error or lacked its closing event: such a reply is never trained on. Seconds are wall-clock.
+    Tokens are as the server counted them, None where it did not say.
     """
 
     id: str
@@ -207,6 +208,8 @@ class Exchange(Record):
     first_byte_seconds: float
     seconds: float
     purpose: str = ""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
 
 
 class SessionCheck(Record):
@@ -223,7 +226,7 @@ ExampleKind = Literal["replay", "passed", "hard"]
 class Example(Record):
     """One training row: the literal served messages and the completion to learn.
 
-    `provenance` says where it is from (episode id, "anchor:<task>", "dream:<task>"); `anchor` rows
+    `provenance` says where it is from (episode id, "anchor:<task>", "dream:<task>", ...); `anchor` rows
     are the base model's own answers and are held by a KL term as well. Where `first_turn` is given, the
     assistant's turns in `messages` from there on are learned as well; `reply` and `tools` are those of `Attempt`.
     """
@@ -242,7 +245,10 @@ class Example(Record):
 
 
 class TrainingMix(Record):
-    """The rows of one night. `shares` are the ones met; `notes` say why they differ from the asked ones."""
+    """The rows of one night. `shares` are the ones met; `notes` say why they differ from the asked ones.
+
+    `tasks` are those that a trainer with a verifier of its own answers anew while it learns (GRPO, SDFT).
+    """
 
     examples: tuple[Example, ...]
     shares: dict[str, float]
@@ -250,10 +256,22 @@ class TrainingMix(Record):
     notes: tuple[str, ...]
     seed: int
     sha256: str
+    tasks: tuple[Task, ...] = Field(default=(), exclude_if=_is_empty)
+
+
+Objective = Literal["sft", "grpo", "sdft", "none"]
+"""What a recipe minimises: NLL of verified rows, GRPO's or SDFT's loss on own rollouts, or nothing at all."""
 
 
 class Recipe(Record):
-    """How one LoRA cycle was trained. Learning rate in absolute units, `steps` optimiser steps."""
+    """How one LoRA cycle was trained. Learning rate in absolute units, `steps` optimiser steps.
+
+    `prompt_loss` says that the loss covered the prompt too; `sam_rho` is the radius of SAM's ascent (0: none);
+    after each of the steps in `checkpoints` the weights are kept, to be chosen from by execution, and measured: on the
+    tasks that are held out (a share `held_out` of them), and by their KL to the base, which ends training above
+    `kl_limit` (0: never). `dual` trains a fast LoRA and serves its slow average; both go on in the next night.
+    `rebase` begins with a fresh adapter, whatever serves.
+    """
 
     name: str
     learning_rate: float
@@ -268,6 +286,14 @@ class Recipe(Record):
     kl_verified: float
     max_length: int
     seed: int
+    objective: Objective = Field(default="sft", exclude_if=lambda value: value == "sft")
+    prompt_loss: bool = Field(default=False, exclude_if=_is_empty)
+    sam_rho: float = Field(default=0.0, exclude_if=_is_empty)
+    checkpoints: tuple[int, ...] = Field(default=(), exclude_if=_is_empty)
+    held_out: float = Field(default=0.0, exclude_if=_is_empty)
+    kl_limit: float = Field(default=0.0, exclude_if=_is_empty)
+    dual: bool = Field(default=False, exclude_if=_is_empty)
+    rebase: bool = Field(default=False, exclude_if=_is_empty)
 
 
 class Adapter(Record):
@@ -353,11 +379,38 @@ class FamilyChange(Record):
     blocked: bool
 
 
+class Evidence(Record):
+    """What the decision rests on: natural logs of the e-values against both references, and what they need.
+
+    `units` of `total` clusters were measured: all of them if `whole`, else the verdict was final before the end of the
+    set, which `saved` so many answers. `left_out` are tasks that failed their controls that night, and `fresh` is how
+    many clusters of tasks were asked that nobody has trained on. `opening` of `openings` was charged in `epoch`.
+    `record_sha256` names the record from which `replay-verdict` computes all of it again.
+    """
+
+    epoch: int
+    opening: int
+    openings: int
+    scope: Literal["population", "frozen-set-only"]
+    units: int
+    total: int
+    versus_baseline: float
+    versus_current: float
+    baseline_needs: float
+    current_needs: float
+    record_sha256: str
+    whole: bool = True
+    saved: int = 0
+    left_out: tuple[str, ...] = ()
+    fresh: int = 0
+
+
 class GateVerdict(Record):
-    """The gate's decision with all that is needed to check it by hand.
+    """The gate's decision, as reports and cards show it.
 
     `minimum_detectable_effect` is the smallest true gain (fraction) this set would find with 80%
-    power at this alpha; `reasons` are machine-readable codes, worst first.
+    power; `reasons` are machine-readable codes, worst first; `alpha` is what an epoch may spend. Verdicts of before
+    there was `evidence` promised alpha per night.
     """
 
     decision: Decision
@@ -367,6 +420,51 @@ class GateVerdict(Record):
     families: tuple[FamilyChange, ...]
     infra_tasks: tuple[str, ...]
     minimum_detectable_effect: float
+    evidence: Evidence | None = None
+
+    @property
+    def harmful(self) -> bool:
+        """Rejected because it got worse, in all or in a family; not because it gained too little to go on with."""
+        worse = any(comparison.delta < 0 for comparison in self.comparisons)
+        return self.decision is Decision.REJECT and (worse or any(family.blocked for family in self.families))
+
+
+class Contender(Record):
+    """Weights that a night may serve, and the dev tasks that they passed and failed, by id.
+
+    `weights` is their folder in the night's work (`checkpoints/0040`, `adapter`); their update counts `scale` times.
+    `kl` is the distance from the base on a few anchors at full scale, in nats per token.
+    """
+
+    weights: str
+    scale: float = 1.0
+    kl: float | None = None
+    passed: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+    @property
+    def rate(self) -> float:
+        """Share of the measured tasks that passed; -1 when none was measured."""
+        measured = len(self.passed) + len(self.failed)
+        return len(self.passed) / measured if measured else -1.0
+
+
+class Choice(Record):
+    """What is served of one training run: the first of `contenders`, the best on the dev set.
+
+    `served` is what serves on the same tasks (None: nothing was measured, there was nothing to choose from). `ruling`:
+    "harm" when the update at full scale breaks more than chance does, "no gain" when the best contender passes no more
+    than what serves; `reason` says so with numbers.
+    """
+
+    contenders: tuple[Contender, ...]
+    served: Contender | None = None
+    ruling: Literal["go", "no gain", "harm"] = "go"
+    reason: str = ""
+
+    @property
+    def chosen(self) -> Contender:
+        return self.contenders[0]
 
 
 class Phase(Record):
@@ -378,7 +476,12 @@ class Phase(Record):
 
 
 class NightReport(Record):
-    """One night from start to end. `outcome` is what happened to the served model."""
+    """One night from start to end. `outcome` is what happened to the served model.
+
+    `kl` is KL(base || adapter) of the last training step, in nats per token; None where nothing was trained or the
+    trainer did not say. Of `dreamed` failed tasks dreaming found a verified answer to `answered`.
+    `choice` says which weights became the candidate, `stopped` why training ended before its last step, if it did.
+    """
 
     cycle: int
     started: datetime
@@ -395,3 +498,8 @@ class NightReport(Record):
     serving: str
     reports: tuple[EvalReport, ...]
     verdict: GateVerdict | None
+    kl: float | None = None
+    dreamed: int = 0
+    answered: int = 0
+    choice: Choice | None = Field(default=None, exclude_if=_is_none)
+    stopped: str = Field(default="", exclude_if=_is_empty)

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sleepy_coder.adapter_manifest import model_sha256, model_width
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import Config
+from sleepy_coder.curfew import Curfew
 from sleepy_coder.dialogue import SYSTEM
 from sleepy_coder.errors import ConfigError
+from sleepy_coder.files import private_folder
+from sleepy_coder.idle import Idleness, look
+from sleepy_coder.judge.clusters import form_clusters
+from sleepy_coder.learn.hints import Hints
 from sleepy_coder.learn.trainer import ChildTrainer, Step
 from sleepy_coder.nano import MODEL_DIR
 from sleepy_coder.parts import BaseModel, Parts
 from sleepy_coder.ports import Watcher
 from sleepy_coder.registry import Registry
 from sleepy_coder.report.data import ReportData
+from sleepy_coder.report.days import days
+from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.client import VllmClient
+from sleepy_coder.serve.fleet import Fleet
 from sleepy_coder.serve.process import EmbeddedServer
 from sleepy_coder.store import Store
 from sleepy_coder.tasks import load_split
+from sleepy_coder.tasks.frozen import FrozenSets
+from sleepy_coder.tasks.leaks import LeakIndex
 from sleepy_coder.types import Outcome
 from sleepy_coder.verify.command import TaskVerifier, verifier
 
@@ -32,6 +43,9 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
 class Silent:
@@ -52,23 +66,34 @@ def model_path(config: Config) -> Path:
     return path.resolve()
 
 
+def base_model(config: Config, path: Path) -> BaseModel:
+    """The base model in the folder `path`, under the name that the server gives it."""
+    return BaseModel(path, config.server.base_name, model_sha256(path), model_width(path))
+
+
 @contextmanager
 def open_store(config: Config) -> Generator[Store]:
     """The store of this home."""
-    config.state.mkdir(parents=True, exist_ok=True)
+    private_folder(config.state)
     with Store(config.state / "sleepy.db") as store:
         yield store
+
+
+def embedded_arguments(config: Config) -> tuple[str, ...]:
+    """What the embedded server is told of these settings, wherever it listens."""
+    rank = str(config.recipe.largest_rank)
+    return ("--served-model-name", config.server.base_name, "--max-lora-rank", rank)
 
 
 @contextmanager
 def embedded_server(config: Config) -> Generator[Config]:
     """The embedded server with this home's base model, for as long as this is open; the settings that point to it."""
-    config.state.mkdir(parents=True, exist_ok=True)
+    private_folder(config.state)
     with EmbeddedServer(
         model_path(config),
         config.state / "server.log",
         threads=config.server.threads or os.cpu_count() or 1,
-        arguments=("--served-model-name", config.server.base_name),
+        arguments=embedded_arguments(config),
     ) as server:
         yield config.model_copy(update={"server": config.server.model_copy(update={"url": server.url})})
 
@@ -79,9 +104,36 @@ def open_registry(config: Config) -> Registry:
     return Registry(config.adapters, SystemClock())
 
 
-def open_client(config: Config) -> VllmClient:
-    """A client of the configured model server, vLLM or embedded."""
-    return VllmClient(config.server.url, config.server.api_key, config.server.timeout_seconds)
+@contextmanager
+def open_server(config: Config) -> Generator[Fleet]:
+    """All configured model servers as one."""
+    settings = config.server
+    with ExitStack() as stack:
+        yield stack.enter_context(
+            closing(
+                Fleet(
+                    [
+                        stack.enter_context(VllmClient(url, settings.api_key, settings.timeout_seconds))
+                        for url in settings.urls
+                    ]
+                )
+            )
+        )
+
+
+def canary(config: Config) -> Canary:
+    """What proves which weights answer, with this home's memory of it."""
+    return Canary(config.state / "fingerprints", config.server.base_name, config.server.logprob_tolerance)
+
+
+def night_lock(config: Config) -> Path:
+    """The file that a running night holds."""
+    return config.state / "night.lock"
+
+
+def daemon_lock(config: Config) -> Path:
+    """The file that a running daemon holds."""
+    return config.state / "sleepyd.lock"
 
 
 def open_redactor(config: Config) -> SecretRedactor:
@@ -89,48 +141,108 @@ def open_redactor(config: Config) -> SecretRedactor:
     return SecretRedactor([key for key in (config.server.api_key, config.gateway.api_key) if key])
 
 
+def open_trainer(config: Config, watcher: Watcher, heard: Callable[[Step], None] = lambda _: None) -> ChildTrainer:
+    """The trainer for this home's base model; `heard` hears of each step besides `watcher`."""
+
+    def on_step(step: Step) -> None:
+        heard(step)
+        reward = "" if step.reward is None else f"  reward {step.reward:.2f}"
+        watcher.tick(step.step, step.steps, f"loss {step.loss:.3f}  KL {step.kl:.4f}{reward}")
+
+    return ChildTrainer(
+        model_path(config),
+        on_step,
+        config.server.threads,
+        config.night.pause_seconds,
+        config.agent.max_tokens,
+        config.training,
+    )
+
+
 def open_verifier(config: Config) -> TaskVerifier:
     """The sandboxed verifier, with this home's verdict cache. Raises SandboxUnavailable."""
-    config.state.mkdir(parents=True, exist_ok=True)
+    private_folder(config.state)
     return verifier(config.state / "verdicts.db")
 
 
-def environment_of(client: VllmClient, judge: TaskVerifier) -> str:
+def open_hints(config: Config, store: Store) -> Hints:
+    """The hints that the settings ask for, without whatever is close to a frozen task."""
+    judging = [task for tasks in frozen_sets(config).all() for task in tasks]
+    return Hints(store, LeakIndex(judging), config.agent.hints)
+
+
+def open_project_verifier() -> TaskVerifier:
+    """The sandboxed verifier for a user's project: what its tests print is remembered nowhere.
+
+    Raises SandboxUnavailable.
+    """
+    return verifier()
+
+
+def environment_of(server: Fleet, judge: TaskVerifier) -> str:
     """What two reports must share to be compared, besides how answers are drawn."""
-    return "\n".join((client.version(), SYSTEM, judge.fingerprint))
+    return "\n".join(filter(None, (server.version(), server.precision(), SYSTEM, judge.fingerprint)))
 
 
 @contextmanager
-def open_parts(config: Config, watcher: Watcher) -> Generator[Parts]:
-    """Everything a night needs. Raises ServerUnreachable when no model server answers."""
-    path = model_path(config)
-    base = BaseModel(path, config.server.base_name, model_sha256(path), model_width(path))
-
-    def on_step(step: Step) -> None:
-        watcher.tick(step.step, step.steps, f"loss {step.loss:.3f}  KL {step.kl:.4f}")
-
-    with open_store(config) as store, open_client(config) as client:
+def open_parts(config: Config, watcher: Watcher, *, until: datetime | None = None) -> Generator[Parts]:
+    """Everything a night needs, which stops at `until`. Raises ServerUnreachable when no model server answers."""
+    base, sets = base_model(config, model_path(config)), frozen_sets(config)
+    judging = sets.current()
+    with open_store(config) as store, open_server(config) as server:
         judge = open_verifier(config)
         yield Parts(
             config=config,
             base=base,
             store=store,
             registry=open_registry(config),
-            server=client,
+            server=server,
+            canary=canary(config),
             verifier=judge,
-            trainer=ChildTrainer(path, on_step, config.server.threads),
+            trainer=open_trainer(config, watcher),
+            redactor=open_redactor(config),
             clock=SystemClock(),
             watcher=watcher,
             policy=config.gate,
-            frozen=load_split("frozen"),
+            frozen=judging,
+            clusters=form_clusters(judging),
             rehearsal=load_split("rehearsal"),
-            environment=environment_of(client, judge),
+            environment=environment_of(server, judge),
+            curfew=Curfew(SystemClock(), until),
+            witness=judge.forgetful(),
+            dev=load_split("dev"),
+            retired=sets.retired(),
         )
 
 
-def titles() -> dict[str, tuple[str, str]]:
-    """Family and prompt of each frozen task, for the reports."""
-    return {task.id: (task.family, task.prompt) for task in load_split("frozen")}
+def idleness(config: Config) -> Idleness:
+    """Whether a night may begin now, and every signal that says so; the schedule asks this once a minute."""
+    with open_store(config) as store, open_server(config) as server:
+        return look(config, server, store, SystemClock())
+
+
+def curfew(config: Config, when_idle: bool) -> datetime | None:
+    """When a night that begins now has to stop: at the end of the window, if it is in one and is asked to keep it."""
+    hours = config.night.hours() if when_idle or config.night.stop_at_window_end else None
+    opening = hours.now_open(SystemClock().now()) if hours else None
+    return opening.ends if opening else None
+
+
+def frozen_sets(config: Config) -> FrozenSets:
+    """The frozen set of this home, and those before it."""
+    return FrozenSets(config.state)
+
+
+def budget(config: Config, epoch: int, used: int) -> str:
+    """What is left of the gate's epoch, and what to do when nothing is."""
+    left = config.gate.openings - used
+    said = f"epoch {max(epoch, 1)}: {used} of {config.gate.openings} openings used"
+    return said if left > 0 else f"{said}: nothing is promoted any more until `sleepy-coder gate renew`"
+
+
+def titles(config: Config) -> dict[str, tuple[str, str]]:
+    """Family and prompt of each task that judges or has judged, for the reports."""
+    return {task.id: (task.family, task.prompt) for tasks in frozen_sets(config).all() for task in tasks}
 
 
 def asked_shares(config: Config) -> dict[str, float]:
@@ -141,12 +253,14 @@ def asked_shares(config: Config) -> dict[str, float]:
 def report_data(config: Config, store: Store) -> ReportData:
     """All that the reports show, read from the store."""
     active = open_registry(config).active()
+    nights = store.nights()
     return ReportData(
-        nights=store.nights(),
+        nights=nights,
+        days=days(store, nights),
         episodes_total=store.count_episodes(),
         episodes_passed=store.count_episodes(outcome=Outcome.PASS),
         serving=active.name if active else config.server.base_name,
         generated=SystemClock().now(),
-        titles=titles(),
+        titles=titles(config),
         asked_shares=asked_shares(config),
     )

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 
 sys.path.insert(0, str(Path(__file__).parent))
+# What is logged has to be in the catalogue, also in the processes that tests start.
+os.environ["SLEEPY_LOG_STRICT"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_its_own() -> Iterator[None]:
+    """A command that a test calls sets up logging to that test's stderr, which is closed after it."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ it when it loads them, so an adapter is only ever as good as the bytes that were
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import threading
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from aiohttp import web
@@ -23,7 +25,17 @@ from test_registry import lora, write_base, write_trained
 
 from sleepy_coder.adapter_manifest import model_width
 from sleepy_coder.collect.agent import work_through
-from sleepy_coder.config import AgentSettings, Config, EvalSettings, MixSettings, RecipeSettings
+from sleepy_coder.collect.redact import SecretRedactor
+from sleepy_coder.config import (
+    AgentSettings,
+    Config,
+    EvalSettings,
+    GatePolicy,
+    GatewaySettings,
+    MixSettings,
+    RecipeSettings,
+)
+from sleepy_coder.curfew import Curfew
 from sleepy_coder.errors import (
     ContextTooLong,
     ModelNotFound,
@@ -32,10 +44,12 @@ from sleepy_coder.errors import (
     ServerUnreachable,
     TrainingError,
 )
-from sleepy_coder.judge.gate import GatePolicy
+from sleepy_coder.judge.clusters import Cluster
+from sleepy_coder.learn.passed import passed_rows
 from sleepy_coder.parts import BaseModel, Parts
-from sleepy_coder.ports import Clock, ServedModel, Trainer, Watcher
+from sleepy_coder.ports import Clock, Fingerprint, Redactor, ServedModel, Trainer, Watcher
 from sleepy_coder.registry import Registry, model_sha256
+from sleepy_coder.serve.canary import Canary
 from sleepy_coder.store import Store
 from sleepy_coder.tasks import task_id
 from sleepy_coder.types import (
@@ -56,12 +70,13 @@ from sleepy_coder.types import (
 Answer = Callable[[Sequence[Message], float, int], str]
 BASE = "sleepy-base"
 DREAM_TEMPERATURE = 1.5
-DAY, REHEARSAL, FROZEN = range(100), range(100, 200), range(1000, 2000)
+DAY, REHEARSAL, UNLIKE, FROZEN = range(100), range(100, 200), range(200, 264), range(1000, 2000)
 _BROKEN = re.compile(r"broken_(\d+)")
-# Three shapes without a common run of tokens: a day task must not look like a frozen one.
+# Shapes without a common run of tokens: a day task must not look like a frozen one. UNLIKE are not like each other.
 _SHAPES = (
     (FROZEN, 'fn main() {{ println!("{{}}", {word}_{number} + 1); }}'),
     (REHEARSAL, "struct Kept {{ {word}_{number}: u8 }}"),
+    (UNLIKE, "static {word}_{number}: ({names}) = MADE_{number};"),
     (DAY, "const LIMIT: [i64; 2] = [3, {word}_{number}];"),
 )
 
@@ -69,7 +84,8 @@ _SHAPES = (
 def make_task(number: int, family: str | None = None) -> Task:
     """Task `number`: DAY, REHEARSAL and FROZEN numbers make differently shaped programs. Five families."""
     shape = next(text for numbers, text in _SHAPES if number in numbers)
-    files = {"main.rs": shape.format(word="broken", number=number) + "\n"}
+    names = ", ".join(f"{'ab'[int(bit)]}{number}" for bit in f"0{number % 64:06b}")
+    files = {"main.rs": shape.format(word="broken", number=number, names=names) + "\n"}
     prompt, command = f"Mend number {number}.", ("rust-run",)
     return Task(
         id=task_id(files, prompt, command, None, ""),
@@ -81,12 +97,17 @@ def make_task(number: int, family: str | None = None) -> Task:
         command=command,
         origin="test",
         cluster=f"c{number}",
-        reference={"main.rs": shape.format(word="mended", number=number) + "\n"},
+        reference={"main.rs": shape.format(word="mended", number=number, names=names) + "\n"},
     )
 
 
 def tasks_of(numbers: Collection[int]) -> tuple[Task, ...]:
     return tuple(make_task(number) for number in numbers)
+
+
+def alone(tasks: Iterable[Task]) -> tuple[Cluster, ...]:
+    """Each task as a cluster of its own: these programs differ in a number only, which `form_clusters` takes as one."""
+    return tuple(Cluster(id=t.id, family=t.family, group=t.category, tasks=(t.id,)) for t in tasks)
 
 
 def right_answer(number: int) -> str:
@@ -98,6 +119,8 @@ def solver(numbers: Collection[int], dreaming: Collection[int] = ()) -> Answer:
     awake, asleep = frozenset(numbers), frozenset(numbers) | frozenset(dreaming)
 
     def answer(messages: Sequence[Message], temperature: float, seed: int) -> str:
+        if len(messages) == 1:
+            return "I am."  # to a night that asks whether it is awake
         found = _BROKEN.search(messages[1].content)
         assert found is not None, "a prompt without a task"
         number = int(found[1])
@@ -108,14 +131,17 @@ def solver(numbers: Collection[int], dreaming: Collection[int] = ()) -> Answer:
 
 
 class FakeClock:
-    """Each look at it is a second later than the last."""
+    """Each look at it is a second later than the last; it can be set."""
 
     def __init__(self) -> None:
-        self._now = datetime(2026, 11, 23, 3, tzinfo=UTC)
+        self.time = datetime(2026, 11, 23, 3, tzinfo=UTC)
 
     def now(self) -> datetime:
-        self._now += timedelta(seconds=1)
-        return self._now
+        self.time += timedelta(seconds=1)
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True)
@@ -132,14 +158,18 @@ class Asked:
 class FakeServer:
     """`ports.ModelServer` in memory.
 
-    `reachable` and `answers_as` (another model's name in every reply) can be set at any time;
-    `restart` forgets the adapters, as a real server does.
+    `reachable` and `answers_as` (another model's name in every reply) can be set at any time, and so can `not_applied`:
+    adapters that are listed and answer with the base's weights. `requests` is what `busy` says. `restart` forgets the
+    adapters, as a real server does.
     """
 
-    def __init__(self, base: Answer, **others: Answer) -> None:
+    def __init__(self, base: Answer, url: str = "http://fake", **others: Answer) -> None:
         self.answers: dict[str, Answer] = {BASE: base, **others}
         self.roots: dict[str, Path] = {}
         self.reachable = True
+        self.not_applied: set[str] = set()
+        self.url, self.runs, self.requests = url, "fake 1", 0
+        self.sleeping = False
         self.answers_as: str | None = None
         self.room = 1_000_000  # characters of a conversation
         self.asked: list[Asked] = []
@@ -156,6 +186,8 @@ class FakeServer:
         max_tokens: int = 256,
     ) -> Reply:
         self._reach()
+        if self.sleeping:
+            raise ServerUnreachable("a request to a sleeping server hangs", "wake it")
         if sum(len(message.content) for message in messages) > self.room:
             raise ContextTooLong("this model's maximum context length is less", "send less")
         if model not in self.answers:
@@ -165,11 +197,16 @@ class FakeServer:
         text = self.answers[model](messages, temperature, seed)
         return Reply(text=text, model=self.answers_as or model, finish_reason="stop")
 
+    def nll(self, model: str, messages: Sequence[Message], completion: str) -> float:
+        """Any number, but always the same one for the same bytes."""
+        self._reach()
+        return hashlib.sha256(f"{model}{messages}{completion}".encode()).digest()[0] / 64
+
     def load(self, name: str, path: Path) -> None:
         self._reach()
         if name in self.answers:
             raise ServerError(f"{name} has already been loaded", status=400)
-        self.hold(name, path, json.loads((path / "adapter_config.json").read_text())["solves"])
+        self.hold(name, path, json.loads((path / "adapter_config.json").read_text()).get("solves", ()))
         self.loads.append(name)
 
     def unload(self, name: str) -> None:
@@ -183,13 +220,43 @@ class FakeServer:
         adapters = (ServedModel(name, BASE, str(root)) for name, root in self.roots.items())
         return (ServedModel(BASE, None, "base"), *adapters)
 
+    @property
+    def replicas(self) -> tuple[FakeServer, ...]:
+        return (self,)
+
+    def version(self) -> str:
+        self._reach()
+        return self.runs
+
+    def precision(self) -> str:
+        self._reach()
+        return ""
+
+    def fingerprint(self, model: str, prompts: Sequence[str], max_tokens: int = 8) -> Fingerprint:
+        """Follows from the bytes that answer: the base's when the adapter is in `not_applied`."""
+        self._reach()
+        if model not in self.answers:
+            raise ModelNotFound(f"the model {model} does not exist", status=404)
+        root = None if model in self.not_applied else self.roots.get(model)
+        bytes_ = root.joinpath("adapter_model.safetensors").read_bytes() if root else b"base"
+        logprobs = [-hashlib.sha256(bytes_ + prompt.encode()).digest()[0] / 64 - 0.01 for prompt in prompts]
+        return Fingerprint(tokens=((1,),) * len(prompts), logprobs=tuple((value,) for value in logprobs))
+
     def asleep(self) -> bool:
         self._reach()
-        return False
+        return self.sleeping
+
+    def sleep(self, level: int = 1) -> None:
+        self._reach()
+        self.sleeping = True
+
+    def wake_up(self) -> None:
+        self._reach()
+        self.sleeping = False
 
     def busy(self) -> int:
         self._reach()
-        return 0
+        return self.requests
 
     def hold(self, name: str, root: Path, solves: Collection[int]) -> None:
         """Have `name` loaded from `root`, whoever asked for it."""
@@ -214,11 +281,17 @@ class FakeVerifier:
 
     def __init__(self, infra: Mapping[str, int] | None = None, blind: Mapping[str, int] | None = None) -> None:
         self._infra, self._blind = dict(infra or {}), dict(blind or {})
+        self.judged = 0
         self._lock = threading.Lock()
+
+    def breaks(self, tasks: Iterable[str]) -> None:
+        """From now on no answer to these tasks can be judged."""
+        self._infra |= dict.fromkeys(tasks, 1_000_000)
 
     def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
         fails = self._blind if dict(files) == task.files else self._infra
         with self._lock:
+            self.judged += 1
             left = fails.get(task.id, 0)
             fails[task.id] = max(left - 1, 0)
         if left:
@@ -242,7 +315,14 @@ class FakeTrainer:
         self.fails = fails
         self.runs: list[tuple[TrainingMix, Adapter | None, Recipe]] = []
 
-    def train(self, mix: TrainingMix, parent: Adapter | None, recipe: Recipe, workdir: Path) -> Path:
+    def train(
+        self,
+        mix: TrainingMix,
+        parent: Adapter | None,
+        recipe: Recipe,
+        workdir: Path,
+        pause: Callable[[], bool] = lambda: False,
+    ) -> Path:
         self.runs.append((mix, parent, recipe))
         if self.fails:
             raise TrainingError(self.fails, "look at the log")
@@ -268,9 +348,15 @@ def settings(home: Path, **sections: Any) -> Config:
     return Config(
         **{
             "home": home,
+            "gateway": GatewaySettings(port=9),  # the discard port: no gateway of this machine has a say
             "agent": AgentSettings(attempts=2, concurrency=2),
             "mix": MixSettings(
-                min_examples=8, max_examples=40, dream_samples=2, dream_temperature=DREAM_TEMPERATURE, anchors=16
+                min_examples=8,
+                max_examples=40,
+                dream_samples=2,
+                dream_temperature=DREAM_TEMPERATURE,
+                anchors=16,
+                fresh_share=0,
             ),
             "recipe": RecipeSettings(rank=4, alpha=8),
             "eval": EvalSettings(concurrency=2),
@@ -288,6 +374,9 @@ def parts(
     clock: Clock | None = None,
     watcher: Watcher | None = None,
     frozen: Sequence[Task] | None = None,
+    redactor: Redactor | None = None,
+    until: datetime | None = None,
+    ungated: bool = False,
     **sections: Any,
 ) -> Parts:
     """A real store and a real registry in `home`, around the fakes. Call it again for another process.
@@ -296,23 +385,30 @@ def parts(
     """
     config = settings(home, **sections)
     config.state.mkdir(parents=True, exist_ok=True)
+    clock = clock or FakeClock()
     base = home / "base"
     if not base.exists():
         write_base(base)
+    judged = tasks_of(FROZEN[:64]) if frozen is None else tuple(frozen)
     return Parts(
         config=config,
         base=BaseModel(base, BASE, model_sha256(base), model_width(base)),
         store=Store(config.state / "sleepy.db"),
         registry=Registry(config.adapters, FakeClock()),
         server=server,
+        canary=Canary(config.state / "fingerprints", BASE, 0.01),
         verifier=verifier or FakeVerifier(),
         trainer=trainer,
-        clock=clock or FakeClock(),
+        redactor=redactor or SecretRedactor(),
+        clock=clock,
         watcher=watcher or Quiet(),
-        policy=GatePolicy(),
-        frozen=tasks_of(FROZEN[:64]) if frozen is None else tuple(frozen),
+        policy=GatePolicy(autonomous_clusters=60),
+        frozen=judged,
+        clusters=alone(judged),
         rehearsal=tasks_of(REHEARSAL[:20]),
         environment="fake",
+        curfew=Curfew(clock, until),
+        ungated=ungated,
     )
 
 
@@ -360,6 +456,14 @@ def make_episode(number: int, *outcomes: Outcome, source: str = "verifier", name
         served_by=BASE,
         created=datetime(2026, 11, 22, tzinfo=UTC),
     )
+
+
+def passed_examples(episodes: Sequence[Episode], per_task: int) -> list[Example]:
+    """All rows that a store with these episodes gives a night."""
+    with TemporaryDirectory() as folder, Store(Path(folder) / "store.db") as store:
+        store.save_episodes(episodes)
+        pool = passed_rows(store, store.position(), per_task)
+        return pool.rows(range(len(pool)))
 
 
 def make_rows(kind: ExampleKind, count: int) -> list[Example]:

@@ -13,13 +13,19 @@ from urllib.parse import urlsplit
 import aiohttp
 import uvloop
 from fakes import BASE, FakeClock, FakeRedactor, Script, ScriptedUpstream
-from sleepyd.gateway import Gateway
+from sleepyd.feedback import keeping
+from sleepyd.gateway import Beside, Gateway
 from sleepyd.gateway_main import listening
+from sleepyd.lots import Lots
 from sleepyd.meters import Meters
+from sleepyd.napping import Gate
+from sleepyd.pages import Home
+from sleepyd.passing import Restore
 from sleepyd.recorder import Recorder
 from sleepyd.serving import Serving
 
 from sleepy_coder.config import GatewaySettings, ServerSettings
+from sleepy_coder.nap_files import NapFiles
 from sleepy_coder.ports import Redactor
 from sleepy_coder.registry import Registry
 from sleepy_coder.store import Store
@@ -38,6 +44,8 @@ class GatewayHouse:
     recorder: Recorder
     meters: Meters
     registry: Registry
+    nap: NapFiles
+    gate: Gate
 
     async def post(self, path: str, body: bytes, **headers: str) -> tuple[int, bytes]:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -77,32 +85,39 @@ async def gateway_house(
     redactor: Redactor | None = None,
     save: Callable[[Sequence[Exchange]], object] | None = None,
     server: dict[str, Any] | None = None,
+    restore: Restore | None = None,
+    home_page: Home | None = None,
+    lots: Lots | None = None,
     **settings: Any,
 ) -> AsyncGenerator[GatewayHouse]:
-    meters, clock = Meters(), FakeClock()
+    meters, clock, nap = Meters(), FakeClock(), NapFiles(home)
     chosen = GatewaySettings(**{"drain_seconds": 0.2, **settings})
+    gate = Gate(nap, chosen, meters)
     registry = Registry(home / "adapters", clock)
     with Store(home / "store.db") as store:
-        recorder = Recorder(save or store.save_exchanges, redactor or FakeRedactor(), chosen, meters)
+        redactor = redactor or FakeRedactor()
+        recorder = Recorder(save or store.save_exchanges, redactor, chosen, meters)
         recorder.start()
         try:
             async with ScriptedUpstream(script) as upstream:
                 where = ServerSettings(**{"url": upstream.url, **(server or {})})
-                serving = Serving(registry, BASE)
+                serving = Serving(registry, BASE, lots)
+                beside = Beside(keep_feedback=keeping(store, redactor), restore=restore, home=home_page or Home())
+                listener = listening(chosen, where, serving, recorder, meters, clock, gate, beside, port=0)
                 async with (
-                    listening(chosen, where, serving, recorder, meters, clock, port=0) as (gateway, url),
+                    listener as (gateway, url),
                     aiohttp.ClientSession(auto_decompress=False) as http,
                 ):
-                    yield GatewayHouse(gateway, url, upstream, http, store, recorder, meters, registry)
+                    yield GatewayHouse(gateway, url, upstream, http, store, recorder, meters, registry, nap, gate)
         finally:
             await asyncio.to_thread(recorder.close)
 
 
-def run(story: Callable[[], Awaitable[None]]) -> None:
+def run(story: Callable[[], Awaitable[None]], seconds: float = 30) -> None:
     """Run a test's story on the gateway's own kind of event loop."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(seconds):
             await story()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -6,8 +6,12 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from sleepy_coder.judge.gate import judge
+from gate_cases import case
+
+from sleepy_coder.judge.gate import as_verdict
+from sleepy_coder.judge.sequential import judge
 from sleepy_coder.report.data import ReportData
+from sleepy_coder.report.days import DaySummary
 from sleepy_coder.types import Decision, EvalReport, NightReport, Outcome, Phase, Recipe, Sample
 
 FAMILIES = (
@@ -77,10 +81,13 @@ def night(
         evaluation("current", now[0], now[1], tasks),
         evaluation("candidate", name, new, tasks),
     )
-    verdict = judge(*reports)
+    order = random.Random(cycle).sample(list(tasks.items()), len(tasks))
+    arms = ([("P" if task in passed else "F") for task, _ in order] for passed in (base, now[1], new))
+    judged = case(*arms, names=order, cycle=cycle, opening=cycle)
+    verdict = as_verdict(judged, judge(judged), reports)
     outcome = {Decision.PROMOTE: "promoted", Decision.REJECT: "rejected"}.get(verdict.decision, "inconclusive")
     phases = {"anchors": 38.2, "dream": 61.0, "mix": 0.4, "train": 402.5, "evaluate-baseline": 0.1}
-    phases |= {"evaluate-current": 52.0, "evaluate-candidate": 55.3, "gate": 0.1, "deploy": 1.2}
+    phases |= {"evaluate": 107.3, "gate": 0.1, "deploy": 1.2}
     started = START + timedelta(days=cycle)
     return NightReport.model_validate(
         {
@@ -96,6 +103,9 @@ def night(
             "shares": {"replay": 0.44, "passed": 0.4214, "hard": 0.1386},
             "counts": {"replay": 185, "passed": 177, "hard": 58},
             "notes": ("48 hard rows are repeated to fill 58 places",),
+            "kl": 0.0123,
+            "dreamed": 40,
+            "answered": 31,
             "recipe": Recipe(
                 name="rft-anchor",
                 learning_rate=1e-4 * 0.9**cycle,
@@ -151,10 +161,10 @@ def report_data(per_family: int = 10) -> ReportData:
         kept = {task for task in sorted(passed) if rng.random() >= loss}
         return kept | {task for task in tasks if task not in passed and rng.random() < gain}
 
-    first = night(1, base, ("sleepy-base", base), better := moved(base, 0.24, 0.02), tasks)
-    second = night(2, base, (first.serving, better), moved(better, 0.07, 0.02), tasks)
+    first = night(1, base, ("sleepy-base", base), better := moved(base, 0.34, 0.02), tasks)
+    second = night(2, base, (first.serving, better), moved(better, 0.13, 0.015), tasks)
     third = skipped(3, second.serving)
-    fourth = night(4, base, (second.serving, better), best := moved(better, 0.30, 0.015), tasks)
+    fourth = night(4, base, (second.serving, better), best := moved(better, 0.50, 0.01), tasks)
     fifth = night(5, base, (fourth.serving, best), moved(best, 0.05, 0.12), tasks)
     nights = (first, second, third, fourth, fifth)
     return ReportData(
@@ -164,4 +174,5 @@ def report_data(per_family: int = 10) -> ReportData:
         serving=fifth.serving,
         generated=datetime(2026, 11, 23, 6, 30, tzinfo=UTC),
         titles=tasks,
+        days=(DaySummary(before=2, episodes=128, passed=0.75, at_once=0.5, attempts_to_green=2.0, repeats=0.25),),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,16 +14,18 @@ from pathlib import Path
 
 import pytest
 from conftest import TinyServer
+from fakes import passed_examples
+from planted import plant
 from talks import START, Talk, assistant, bash, exchanges_of, result, system, user
 from test_gateway_main import process, wait_for
 
-from sleepy_coder.collect.agent_run import as_found, check_of, checked, environment
+from sleepy_coder.collect.agent_run import as_found, check_of, checked, command_line, environment
 from sleepy_coder.collect.gathering import gather_resting
+from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.errors import InfraError, TaskFormatError
-from sleepy_coder.learn.mix import passed_examples
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store
-from sleepy_coder.types import Outcome
+from sleepy_coder.types import Outcome, SessionCheck, Task
 from sleepy_coder.verify.command import TaskVerifier, verifier
 
 BROKEN = "def add(a, b):\n    return a - b\n"
@@ -31,6 +34,7 @@ TEST = "from calc import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n"
 PYTEST = ("pytest", "-q")
 LATER = START + timedelta(hours=1)
 REST = timedelta(minutes=10)
+REDACTOR = SecretRedactor(())
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,12 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
+def judged(judge: TaskVerifier, task: Task, folder: Path, session: str = "s") -> SessionCheck:
+    found = checked(judge, REDACTOR, session, task, folder)
+    assert found is not None
+    return found
+
+
 def test_a_project_says_itself_how_it_is_checked(project: Path, tmp_path: Path) -> None:
     assert check_of(project) == PYTEST
     assert check_of(tmp_path) is None
@@ -58,15 +68,32 @@ def test_a_project_says_itself_how_it_is_checked(project: Path, tmp_path: Path) 
 
 def test_what_the_agent_leaves_is_verified_in_the_sandbox(project: Path, judge: TaskVerifier) -> None:
     task = as_found(project, PYTEST)
-    assert checked(judge, "s", task, project).verdict.outcome is Outcome.FAIL
+    (project / "calc.py").write_text(BROKEN + "# a word\n")
+    assert judged(judge, task, project).verdict.outcome is Outcome.FAIL
     (project / "calc.py").write_text(MENDED)
-    assert checked(judge, "s", task, project).verdict.passed
+    assert judged(judge, task, project).verdict.passed
+
+
+def test_an_agent_that_changed_nothing_is_not_judged_whatever_its_project_was_worth(
+    project: Path, judge: TaskVerifier
+) -> None:
+    (project / "calc.py").write_text(MENDED)
+    assert checked(judge, REDACTOR, "s", as_found(project, PYTEST), project) is None
+
+
+def test_a_secret_in_the_command_of_a_check_is_not_kept(project: Path, judge: TaskVerifier) -> None:
+    planted = plant("github-pat", random.Random(2))
+    task = as_found(project, ("env", f"{planted.name}={planted.secret}", "pytest", "-q"))
+    (project / "calc.py").write_text(MENDED)
+    check = judged(judge, task, project)
+    assert check.verdict.passed and planted.secret not in check.model_dump_json()
+    assert check.task.command[0] == "env"
 
 
 def test_an_agent_that_edits_the_test_has_failed_whatever_the_test_says_now(project: Path, judge: TaskVerifier) -> None:
     task = as_found(project, PYTEST)
     (project / "test_calc.py").write_text(TEST.replace("== 3", "== -1"))
-    verdict = checked(judge, "s", task, project).verdict
+    verdict = judged(judge, task, project).verdict
     assert (verdict.outcome, verdict.stage) == (Outcome.FAIL, "cheat")
 
 
@@ -77,12 +104,26 @@ def test_a_folder_that_the_sandbox_cannot_hold_is_refused_with_the_reason(projec
         as_found(project, PYTEST)
 
 
+def test_the_secrets_of_a_project_are_not_kept_with_what_its_check_said(project: Path, judge: TaskVerifier) -> None:
+    planted = plant("github-pat", random.Random(1))
+    (project / ".env").write_text(f"{planted.name}={planted.secret}\n")
+    (project / "key.pem").write_text("-----BEGIN " + f"PRIVATE KEY-----\n{'MIIE' * 16}\n")
+    task = as_found(project, PYTEST)
+    (project / "calc.py").write_text(MENDED + f'raise ValueError("{planted.secret}")\n')
+    check = judged(judge, task, project)
+    assert planted.secret in task.files[".env"], "the sandbox has the project as it is"
+    assert planted.secret not in check.model_dump_json()
+    assert check.task.files[".env"].startswith(f"{planted.name}=<SECRET:")
+    assert "key.pem" not in check.task.files
+    assert check.task.id != task.id, "its id is that of its content"
+
+
 def test_an_agent_that_leaves_nothing_is_not_judged(project: Path, judge: TaskVerifier) -> None:
     task = as_found(project, PYTEST)
     for file in project.iterdir():
         file.unlink()
     with pytest.raises(InfraError, match="no files"):
-        checked(judge, "s", task, project)
+        checked(judge, REDACTOR, "s", task, project)
 
 
 def test_the_agent_is_pointed_at_its_own_session_and_the_users_key_stays() -> None:
@@ -93,6 +134,16 @@ def test_the_agent_is_pointed_at_its_own_session_and_the_users_key_stays() -> No
     assert (found["PATH"], found["OPENAI_API_KEY"]) == ("/bin", "mine")
     guarded = environment("http://h", "run-1", "sleepy-coder", "gate", present)
     assert guarded["OPENAI_API_KEY"] == guarded["ANTHROPIC_API_KEY"] == "gate"
+
+
+def test_opencode_and_codex_that_read_no_url_from_a_variable_are_pointed_all_the_same() -> None:
+    found = environment("http://h", "run-1", "sleepy-coder", None, {})
+    laid_over = json.loads(found["OPENCODE_CONFIG_CONTENT"])
+    assert laid_over["provider"]["sleepy-coder"]["options"]["baseURL"] == "http://h/s/run-1/v1"
+    codex = command_line(["/opt/codex", "exec", "Mend it."], "http://h", "run-1", "sleepy-coder")
+    assert (codex[0], codex[-2:]) == ("/opt/codex", ["exec", "Mend it."])
+    assert 'model_providers.sleepy-coder.base_url="http://h/s/run-1/v1"' in codex
+    assert command_line(["aider", "-m", "Mend it."], "http://h", "run-1", "sleepy-coder") == ["aider", "-m", "Mend it."]
 
 
 TALK = (
@@ -114,7 +165,7 @@ def test_a_verified_session_trains_and_its_verifier_is_believed_over_every_hint(
         store.save_exchanges(exchanges_of(Talk(TALK, session="run-1", source="path"), "x"))
         store.save_feedback("run-1", False)
         assert gather_resting(store, LATER, REST) == 0, "the verifier has not spoken yet"
-        store.save_check(checked(judge, "run-1", task, project))
+        store.save_check(judged(judge, task, project, "run-1"))
         assert gather_resting(store, LATER, REST) == 1
         (episode,) = store.episodes()
     assert (episode.outcome, episode.outcome_source, episode.task) == (Outcome.PASS, "verifier", task)
@@ -165,7 +216,7 @@ def test_an_agent_run_for_real_is_recorded_verified_and_ends_with_its_own_status
     with Store(home / "state" / "sleepy.db") as store:
         (exchange,) = store.exchanges()
         assert (exchange.session, exchange.session_source) == (said["session"], "path")
-        assert store.checks()[said["session"]].verdict.passed
+        assert store.checks([said["session"]])[said["session"]].verdict.passed
 
 
 def test_without_a_gateway_it_says_what_to_start_and_runs_nothing(tmp_path: Path, project: Path) -> None:

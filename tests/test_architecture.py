@@ -16,49 +16,99 @@ FLOORS = {
     "config": 1,
     "ports": 1,
     "files": 1,
+    "small_database": 1,
+    "window": 1,
+    "pause": 2,
+    "due": 3,
+    "events": 1,
     "log": 2,
     "dialogue": 3,
+    "curfew": 3,
+    "nap_files": 3,
     "tasks": 3,
     "verify": 3,
     "serve": 3,
     "store": 3,
     "store_database": 3,
     "store_exchanges": 3,
+    "store_gate": 3,
+    "store_figures": 3,
+    "store_lessons": 3,
+    "store_messages": 3,
     "store_migrations": 3,
+    "store_practice": 3,
+    "store_rescue": 3,
     "store_rows": 3,
+    "store_spare": 3,
+    "store_sqlite": 3,
     "registry": 3,
     "adapter_check": 3,
     "adapter_manifest": 3,
+    "adapter_quarantine": 3,
+    "store_canary": 3,
+    "store_shadow": 3,
     "model_card": 3,
     "collect": 4,
     "learn": 4,
     "nano": 4,
+    "idle": 4,
     "judge": 5,
     "report": 5,
     "parts": 5,
     "journal": 5,
+    "material": 5,
     "deploy": 5,
+    "canary": 5,
+    "shadow": 5,
+    "drill": 5,
+    "nap": 5,
     "practice": 5,
+    "preview": 5,
+    "choose": 5,
+    "trial": 5,
+    "share": 5,
+    "arms": 5,
+    "fresh": 5,
+    "renewal": 6,
     "night": 6,
+    "tidy": 6,
+    "service": 6,
+    "service_site": 6,
+    "service_manager": 6,
     "wiring": 7,
     "console": 7,
+    "doctor": 7,
     "demo": 8,
     "cli": 8,
     "cli_koans": 8,
+    "cli_gate": 8,
+    "cli_canary": 8,
     "cli_gateway": 8,
+    "cli_recipes": 8,
     "cli_run": 8,
+    "cli_doctor": 8,
+    "cli_serve": 8,
+    "cli_service": 8,
+    "cli_study": 8,
+    "cli_cycles": 8,
+    "cycles": 8,
+    "study": 8,
     "cli_data": 8,
+    "cli_adapters": 8,
+    "cli_config": 8,
+    "cli_daemon": 8,
     "nano_card": 8,
     "reference": 8,
     "__main__": 8,
     "__init__": 0,
 }
 HEAVY = {"torch", "transformers", "peft", "tokenizers"}
-MAY_IMPORT_TORCH = {"learn/train_lora.py", "nano/build.py", "nano/train.py", "nano/init.py", "nano/tokenizer.py"}
+LORA = {f"learn/{name}.py" for name in ("train_lora", "lora_loss", "lora_run", "ranks", "train_trl", "merge_lora")}
+MAY_IMPORT_TORCH = LORA | {"nano/build.py", "nano/train.py", "nano/init.py", "nano/tokenizer.py"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 DAEMON = sorted((PACKAGE.parent / "daemon" / "sleepyd").rglob("*.py"))
-MAY_IMPORT_AIOHTTP = {"gateway.py", "gateway_main.py", "passing.py"}
-COMMANDS = {"cli", "cli_koans", "cli_data", "cli_gateway", "cli_run", "__main__"}
+MAY_IMPORT_AIOHTTP = {"gateway.py", "gateway_main.py", "main.py", "pages.py", "passing.py", "sockets.py"}
+COMMANDS = {path.stem for path in PACKAGE.glob("cli*.py")} | {"__main__"}
 
 
 def room(path: Path) -> str:
@@ -115,6 +165,15 @@ def test_asking_for_help_does_not_import_torch() -> None:
         "import sys; from sleepy_coder.__main__ import main; sys.argv = ['sleepy-coder', '--help']\n"
         "try: main()\nexcept SystemExit: pass\n"
         "assert not {'torch', 'transformers', 'peft'} & sys.modules.keys(), 'heavy imports'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_daemon_does_not_import_pandas_for_a_library_that_could_use_it() -> None:
+    code = (
+        "import sys, sleepyd.main\n"
+        "assert not {'pandas', 'pyarrow', 'torch', 'matplotlib'} & sys.modules.keys(), 'heavy imports'\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

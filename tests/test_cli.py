@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,16 +15,18 @@ import structlog
 import typer
 from fakes import FakeClock, make_episode
 from report_data import report_data
+from talks import Talk, assistant, exchanges_of, user
 from test_registry import House, write_base
 from typer.core import TyperCommand, TyperGroup
 from typer.testing import CliRunner
 
 from sleepy_coder import __version__
+from sleepy_coder.canary import look
 from sleepy_coder.cli import app
 from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, load_config
 from sleepy_coder.tasks import SPLITS, load_split
 from sleepy_coder.types import NightReport, Outcome
-from sleepy_coder.wiring import open_store
+from sleepy_coder.wiring import open_registry, open_store
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers there
 
@@ -113,7 +118,8 @@ def test_a_night_is_listed_with_its_outcome(home: Path) -> None:
         store.finish_night(skipped_night(1))
     (night,) = Done("nights", "--json").json
     assert (night["cycle"], night["outcome"], night["reason"]) == (1, "skipped", "too little")
-    assert Done("morning", "--json").json == night == Done("status", "--json").json["last_night"]
+    assert night == Done("status", "--json").json["last_night"]
+    assert Done("morning", "--json").json == {**night, "canary": None}
     assert "skipped" in Done("nights").out
 
 
@@ -236,6 +242,19 @@ def test_a_bad_line_is_counted_and_told_and_the_rest_is_imported(home: Path) -> 
         assert store.count_quarantined() == 1
 
 
+def test_pruning_can_be_tried_first_and_leaves_the_last_days_alone(home: Path) -> None:
+    sent = exchanges_of(Talk((user("Mend it."), assistant("Done."))), "x")
+    with open_store(load_config()) as store:
+        store.save_exchanges(sent)
+        store.save_collected([], [exchange.id for exchange in sent])
+    now = Done("episodes", "prune", "--days", "36500", "--json").json
+    assert now["exchanges"] == 0
+    assert Done("episodes", "prune", "--days", "0", "--dry-run", "--json").json["exchanges"] == 1
+    assert "1 exchanges" in Done("episodes", "prune", "--days", "0").out
+    with open_store(load_config()) as store:
+        assert list(store.exchanges()) == []
+
+
 def test_with_nothing_to_roll_back_nothing_happens() -> None:
     assert Done("adapters", "rollback", "--yes", "--json").json == {"serving": "sleepy-base", "quarantined": None}
     assert "nothing to roll back" in Done("adapters", "rollback").out
@@ -265,6 +284,57 @@ def test_a_rollback_is_not_done_without_a_yes(served: list[str]) -> None:
     assert states[served[1]] == "active"
 
 
+def test_a_canary_is_told_in_the_status_and_by_itself(home: Path, served: list[str]) -> None:
+    assert Done("canary", "--json").json is None
+    assert "nothing was promoted yet" in Done("canary").out
+    config = load_config()
+    registry = open_registry(config)
+    with open_store(config) as store:
+        look(store, registry, config.canary, config.server.base_name, FakeClock().now())
+    told = Done("canary", "--json").json
+    trial = told["trial"]
+    assert (trial["adapter"], trial["previous"], trial["stage"]) == (served[1], served[0], "split")
+    assert told["evidence"]["sessions_e"] == 1.0
+    assert [one["trial"]["adapter"] for one in Done("canary", "--all", "--json").json] == [served[1]]
+    status = Done("status", "--json").json
+    assert status["canary"] == told and status["drill_complaint"] == "no drill was held yet"
+    for command in (("canary",), ("canary", "--all"), ("status",)):
+        assert served[1] in Done(*command).out
+
+
+def test_a_drill_without_a_server_says_what_to_start() -> None:
+    done = Done("drill")
+    assert done.status == 1 and "Start the model server" in done.err
+
+
 def test_an_adapter_is_shown_as_its_card_and_as_its_manifest(served: list[str]) -> None:
     assert Done("adapters", "show", served[0], "--json").json["name"] == served[0]
     assert served[0] in Done("adapters", "show", served[0]).out
+
+
+def test_a_server_that_does_not_answer_is_not_idle_and_the_status_says_so() -> None:
+    done = Done("idle", "--json")
+    found = json.loads(done.out)
+    assert (done.status, found["idle"], found["signals"]["requests"]) == (1, False, None)
+    assert "not idle" in Done("idle").out
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_a_night_that_waits_can_be_stopped_by_ctrl_c_and_by_a_service_manager(home: Path, by: signal.Signals) -> None:
+    command = [sys.executable, "-m", "sleepy_coder", "--home", str(home), "night", "--when-idle"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr is not None
+        assert "not idle yet" in waiting.stderr.readline()
+        waiting.send_signal(by)
+        assert "what was finished is kept" in waiting.communicate(timeout=60)[1]
+    assert waiting.returncode == 130
+
+
+def test_status_shows_every_model_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLEEPY_CODER_SERVER__REPLICAS", '["http://127.0.0.1:10"]')
+    state = Done("status", "--json").json
+    assert [state["server"]["url"], *(replica["url"] for replica in state["replicas"])] == [
+        NOBODY,
+        "http://127.0.0.1:10",
+    ]
+    assert "http://127.0.0.1:10 does not answer" in " ".join(Done("status").out.split())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from fakes import make_task
+from fakes import make_task, passed_examples
 from talks import Talk, assistant, bash, exchanges_of, result, system, user
 
-from sleepy_coder.collect.episodes import as_episode, episodes_of, last_turn
-from sleepy_coder.collect.outcome import UNLABELLED, Label, feedback, label
+from sleepy_coder.collect.episodes import as_episode, last_turn
+from sleepy_coder.collect.outcome import UNLABELLED, Label, label
 from sleepy_coder.collect.sessions import group
-from sleepy_coder.learn.mix import passed_examples
 from sleepy_coder.store_rows import encode
 from sleepy_coder.types import Episode, Outcome
 
@@ -33,14 +32,6 @@ def test_an_episode_holds_all_of_the_conversation_and_its_label() -> None:
 def test_a_last_word_that_calls_a_tool_is_kept_whole() -> None:
     (cut,) = group(exchanges_of(Talk(TALK[:3]), "x")).conversations
     assert last_turn(as_episode(cut, UNLABELLED).attempts[0]) == TALK[2]
-
-
-def test_episodes_of_a_day_carry_what_people_said_of_their_sessions() -> None:
-    known = exchanges_of(Talk(TALK, session="s1", source="header"), "known")
-    episodes, found = episodes_of([*known, *exchanges_of(Talk(TALK), "x")], {"s1": feedback(False, "wrong file")})
-    said = {e.session: e.outcome_source for e in episodes}
-    assert said == {"s1": "feedback", "prefix-x-0": "tool-text"}
-    assert len(found.conversations) == 2
 
 
 def test_no_label_but_a_verifiers_trains() -> None:

@@ -81,7 +81,7 @@ def test_an_explicit_home_is_above_the_environment(home: Path) -> None:
     [
         ("seeds = 5", "seeds"),
         ("[mix]\nreplays = 0.5", "mix.replays"),
-        ("[night]\nwhen = 2", "night"),
+        ("[nights]\nwhen = 2", "nights"),
         ("[mix]\nreplay = 1.5", "mix.replay"),
         ("[recipe]\nlearning_rate = 0.0", "recipe.learning_rate"),
         ("[agent]\nattempts = 0", "agent.attempts"),
@@ -130,3 +130,18 @@ def test_settings_cannot_be_changed_once_they_are_read() -> None:
     config = load_config()
     with pytest.raises(ValueError, match="frozen"):
         config.seed = changed["seed"]
+
+
+@pytest.mark.parametrize(("field", "wrong"), [("window", "nightly"), ("timezone", "Mars/Olympus")])
+def test_hours_that_cannot_be_read_are_refused_before_any_night(home: Path, field: str, wrong: str) -> None:
+    write(home, f'[night]\n{field} = "{wrong}"\n')
+    with pytest.raises(ConfigError, match=wrong):
+        load_config()
+
+
+def test_dropping_the_weights_needs_a_command_that_brings_them_back(home: Path) -> None:
+    write(home, "[night]\nshare_gpu = true\nsleep_level = 2\n")
+    with pytest.raises(ConfigError, match="server.restart_command"):
+        load_config()
+    write(home, '[server]\nrestart_command = ["true"]\n\n[night]\nshare_gpu = true\nsleep_level = 2\n')
+    assert load_config().night.sleep_level == 2

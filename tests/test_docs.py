@@ -48,7 +48,7 @@ def typed(page: Path) -> Iterator[list[str]]:
                         yield part.split()
 
 
-@pytest.mark.parametrize("page", ["cli.md", "config.md"])
+@pytest.mark.parametrize("page", ["cli.md", "config.md", "events.md"])
 def test_a_reference_page_is_what_the_code_says(page: str) -> None:
     assert (reference.FOLDER / page).read_text() == reference.pages()[page], "stale: run `make docs`"
 

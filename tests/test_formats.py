@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 from fakes import make_episode
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import plant
 from talks import assistant, bash, result, system, user
 
 from sleepy_coder.collect.episodes import last_turn
 from sleepy_coder.collect.formats import SCHEMA, ExportFormat, episode_in, exported
-from sleepy_coder.collect.intake import BadEntry, entries, export_file, import_file
+from sleepy_coder.collect.intake import BadEntry, ImportCounts, entries, export_file, import_file
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.collect.wires import openai_messages
 from sleepy_coder.errors import EpisodeFormatError
-from sleepy_coder.store import ImportCounts, Store
+from sleepy_coder.store import Store
 from sleepy_coder.types import Episode, Message, Outcome
 
 WHEN = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -141,10 +141,11 @@ JSON = st.recursive(
     max_leaves=12,
 )
 NAMES = st.sampled_from(
-    ["messages", "conversations", "schema", "attempts", "outcome_source", "tools", "system", "info"]
+    ["messages", "conversations", "schema", "schema_version", "steps", "attempts", "outcome_source", "tools", "system"]
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, st.one_of(JSON, st.just(SCHEMA), st.lists(JSON, max_size=4))))
 def test_no_entry_makes_it_stumble(entry: dict[str, Any]) -> None:
     try:
@@ -225,3 +226,14 @@ def test_what_is_exported_can_be_imported(tmp_path: Path) -> None:
         with Store(tmp_path / f"{form}.db") as store:
             assert import_file(tmp_path / form, store, SecretRedactor().redact).imported == 2
             assert conversation(next(iter(store.episodes()))) == TALK
+
+
+@pytest.mark.parametrize("change", [{"attempts": []}, {"tools": "not json"}, {"tools": "{}"}])
+def test_an_episode_of_our_own_that_could_not_be_read_later_is_refused_now(change: dict[str, Any]) -> None:
+    entry = json.loads(read(CHAT).model_dump_json())
+    if "tools" in change:
+        entry["attempts"][0] |= change
+    else:
+        entry |= change
+    with pytest.raises(EpisodeFormatError, match="no attempts, or tools"):
+        read(entry)

@@ -370,7 +370,8 @@ def test_the_last_known_adapter_goes_on_serving_when_the_pointer_cannot_be_read(
     adapter = house.stage(1)
     house.registry.activate(adapter.name)
     serving = Serving(house.registry, BASE)
-    (adapter.path.parent / "active.json").write_text("broken")
+    for file in ("active.json", "active.twin.json"):
+        (adapter.path.parent / file).write_text("broken")
     assert serving.name() == serving.name() == adapter.name
     assert capsys.readouterr().err.count("gateway.pointer_unreadable") == 1
     with pytest.raises(AdapterError):

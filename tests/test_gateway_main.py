@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,11 +17,18 @@ from pathlib import Path
 import httpx
 import pytest
 from conftest import TinyServer
-from fakes import says
+from fakes import FakeClock, FakeRedactor, says
 from gateway_house import gateway_house, run
+from sleepyd.gateway_main import listening
+from sleepyd.meters import Meters
+from sleepyd.napping import Gate
+from sleepyd.recorder import Recorder
+from sleepyd.serving import Serving
 
-from sleepy_coder.config import HOME_VARIABLE, GatewaySettings, load_config
+from sleepy_coder.config import HOME_VARIABLE, GatewaySettings, ServerSettings, load_config
 from sleepy_coder.errors import ConfigError
+from sleepy_coder.nap_files import NapFiles
+from sleepy_coder.registry import Registry
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store
@@ -102,6 +110,22 @@ def test_real_replies_are_recorded_alike_streamed_or_not(tmp_path: Path, tiny_se
             assert mine["object"] == theirs["object"] and mine["usage"] == theirs["usage"]
 
     run(story)
+
+
+def test_a_socket_that_was_opened_by_somebody_else_is_listened_on(tmp_path: Path) -> None:
+    async def story(sock: socket.socket) -> None:
+        settings, server, meters, clock = GatewaySettings(), ServerSettings(), Meters(), FakeClock()
+        serving = Serving(Registry(tmp_path / "adapters", clock), server.base_name)
+        with Store(tmp_path / "store.db") as store:
+            recorder = Recorder(store.save_exchanges, FakeRedactor(), settings, meters)
+            gate = Gate(NapFiles(tmp_path), settings, meters)
+            async with listening(settings, server, serving, recorder, meters, clock, gate, sock=sock) as (_, url):
+                assert url == f"http://127.0.0.1:{sock.getsockname()[1]}"
+                async with httpx.AsyncClient() as http:
+                    assert (await http.get(f"{url}/healthz", timeout=60)).status_code == 200
+
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        run(lambda: story(sock))
 
 
 @pytest.mark.slow

@@ -45,6 +45,11 @@ def test_changing_the_adapters_is_refused_however_it_is_spelled(path: str, refus
     assert target is not None and target.refused == refused
 
 
+@pytest.mark.parametrize("path", ["/v1/load_lora_adapter#x", "/v1/chat/completions#", "/v1/..#x", "/v1/models?a#b"])
+def test_a_target_with_a_fragment_is_none_since_it_would_be_cut_off_on_the_way(path: str) -> None:
+    assert read_target(path) is None
+
+
 def test_headers_for_this_hop_only_end_here_and_repeated_ones_stay() -> None:
     headers = CIMultiDict(
         [("Connection", "close, X-Private"), ("x-private", "1"), ("TE", "trailers"), ("X-Kept", "a"), ("x-kept", "b")]

@@ -243,3 +243,51 @@ def test_output_that_the_closing_event_leaves_out_is_taken_from_the_items_before
 def test_an_unstreamed_reply_that_is_no_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError):
         read_reply("chat", body)
+
+
+DELTAS = st.one_of(
+    st.builds(lambda text: {"content": text}, st.text(max_size=6)),
+    st.builds(lambda text: {"content": text}, st.text(alphabet='ab \\"\n{}:,', max_size=12)),
+    st.builds(lambda text: {"reasoning": text}, st.text(alphabet="ab", max_size=3)),
+    st.sampled_from(
+        [
+            {"content": '"delta":{"content":"x"}'},
+            {"content": None},
+            {"content": "a", "role": "assistant"},
+            {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{"}}]},
+            {},
+        ]
+    ),
+)
+EXTRAS = st.sampled_from(
+    [
+        {},
+        {},
+        {},
+        {"index": 1},
+        {"logprobs": {"content": [1]}},
+        {"token_ids": [1]},
+        {"note": "n"},
+        {"finish_reason": "x"},
+    ]
+)
+HEADS = st.sampled_from([{}] * 6 + [{"model": "other"}, {"id": "c2"}, {"usage": {"n": 1}}, {"error": {"message": "x"}}])
+STREAMS = st.lists(st.tuples(DELTAS, EXTRAS, HEADS), max_size=12)
+
+
+@given(STREAMS, st.booleans(), st.sampled_from([None, (",", ":")]))
+def test_runs_of_alike_events_add_up_as_each_of_them_does(
+    events: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]],
+    escaped: bool,
+    separators: tuple[str, str] | None,
+) -> None:
+    chunks = [{**chunk(delta, **{"finish": None}), **head} for delta, _, head in events]
+    for made, (_, extra, _) in zip(chunks, events, strict=True):
+        made["choices"][0].update(extra)
+    said = [json.dumps(made, ensure_ascii=escaped, separators=separators) for made in chunks]
+    # A second `delta`, which nobody else looks at, keeps each event from being taken for one of a run.
+    alone = [json.dumps({**made, "x": {"delta": 1}}, ensure_ascii=escaped) for made in chunks]
+    one, other = (assemble("chat", (sse(*lines, "[DONE]"),)) for lines in (said, alone))
+    for answer in (one, other):
+        answer.response.pop("x", None)
+    assert one == other

@@ -7,13 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from fakes import make_task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from talks import START, Talk, assistant, bash, exchanges_of, result, system, user
 
-from sleepy_coder.collect.gathering import gather_resting
+from sleepy_coder.collect.gathering import exchange_name, gather_resting
+from sleepy_coder.collect.outcome import Label, label
 from sleepy_coder.store import Store
-from sleepy_coder.types import Exchange, Message, Outcome
+from sleepy_coder.types import Exchange, Message, Outcome, SessionCheck, Verdict
 
 REST = timedelta(minutes=10)
 LATER = START + timedelta(hours=1)
@@ -68,6 +70,41 @@ def later(exchanges: list[Exchange], by: timedelta) -> list[Exchange]:
     return [e.model_copy(update={"started": e.started + by}) for e in exchanges]
 
 
+def test_a_verdict_goes_to_one_conversation_of_its_session_and_waits_for_all_of_them(store: Store) -> None:
+    mine = exchanges_of(Talk(talk("main", 4), session="run-1", source="path"), "x")
+    helper = exchanges_of(Talk(talk("helper", 1), session="run-1", source="path"), "y")
+    store.begin_check("run-1", START)
+    store.save_exchanges([*helper, *later(mine, timedelta(minutes=20))])
+    task = make_task(1)
+    store.save_check(SessionCheck(session="run-1", task=task, verdict=Verdict(outcome=Outcome.PASS, stage="done")))
+    assert gather_resting(store, START + timedelta(minutes=22), REST) == 0
+    assert gather_resting(store, LATER, REST) == 2
+    said = {episode.attempts[0].messages[1].content: episode.outcome_source for episode in store.episodes()}
+    assert said == {"Mend main.": "verifier", "Mend helper.": "tool-text"}
+    more = exchanges_of(Talk(talk("straggler", 5), session="run-1", source="path"), "z")
+    store.save_exchanges(later(more, timedelta(hours=2)))
+    assert gather_resting(store, LATER + timedelta(hours=3), REST) == 1
+    assert [episode.outcome_source for episode in store.episodes()].count("verifier") == 1
+
+
+def test_one_conversation_that_cannot_be_read_does_not_stop_the_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumbles(messages: tuple[Message, ...], *others: object) -> Label:
+        if "Mend bad." in messages[1].content:
+            raise ValueError("no number")
+        return label(messages)
+
+    monkeypatch.setattr("sleepy_coder.collect.gathering.label", stumbles)
+    for name in ("bad", "good"):
+        store.save_exchanges(exchanges_of(Talk(talk(name), session=name, source="header"), name))
+    assert gather_resting(store, LATER, REST) == 2
+    assert {episode.session: episode.outcome for episode in store.episodes()} == {
+        "bad": Outcome.UNKNOWN,
+        "good": Outcome.PASS,
+    }
+
+
 def test_what_people_said_of_a_session_is_its_outcome(store: Store) -> None:
     store.save_exchanges(exchanges_of(Talk(talk("a"), session="s", source="path"), "x"))
     store.save_feedback("s", True)
@@ -76,6 +113,16 @@ def test_what_people_said_of_a_session_is_its_outcome(store: Store) -> None:
     (episode,) = store.episodes()
     assert (episode.outcome, episode.outcome_source) == (Outcome.FAIL, "feedback")
     assert "it deleted my test" in episode.attempts[0].verdict.detail
+
+
+def test_a_word_on_one_reply_counts_before_one_on_its_session(store: Store) -> None:
+    said = {name: exchanges_of(Talk(talk(name), session="s", source="path"), name) for name in ("a", "b")}
+    store.save_exchanges([*said["a"], *later(said["b"], timedelta(minutes=1))])
+    store.save_feedback("s", True)
+    store.save_feedback(exchange_name(said["b"][0].id), False)
+    gather_resting(store, LATER, REST)
+    assert {episode.outcome_source for episode in store.episodes()} == {"feedback"}
+    assert [episode.outcome for episode in store.episodes()] == [Outcome.PASS, Outcome.FAIL]
 
 
 @settings(max_examples=25, deadline=None)

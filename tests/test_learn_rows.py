@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -216,9 +217,13 @@ def test_a_plain_row_is_encoded_as_it_always_was(tokenizer: Any) -> None:
     assert row.learned() == list(range(row.prompt, len(row.ids)))
 
 
+# Qwen's tokenizer normalises to NFC, so that only such texts come out as they went in.
+SAID = st.text(max_size=12).map(lambda text: unicodedata.normalize("NFC", text))
+
+
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.tuples(st.text(max_size=12), st.text(max_size=12)), min_size=1, max_size=4),
+    st.lists(st.tuples(SAID, SAID), min_size=1, max_size=4),
     st.sampled_from(["chatml", "no break at the end"]),
 )
 def test_whatever_is_said_what_is_learned_is_what_the_assistant_said(

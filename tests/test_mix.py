@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import pytest
-from fakes import make_episode, make_rows, make_task
-from hypothesis import given
+from fakes import make_episode, make_rows, make_task, passed_examples
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sleepy_coder.config import MixSettings
-from sleepy_coder.learn.mix import REPEATS, compose, passed_examples
-from sleepy_coder.types import Example, ExampleKind, Outcome
+from sleepy_coder.learn.mix import REPEATS, Listed, Pool, compose
+from sleepy_coder.types import ExampleKind, Outcome
 
 PASS, FAIL, INFRA = Outcome.PASS, Outcome.FAIL, Outcome.INFRA
 SHARES = {"replay": 0.44, "passed": 0.42, "hard": 0.14}
@@ -20,8 +20,8 @@ KINDS: tuple[ExampleKind, ...] = get_args(ExampleKind)
 SIZES = st.fixed_dictionaries({kind: st.integers(10 if kind == "hard" else 1, 120) for kind in KINDS})
 
 
-def pools(**sizes: int) -> dict[ExampleKind, list[Example]]:
-    return {kind: make_rows(kind, sizes.get(kind, 0)) for kind in KINDS}
+def pools(**sizes: int) -> dict[ExampleKind, Pool]:
+    return {kind: Listed(make_rows(kind, sizes.get(kind, 0))) for kind in KINDS}
 
 
 @given(SIZES, st.integers(8, 420))
@@ -83,22 +83,24 @@ def test_replay_alone_is_no_mix() -> None:
 
 def test_the_same_seed_gives_the_same_mix_and_another_seed_another_one() -> None:
     many = pools(replay=100, passed=100, hard=100)
-    settings = MixSettings(max_examples=50)
-    assert compose(many, settings, 3) == compose(many, settings, 3)
-    assert compose(many, settings, 3).sha256 != compose(many, settings, 4).sha256
+    limited = MixSettings(max_examples=50)
+    assert compose(many, limited, 3) == compose(many, limited, 3)
+    assert compose(many, limited, 3).sha256 != compose(many, limited, 4).sha256
 
 
 def test_the_hash_of_a_mix_changes_with_any_row() -> None:
-    one = pools(passed=5)
-    other = {**one, "passed": [*one["passed"][:4], one["passed"][4].model_copy(update={"completion": "1|other"})]}
+    rows = make_rows("passed", 5)
+    one: dict[ExampleKind, Pool] = {"passed": Listed(rows)}
+    changed = rows[4].model_copy(update={"completion": "1|other"})
+    other: dict[ExampleKind, Pool] = {"passed": Listed([*rows[:4], changed])}
     assert compose(one, SETTINGS, 1).sha256 != compose(other, SETTINGS, 1).sha256
 
 
 def test_a_heavy_row_is_chosen_before_a_light_one() -> None:
     rows = make_rows("passed", 40)
     weighted = [row.model_copy(update={"weight": 100.0 if i < 8 else 0.01}) for i, row in enumerate(rows)]
-    settings = MixSettings(replay=0, passed=1, hard=0, max_examples=8)
-    mix = compose({"passed": weighted}, settings, 1)
+    limited = MixSettings(replay=0, passed=1, hard=0, max_examples=8)
+    mix = compose({"passed": Listed(weighted)}, limited, 1)
     assert {row.task_id for row in mix.examples} == {f"passed-{i}" for i in range(8)}
 
 
@@ -112,12 +114,13 @@ def test_a_late_success_is_paired_with_the_first_prompt() -> None:
 
 @pytest.mark.parametrize("source", ["exit-code", "feedback", "user", ""])
 def test_only_outcomes_of_a_verifier_train(source: str) -> None:
-    assert passed_examples([make_episode(1, PASS, source=source)], per_task=4) == ()
+    assert passed_examples([make_episode(1, PASS, source=source)], per_task=4) == []
 
 
 OUTCOMES = st.lists(st.sampled_from([FAIL, INFRA]), max_size=3)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), OUTCOMES, st.sampled_from(list(Outcome))), max_size=30), st.integers(1, 3))
 def test_failed_output_never_becomes_a_row(days: list[tuple[int, list[Outcome], Outcome]], per_task: int) -> None:
     episodes = [make_episode(n, *before, last, name=str(i)) for i, (n, before, last) in enumerate(days)]
@@ -130,12 +133,12 @@ def test_failed_output_never_becomes_a_row(days: list[tuple[int, list[Outcome], 
 
 def test_an_episode_that_claims_a_pass_its_last_attempt_does_not_have_gives_no_row() -> None:
     lie = make_episode(1, FAIL).model_copy(update={"outcome": PASS})
-    assert passed_examples([lie], per_task=4) == ()
+    assert passed_examples([lie], per_task=4) == []
 
 
 def test_an_episode_without_attempts_gives_no_row() -> None:
     hollow = make_episode(1, PASS).model_copy(update={"attempts": ()})
-    assert passed_examples([hollow], per_task=4) == ()
+    assert passed_examples([hollow], per_task=4) == []
 
 
 def test_equal_answers_to_a_task_count_once() -> None:

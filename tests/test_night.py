@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
+import dataclasses
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from fakes import (
     FROZEN,
     REHEARSAL,
     FakeClock,
+    FakeRedactor,
     FakeServer,
     FakeTrainer,
     FakeVerifier,
@@ -26,26 +31,48 @@ from fakes import (
     tasks_of,
 )
 
+from sleepy_coder import log
+from sleepy_coder.collect.redact import SecretRedactor
+from sleepy_coder.config import EvalSettings, NightSettings
 from sleepy_coder.deploy import ensure_loaded
-from sleepy_coder.errors import AdapterError, ServerError, ServerUnreachable, StoreError
+from sleepy_coder.errors import (
+    AdapterError,
+    InfraError,
+    NightPaused,
+    SecretFound,
+    ServerError,
+    ServerUnreachable,
+    StoreError,
+    TrainingKilled,
+)
+from sleepy_coder.judge.record import read, replay
+from sleepy_coder.learn.trainer import LAST_STEP, Step
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
+from sleepy_coder.store_gate import Opening
+from sleepy_coder.trial import Trial, check_controls, give_verdict
 from sleepy_coder.types import AdapterState, NightReport, Outcome
 
 OLD, NEW, WORSE = FROZEN[:30], FROZEN[:45], FROZEN[:15]
 SKILLS = (*DAY[:30], *REHEARSAL[:20])
 DREAMED = DAY[30:40:2]
 STEPS = (
-    "serve",
     "day",
+    "shadow",
+    "serve",
     "anchors",
     "dream",
+    "surprise",
     "mix",
     "recipe",
+    "trunk",
     "train",
+    "choose",
+    "stage",
+    "open",
+    "controls",
     "evaluate-baseline",
-    "evaluate-current",
-    "evaluate-candidate",
+    "evaluate",
     "gate",
     "deploy",
 )
@@ -100,6 +127,71 @@ def test_a_better_candidate_is_promoted_and_served(house: House) -> None:
     assert report.counts["hard"] and report.counts["passed"] and report.counts["replay"]
 
 
+class TellingTrainer(FakeTrainer):
+    """Leaves word of its last step, as the real one does."""
+
+    def train(self, mix: Any, parent: Any, recipe: Any, workdir: Path, pause: Any = lambda: False) -> Path:
+        trained = super().train(mix, parent, recipe, workdir, pause)
+        step = Step(step=9, steps=9, loss=0.5, kl=0.0625, learning_rate=1e-4)
+        (workdir / LAST_STEP).write_text(step.model_dump_json())
+        return trained
+
+
+def test_the_report_says_how_far_the_night_went_and_how_much_there_was_to_gain(house: House) -> None:
+    house.day()
+    report = house.night(trainer=TellingTrainer((*NEW, *SKILLS)))
+    assert (report.kl, report.dreamed, report.answered) == (0.0625, 10, 5)
+    house.day("later")
+    assert house.night().kl is None  # a trainer that does not say
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_the_log_tells_the_whole_night_under_its_id_and_sums_it_up(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house.day()
+    log.set_up(verbose=True, as_json=True)
+    report = house.night(NEW)
+    lines = told(capsys)
+    assert {line["night_id"] for line in lines} == {"night-0001"}
+    assert [line["event"] for line in lines if line["event"] != "night.phase"] == [
+        "store.backed_up",
+        "night.started",
+        "dream.finished",
+        "mix.built",
+        "eval.finished",
+        "server.adapter_loaded",
+        *["eval.block"] * 4,
+        "eval.finished",
+        "eval.finished",
+        "gate.decided",
+        "adapter.promoted",
+        "canary.began",
+        "night.summary",
+        "night.tidied",
+    ]
+    assert report.verdict
+    (against,) = [comparison for comparison in report.verdict.comparisons if comparison.versus == "current"]
+    (summary,) = [line for line in lines if line["event"] == "night.summary"]
+    assert (summary["outcome"], summary["serving"], summary["cycle"]) == ("promoted", report.serving, 1)
+    assert summary["pass_rates"] == {measured.arm: round(measured.pass_rate, 4) for measured in report.reports}
+    assert (summary["gained"], summary["lost"]) == (len(against.gained), len(against.lost))
+    assert summary["rows"] == report.counts
+    assert list(summary["phases"]) == list(STEPS)
+
+
+def test_the_log_says_that_a_candidate_was_rejected_and_why(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    house.day()
+    log.set_up(as_json=True)
+    report = house.night(WORSE)
+    (line,) = [line for line in told(capsys) if line["event"] == "adapter.rejected"]
+    assert report.verdict
+    assert (line["adapter"], line["reasons"]) == (report.candidate, list(report.verdict.reasons))
+
+
 def test_a_worse_candidate_is_rejected_and_never_active(house: House) -> None:
     house.day()
     report = house.night(WORSE)
@@ -119,7 +211,74 @@ def test_an_undecided_night_keeps_the_incumbent_and_its_episodes_for_the_next(ho
     assert home.store.count_episodes(unused=True) == home.store.count_episodes() == 40
 
 
-def test_a_rejected_night_sets_aside_all_that_passed_that_day_and_keeps_the_failures_without_an_answer(
+def test_after_an_undecided_night_training_goes_on_from_its_candidate_and_after_a_rejected_one_from_what_serves(
+    house: House,
+) -> None:
+    house.day()
+    undecided = house.night(FROZEN[:32])
+    trainer = FakeTrainer((*WORSE, *SKILLS))
+    house.night(trainer=trainer)
+    house.day("another")
+    last = FakeTrainer((*NEW, *SKILLS))
+    house.night(trainer=last)
+    ((_, started_from, _),) = trainer.runs
+    assert started_from is not None
+    assert started_from.name == undecided.candidate
+    assert [parent for _, parent, _ in last.runs] == [None]
+
+
+def test_every_verdict_is_kept_in_the_chain_and_comes_out_again(house: House) -> None:
+    house.day()
+    promoted = house.night(NEW)
+    (kept,) = house.open().store.verdicts()
+    assert replay(kept.payload) == kept.payload
+    assert promoted.verdict is not None and promoted.verdict.evidence is not None
+    assert promoted.verdict.evidence.record_sha256 == kept.sha256
+    assert read(kept.payload).case.candidate == house.open().registry.get(house.serving() or "").sha256
+
+
+def test_a_night_without_an_opening_left_reads_no_frozen_result_and_keeps_the_incumbent(house: House) -> None:
+    house.day()
+    home = house.open()
+    for cycle in range(100, 100 + home.policy.openings):
+        programs = sorted({task.cluster for task in home.frozen})
+        home.store.open_gate(cycle, "x", programs, home.policy.openings, home.policy.alpha)
+    house.server.asked.clear()
+    report = house.night(NEW)
+    assert (report.outcome, report.reason, report.reports) == ("inconclusive", "BUDGET_EXHAUSTED", ())
+    frozen = {task.prompt for task in tasks_of(FROZEN)}
+    assert not [a for a in house.server.asked if a.messages[1].content.partition("\n")[0] in frozen]
+
+
+def test_a_verdict_that_was_given_stands_when_the_night_is_resumed_under_other_settings(house: House) -> None:
+    house.day()
+    report = house.night(NEW)
+    home = house.open()
+    strict = dataclasses.replace(home, policy=home.policy.model_copy(update={"progress_threshold": 1e9}))
+    candidate = home.registry.get(str(report.candidate))
+    opening = Opening(epoch=1, number=1, charged=True)
+    trial = Trial(report.cycle, opening, None, None, candidate)
+    assert give_verdict(strict, trial, report.reports) == report.verdict
+
+
+def test_a_resumed_night_is_judged_by_the_gate_that_it_began_with(house: House) -> None:
+    house.day()
+    run_until(house, "gate", FROZEN[:32])
+    parts = house.open(FROZEN[:32])
+    easy = parts.policy.model_copy(update={"openings": 1, "alpha": 0.5, "progress_threshold": 1.01})
+    assert run_night(dataclasses.replace(parts, policy=easy)).outcome == "inconclusive"
+
+
+def test_every_judged_night_spends_one_opening(house: House) -> None:
+    house.day()
+
+    house.night(FROZEN[:32])
+    assert house.open().store.openings_used() == (1, 1)
+    house.night(FROZEN[:32])
+    assert house.open().store.openings_used() == (1, 2)
+
+
+def test_a_night_that_did_harm_sets_aside_all_that_passed_that_day_and_keeps_the_failures_without_an_answer(
     house: House,
 ) -> None:
     house.day()
@@ -136,7 +295,7 @@ def test_a_later_night_believes_the_earlier_baseline_after_asking_a_tenth_of_it_
     second = house.night(FROZEN[:32])
     frozen = {task.prompt for task in tasks_of(FROZEN)}
     asked = [a for a in house.server.asked if a.model == BASE and a.messages[1].content.partition("\n")[0] in frozen]
-    assert len(asked) == 7
+    assert len(asked) == 7 + 64  # the sentinel, and the base once more as what serves
     assert second.reports[0].samples == first.reports[0].samples
     assert (second.reports[0].arm, second.reports[1].arm) == ("baseline", "current")
 
@@ -196,6 +355,95 @@ def test_a_leak_fails_the_night_before_anything_is_trained(house: House) -> None
     assert (trainer.runs, report.serving, house.serving(), house.server.roots) == ([], BASE, None, {})
 
 
+def test_a_row_with_what_is_a_secret_by_now_is_left_out_and_its_episode_put_aside_without_it(house: House) -> None:
+    house.day()
+    trainer = FakeTrainer((*NEW, *SKILLS))
+    report = house.night(trainer=trainer, redactor=SecretRedactor(["mended_5"]))
+    ((mix, _, _),) = trainer.runs
+    assert "mended_5" not in mix.model_dump_json()
+    assert "1 rows hold a secret by today's rules and are left out" in report.notes
+    with closing(sqlite3.connect(house.home / "state" / "sleepy.db")) as raw:
+        ((reason, payload),) = raw.execute("SELECT reason, payload FROM quarantine")
+    assert "a secret: known" in reason and "<SECRET:known:1>" in payload and "mended_5" not in payload
+    assert make_task(5).id not in {e.task.id for e in house.open().store.episodes(unused=True) if e.task}
+
+
+def test_a_night_trains_on_nothing_that_the_rules_refuse_to_read(house: House) -> None:
+    house.day()
+    trainer = FakeTrainer((*NEW, *SKILLS))
+    report = house.night(trainer=trainer, redactor=FakeRedactor(fails=SecretFound("it cannot be read", "")))
+    assert (report.outcome, trainer.runs) == ("skipped", [])
+
+
+class KilledByTheKernel(FakeTrainer):
+    """Its child is killed the first `times` times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__((*NEW, *SKILLS))
+        self._left = times
+
+    def train(self, *arguments: Any) -> Path:
+        if self._left:
+            self._left -= 1
+            raise TrainingKilled("training was killed from outside")
+        return super().train(*arguments)
+
+
+def test_a_training_that_was_killed_is_tried_again_in_the_same_night(house: House) -> None:
+    house.day()
+    trainer = KilledByTheKernel(2)
+    for _ in range(2):
+        with pytest.raises(TrainingKilled):
+            house.night(trainer=trainer)
+        assert house.open().store.unfinished_night() == 1
+    report = house.night(trainer=trainer)
+    assert (report.cycle, report.outcome) == (1, "promoted")
+
+
+def test_a_training_that_was_killed_three_times_fails_the_night(house: House) -> None:
+    house.day()
+    trainer = KilledByTheKernel(3)
+    for _ in range(2):
+        with pytest.raises(TrainingKilled):
+            house.night(trainer=trainer)
+    report = house.night(trainer=trainer)
+    assert (report.outcome, house.serving()) == ("failed", None)
+    assert "3 times" in report.reason
+    assert house.night().outcome == "promoted"
+
+
+def test_training_that_gives_what_serves_already_fails_the_night_and_leaves_it_loaded(house: House) -> None:
+    house.day()
+    served = house.night(NEW).serving
+    (house.home / "state" / "sleepy.db").unlink()  # a store that was lost or restored counts its nights anew
+    house.day()
+    report = house.night(NEW)
+    assert (report.outcome, report.serving) == ("failed", served)
+    assert "serves already" in report.reason
+    assert served in house.server.roots
+
+
+def test_no_night_begins_on_a_full_disk(house: House) -> None:
+    house.day()
+    with pytest.raises(InfraError, match="GiB are free"):
+        house.night(night=NightSettings(min_free_gib=10_000))
+    assert house.open().store.unfinished_night() is None
+
+
+def test_a_damaged_serving_adapter_is_stepped_back_from_and_the_night_is_held(house: House) -> None:
+    house.day()
+    house.night(NEW)
+    house.day("second")
+    served = house.open().registry.active()
+    assert served is not None
+    weights = served.path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    report = house.night(NEW)
+    assert served.name not in (report.serving, house.serving())
+    assert report.outcome in ("promoted", "skipped", "inconclusive")
+    assert house.open().registry.get(served.name).state is AdapterState.QUARANTINED
+
+
 def test_a_failed_training_fails_the_night_in_its_own_words(house: House) -> None:
     house.day()
     report = house.night(trainer=FakeTrainer(fails="out of memory"))
@@ -218,7 +466,7 @@ def test_an_unreachable_server_leaves_the_night_open(house: House) -> None:
 
 def test_a_server_that_answers_under_another_name_promotes_nothing(house: House) -> None:
     house.day()
-    run_until(house, "evaluate-candidate", NEW)
+    run_until(house, "evaluate", NEW)
     house.server.answers_as = BASE
     with pytest.raises(ServerError, match=f"but {BASE} answered"):
         house.night()
@@ -296,7 +544,7 @@ def test_a_night_killed_just_before_it_is_closed_is_closed_the_same_way(
 ) -> None:
     house.day()
     with pytest.raises(Killed):
-        house.night(learns, clock=DiesAfter(2))
+        house.night(learns, clock=DiesAfter(5))
     watcher = Quiet()
     report = house.night(learns, watcher=watcher)
     assert (report.outcome, watcher.phases) == (outcome, [])
@@ -366,7 +614,7 @@ def test_the_served_adapter_is_loaded_again_after_a_restart_of_the_server(house:
     assert served in house.server.roots
 
 
-@pytest.mark.parametrize("step", ["dream", "evaluate-current", "deploy"])
+@pytest.mark.parametrize("step", ["dream", "evaluate", "deploy"])
 def test_a_night_killed_together_with_the_server_loads_the_served_adapter_again(house: House, step: str) -> None:
     house.day()
     served = house.night(NEW).serving
@@ -407,13 +655,13 @@ def test_a_rollback_in_the_middle_of_a_night_is_not_undone_by_it(house: House, s
     house.open().registry.rollback()
     report = house.night(FROZEN)
     assert (report.outcome, report.serving, house.serving()) == ("failed", BASE, None)
-    assert "was not judged against it" in report.reason
+    assert ("was rolled back" if step == "train" else "was not judged against it") in report.reason
 
 
 def test_the_evaluations_of_a_night_are_filed_under_it(house: House) -> None:
     house.day()
     report = house.night(NEW)
-    assert [found.arm for found in house.open().store.evals(cycle=1)] == ["candidate", "baseline"]
+    assert [found.arm for found in house.open().store.evals(cycle=1)] == ["candidate", "current", "baseline"]
     assert [found.model for found in report.reports] == [BASE, BASE, report.candidate]
 
 
@@ -423,7 +671,7 @@ def test_an_adapter_that_is_held_already_is_not_loaded_twice(house: House) -> No
     home = house.open()
     active = home.registry.active()
     assert active is not None
-    ensure_loaded(home.registry, home.server, active)
+    ensure_loaded(home.registry, home.server, active, home.canary)
     assert house.server.loads == [active.name]
 
 
@@ -452,12 +700,189 @@ def test_the_base_writes_its_anchors_once(house: House) -> None:
     assert first == rehearsed() == 16
 
 
+class At(Quiet):
+    """Does something as step `name` begins."""
+
+    def __init__(self, name: str, what: Callable[[], object]) -> None:
+        super().__init__()
+        self._name, self._what = name, what
+
+    def phase(self, name: str) -> None:
+        super().phase(name)
+        if name == self._name:
+            self._what()
+
+
 def test_machine_failures_while_evaluating_decide_nothing(house: House) -> None:
     house.day()
-    broken = FakeVerifier({make_task(number).id: 1000 for number in FROZEN[:10]})
-    report = house.night(NEW, verifier=broken)
+    verifier = FakeVerifier()
+    ten = [make_task(number).id for number in FROZEN[:10]]
+    report = house.night(NEW, verifier=verifier, watcher=At("evaluate", lambda: verifier.breaks(ten)))
     assert (report.outcome, house.serving()) == ("inconclusive", None)
-    assert report.verdict is not None and len(report.verdict.infra_tasks) == 10
+    assert report.verdict is not None and report.verdict.reasons == ("INFRA_MISSING",)
+    assert 3 < len(report.verdict.infra_tasks) <= 10
+
+
+# Controls
+
+
+def test_a_task_that_fails_its_control_judges_nobody_that_night(house: House) -> None:
+    house.day()
+    broken = make_task(FROZEN[3]).id
+    report = house.night(NEW, verifier=FakeVerifier({broken: 1}))
+    assert report.outcome == "promoted"
+    assert report.verdict is not None and report.verdict.evidence is not None
+    assert report.verdict.evidence.left_out == (broken,)
+    for arm in report.reports:
+        assert broken not in {sample.task_id for sample in arm.samples} and len(arm.samples) == 63
+    assert replay(house.open().store.verdicts()[0].payload) == house.open().store.verdicts()[0].payload
+
+
+def test_when_many_controls_fail_no_frozen_result_is_read_and_nothing_is_decided(house: House) -> None:
+    house.day()
+    verifier = FakeVerifier()
+    ten = [make_task(number).id for number in FROZEN[:10]]
+    report = house.night(NEW, verifier=verifier, watcher=At("controls", lambda: verifier.breaks(ten)))
+    assert (report.outcome, report.reason, report.reports) == ("inconclusive", "INFRA_MISSING", ())
+    assert house.open().store.evals() == ()
+
+
+def test_a_tenth_of_the_controls_is_asked_anew_each_night_and_each_task_in_ten_nights(house: House) -> None:
+    home = house.open()
+    asked: set[str] = set()
+    for cycle in range(1, 11):
+        witness = FakeVerifier()
+        controls = check_controls(dataclasses.replace(home, witness=witness), cycle)
+        anew = {control.task for control in controls if control.reference == "PPP"}
+        assert len(controls) == 64 and witness.judged == 4 * len(anew) and len(anew) in (6, 7)
+        asked |= anew
+    assert asked == {task.id for task in home.frozen}
+
+
+# Interleaved arms
+
+
+def asked_in_order(house: House, start: int = 0) -> list[str]:
+    """The models that were asked frozen tasks, without repetition of the same one."""
+    frozen = {task.prompt for task in tasks_of(FROZEN)}
+    asked = [a.model for a in house.server.asked[start:] if a.messages[1].content.partition("\n")[0] in frozen]
+    return [model for model, before in zip(asked, [None, *asked[:-1]], strict=True) if model != before]
+
+
+def test_served_and_candidate_take_turns_block_by_block_and_are_never_in_flight_together(house: House) -> None:
+    house.day()
+    served = house.night(NEW).serving
+    house.day("second")
+    start = len(house.server.asked)
+    report = house.night(FROZEN[:48])
+    turns = asked_in_order(house, start)
+    assert turns[0] == BASE  # the sentinel
+    assert set(turns[1:]) == {served, report.candidate}
+    assert 5 <= len(turns) <= 9  # four blocks of two turns; the last and the first of two blocks may be the same arm
+
+
+def test_both_arms_are_asked_the_same_tasks_with_the_same_seeds(house: House) -> None:
+    house.day()
+    report = house.night(NEW, eval=EvalSettings(concurrency=2, samples=2, temperature=0.5))
+    keys = [[(s.task_id, s.index, s.seed) for s in arm.samples] for arm in report.reports]
+    assert keys[1] == keys[2]
+    assert len(keys[1]) == 2 * 64
+
+
+def test_the_baseline_has_more_samples_when_they_are_drawn(house: House) -> None:
+    house.day()
+    drawn = EvalSettings(concurrency=2, samples=2, baseline_samples=6, temperature=0.5)
+    first = house.night(NEW, eval=drawn)
+    assert [len(arm.samples) for arm in first.reports] == [6 * 64, 2 * 64, 2 * 64]
+    assert first.outcome == "promoted"
+    house.day("second")
+    start = len(house.server.asked)
+    second = house.night(NEW, eval=drawn)
+    base = [a for a in house.server.asked[start:] if a.model == BASE and "println" in a.messages[1].content]
+    assert len(base) == 2 * 7
+    assert second.reports[0].samples == first.reports[0].samples
+
+
+def test_a_harmful_candidate_is_found_out_before_the_end_of_the_set_and_measuring_stops(house: House) -> None:
+    house.day()
+    report = house.night(FROZEN[60:62])
+    assert (report.outcome, report.reason) == ("rejected", "FUTILE_OR_HARMFUL")
+    assert [len(arm.samples) for arm in report.reports] == [20, 20, 20]
+    assert len({arm.set_id for arm in report.reports}) == 1
+    assert report.verdict is not None and report.verdict.evidence is not None
+    evidence = report.verdict.evidence
+    assert (evidence.units, evidence.total, evidence.whole, evidence.saved) == (20, 64, False, 88)
+    assert report.verdict.harmful
+    (kept,) = house.open().store.verdicts()
+    assert read(kept.payload).case.saved == 88
+    assert replay(kept.payload) == kept.payload
+
+
+def test_a_promotion_has_read_the_whole_set(house: House) -> None:
+    house.day()
+    report = house.night(FROZEN)
+    assert report.outcome == "promoted"
+    assert [len(arm.samples) for arm in report.reports] == [64, 64, 64]
+
+
+class DiesAtSample(Quiet):
+    """Ends the process at the `count`-th finished answer of step `evaluate`."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._count = count
+
+    def tick(self, done: int, total: int, note: str = "") -> None:
+        super().tick(done, total, note)
+        if self.phases[-1] == "evaluate" and done == self._count:
+            raise Killed
+
+
+@pytest.mark.parametrize("learns", [NEW, FROZEN[60:62]])
+def test_a_night_killed_while_it_measures_keeps_its_finished_blocks_and_ends_with_the_same_verdict(
+    house: House, learns: range, tmp_path: Path
+) -> None:
+    house.day()
+    killed_at = 50 if learns == NEW else 30  # in the second block, in the first
+    with pytest.raises(Killed):
+        house.night(learns, watcher=DiesAtSample(killed_at))
+    start = len(house.server.asked)
+    report = house.night(learns)
+    undisturbed = House(tmp_path / "other")
+    undisturbed.home.mkdir()
+    undisturbed.day()
+    same = undisturbed.night(learns)
+    undisturbed.close()
+    again = 2 * (44 if learns == NEW else 20)
+    assert len(house.server.asked) - start == again
+    assert (report.outcome, report.reason) == (same.outcome, same.reason)
+    assert [arm.samples for arm in report.reports[:2]] == [arm.samples for arm in same.reports[:2]]
+
+
+def test_a_night_whose_window_closes_while_it_measures_goes_on_with_the_next_block(house: House) -> None:
+    house.day()
+    clock = FakeClock()
+    with pytest.raises(NightPaused):
+        house.night(clock=clock, until=clock.time + timedelta(seconds=60 + 20 + 64 + 64))
+    home = house.open()
+    blocks = [number for number in range(1, 5) if home.store.phase(1, f"evaluate/{number}") is not None]
+    assert blocks == list(range(1, len(blocks) + 1)) and 1 <= len(blocks) < 4
+    assert house.night().outcome == "promoted"
+
+
+def test_an_adapter_that_changes_while_it_is_measured_fails_the_night(house: House) -> None:
+    house.day()
+
+    class Spoils(Quiet):
+        def tick(self, done: int, total: int, note: str = "") -> None:
+            if self.phases[-1] == "evaluate" and done == 50:
+                (candidate,) = house.open().registry.adapters()
+                weights = candidate.path / "adapter_model.safetensors"
+                weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+
+    report = house.night(NEW, watcher=Spoils())
+    assert (report.outcome, house.serving()) == ("failed", None)
+    assert "has changed on disk" in report.reason
 
 
 def test_the_report_keeps_when_a_resumed_night_began(house: House) -> None:
@@ -467,3 +892,11 @@ def test_the_report_keeps_when_a_resumed_night_began(house: House) -> None:
         house.night(clock=clock, watcher=DiesAt("gate"))
     began = clock.now()
     assert house.night(clock=clock).started < began
+
+
+def test_a_night_by_hand_copies_the_store_before_and_clears_away_after(house: House) -> None:
+    for number in range(3):
+        house.day(f"day {number}")
+        assert house.night(WORSE, night=NightSettings(keep_adapters=2, min_free_gib=0)).candidate
+    assert [file.name for file in (house.home / "state" / "backups").glob("*.backup-*")]
+    assert len(house.open().registry.adapters()) == 2

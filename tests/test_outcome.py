@@ -190,3 +190,23 @@ def test_the_command_of_a_call_is_found_under_any_agents_name(arguments: str, co
 def test_no_conversation_makes_it_stumble(turns: list[tuple[str, str]]) -> None:
     talk = [Message.model_validate({"role": role, "content": text}) for role, text in turns]
     assert all(found.source != "none" for found in labels((system("s"), *talk)))
+
+
+# Each of these took minutes or days before: the patterns went back over what they had read again and again.
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("git " + "-a " * 400, "nothing"),
+        ("cargo test", "\n" * 100_000),
+        ("npm test", "9" * 5000 + " passing"),
+        ("cargo test", f"test result: ok. {'9' * 5000} passed; 0 failed"),
+    ],
+)
+def test_no_output_makes_it_slow_or_stumble(command: str, shown: str) -> None:
+    assert list(labels((system("s"), user("u"), assistant("", bash("1", command)), result("1", shown)))) == []
+
+
+def test_a_commit_with_options_is_one() -> None:
+    committed = "[main 1a2b3c4] Mend it"
+    talk = (system("s"), user("u"), assistant("", bash("1", "git -C x -c a=b commit -m y")), result("1", committed))
+    assert [found.source for found in labels(talk)] == ["git-commit"]

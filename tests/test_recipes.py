@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sleepy_coder.config import RecipeSettings
-from sleepy_coder.learn.recipes import recipe_for
+from sleepy_coder.config import WIDEST_RECIPE, RecipeSettings, load_config
+from sleepy_coder.learn.recipes import RECIPES, recipe_for
+from sleepy_coder.types import Recipe
 
 SETTINGS = RecipeSettings()
 
@@ -35,6 +36,11 @@ def test_narrow_models_get_a_larger_alpha_unless_one_is_set(width: int, alpha: i
 @given(st.integers(1, 5000), st.integers(0, 200), st.integers(0, 2**31))
 def test_everything_else_is_taken_from_the_settings_as_it_is(rows: int, accepted: int, seed: int) -> None:
     recipe = recipe_for(SETTINGS, rows, accepted, 4096, 512, seed)
-    same = set(type(SETTINGS).model_fields) - {"learning_rate", "decay", "floor", "max_steps", "alpha"}
+    same = (type(SETTINGS).model_fields.keys() & Recipe.model_fields.keys()) - {"learning_rate", "alpha"}
     assert {name: getattr(recipe, name) for name in same} == {name: getattr(SETTINGS, name) for name in same}
     assert (recipe.max_length, recipe.seed) == (512, seed)
+
+
+def test_a_model_server_is_asked_for_the_largest_rank_that_a_recipe_brings() -> None:
+    assert max(spec.rank or 0 for spec in RECIPES.values()) == WIDEST_RECIPE
+    assert load_config().recipe.largest_rank == WIDEST_RECIPE

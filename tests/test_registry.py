@@ -426,13 +426,54 @@ def test_a_pointer_that_cannot_be_read_is_an_error_with_a_remedy(house: House) -
         house.registry.active()
 
 
+@pytest.mark.parametrize("damage", ["", "cut", "name"])
+def test_a_damaged_pointer_is_restored_from_its_twin(house: House, damage: str) -> None:
+    (name,) = house.serve(1)
+    path = house.adapters / "active.json"
+    sound = path.read_text()
+    path.write_text({"": "", "cut": sound[:20], "name": sound.replace(name[:6], "sc-9001"[:6], 1)}[damage])
+    assert house.registry.active() == house.registry.get(name)
+    Registry(house.adapters, FixedClock())
+    assert path.read_text() == sound
+
+
+def test_a_pointer_that_was_removed_stays_so_and_the_base_serves(house: House) -> None:
+    house.serve(1)
+    (house.adapters / "active.json").unlink()
+    assert Registry(house.adapters, FixedClock()).active() is None
+    house.stage(2)
+    (house.adapters / "active.json").write_text("broken")
+    with pytest.raises(AdapterError):
+        Registry(house.adapters, FixedClock()).active()
+
+
+def test_a_twin_that_a_kill_left_behind_follows_the_pointer(house: House) -> None:
+    house.serve(1)
+    twin = house.adapters / "active.twin.json"
+    old = twin.read_text()
+    house.serve(2)
+    twin.write_text(old)
+    Registry(house.adapters, FixedClock())
+    assert twin.read_text() == (house.adapters / "active.json").read_text() != old
+
+
+def test_a_registry_steps_back_from_a_damaged_adapter_and_from_no_other(house: House) -> None:
+    first, second = house.serve(1, 2)
+    assert house.registry.step_back_if_damaged() is None
+    weights = house.adapters / second / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    assert house.registry.step_back_if_damaged() == second
+    active = house.registry.active()
+    assert active is not None and active.name == first
+
+
 def test_a_registry_that_cannot_be_written_is_an_infra_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InfraError, match="Check the folder"):
         Registry(tmp_path / "file" / "adapters", FixedClock())
 
 
-# Reports, pruning, export, hashes
+# Reports, pruning, hashes
 
 
 def test_reports_are_kept_without_completions_and_the_card_names_every_task(house: House) -> None:
@@ -449,6 +490,34 @@ def test_reports_are_kept_without_completions_and_the_card_names_every_task(hous
     assert house.registry.verify(adapter.name).sha256 == adapter.sha256
 
 
+def test_a_damaged_adapter_that_somebody_else_stepped_back_from_takes_nobody_with_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = house.serve(1, 2)
+    (house.registry.get(second).path / "adapter_model.safetensors").write_bytes(b"damaged")
+    verify = house.registry.verify
+
+    def meanwhile(name: str) -> Adapter:
+        if name == second:
+            monkeypatch.undo()
+            Registry(house.adapters, FixedClock()).step_back_if_damaged()
+        return verify(name)
+
+    monkeypatch.setattr(house.registry, "verify", meanwhile)
+    assert house.registry.step_back_if_damaged() is None
+    assert house.registry.active() == house.registry.get(first)
+
+
+def test_what_was_judged_against_another_is_not_activated(house: House) -> None:
+    first, second, third = (house.stage(cycle).name for cycle in (1, 2, 3))
+    house.registry.activate(first)
+    house.registry.activate(second, instead_of=(first, second))
+    house.registry.rollback(only=second)
+    with pytest.raises(AdapterError, match="was not judged against it"):
+        house.registry.activate(third, instead_of=(second, third))
+    assert house.registry.active() == house.registry.get(first)
+
+
 def test_pruning_keeps_the_newest_and_everything_in_use(house: House) -> None:
     names = [house.stage(cycle).name for cycle in range(1, 8)]
     house.registry.activate(names[1])
@@ -459,14 +528,16 @@ def test_pruning_keeps_the_newest_and_everything_in_use(house: House) -> None:
     assert not [entry for entry in house.adapters.iterdir() if entry.suffix == ".tmp"]
 
 
-def test_an_export_is_a_whole_copy_in_a_new_folder(house: House) -> None:
-    adapter = house.stage()
-    copy = house.registry.export(adapter.name, house.root / "out" / "adapter")
-    assert (copy / "adapter_model.safetensors").read_bytes() == (
-        adapter.path / "adapter_model.safetensors"
-    ).read_bytes()
-    with pytest.raises(AdapterError, match="exists already"):
-        house.registry.export(adapter.name, copy)
+def test_pruning_keeps_what_the_served_adapter_grew_from(house: House) -> None:
+    parent: str | None = None
+    names: list[str] = []
+    for cycle in range(1, 7):
+        trained = write_trained(house.root / "trained", lora(cycle))
+        parent = stage(house.registry, trained, house.base, cycle, parent).name if cycle < 5 else None
+        names.append(parent or house.stage(cycle).name)
+    house.registry.activate(names[2])
+    assert house.registry.prune(1, in_use=[names[2]]) == (names[3], names[4])
+    assert [adapter.name for adapter in house.registry.adapters()] == [*names[:3], names[5]]
 
 
 def test_the_hash_of_a_base_follows_its_weights_and_not_its_tokenizer(house: House) -> None:

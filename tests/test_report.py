@@ -6,18 +6,22 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
-from report_data import report_data
+from fakes import make_episode
+from report_data import report_data, skipped
 from rich.console import Console
 
 from sleepy_coder.report import words
 from sleepy_coder.report.dashboard import dashboard_html, dashboard_view, embeddable
 from sleepy_coder.report.data import Cell, ReportData, changes, columns, shorten
+from sleepy_coder.report.days import days
 from sleepy_coder.report.morning import duration, morning, morning_text
 from sleepy_coder.report.plots import results_png
 from sleepy_coder.report.results import results_markdown
-from sleepy_coder.types import Comparison, Decision, FamilyChange, GateVerdict, NightReport
+from sleepy_coder.store import Store
+from sleepy_coder.types import Comparison, Decision, FamilyChange, GateVerdict, NightReport, Outcome, Phase
 
 
 @pytest.fixture(scope="module")
@@ -94,18 +98,27 @@ def test_the_morning_report_says_what_happened_and_what_it_rests_on(data: Report
     assert f"{rejected.serving} goes on serving, unchanged." in morning_text(rejected, data.titles)
 
 
+def test_the_morning_report_leaves_out_phases_that_took_no_time(data: ReportData) -> None:
+    phases = (Phase(name="shadow", seconds=0.04), Phase(name="train", seconds=43.0), Phase(name="serve", seconds=0.0))
+    told = morning_text(data.nights[0].model_copy(update={"phases": phases}), data.titles)
+    assert "train 43.0 s" in told
+    assert "shadow" not in told and "serve 0.0" not in told
+
+
 @pytest.mark.parametrize(
     ("code", "says"),
     [
         ("ENV_DRIFT", "cannot be compared"),
         ("INFRA_MISSING", "2 of 300 tasks could not be measured"),
-        ("HARM_VS_CURRENT", "Worse than the served model: 1 gained, 2 lost of 300 tasks, \u22125.0 points"),
         ("FAMILY_HARM(f)", "The family f got worse: 0 gained, 9 lost of 10 tasks (p=0.002)"),
-        ("DOMINATED", "gained none"),
-        ("IDENTICAL", "like the model that is served"),
-        ("TOO_FEW_TASKS", "only 300 tasks"),
-        ("NO_GAIN_VS_BASELINE", "No proven gain over the frozen baseline: 0 gained"),
         ("GAIN_VS_CURRENT", "Better than the served model"),
+        ("E_ANCHOR_LOW", "No proven gain over the frozen baseline: 0 gained"),
+        ("E_PROG_LOW", "No proven gain over the served model: 1 gained"),
+        ("FUTILE_OR_HARMFUL", "is ruled out: 1 gained, 2 lost of 300 tasks"),
+        ("BUDGET_EXHAUSTED", "no opening left"),
+        ("FRESH_LOW", "cannot be ruled out"),
+        ("LEAK_GAP", "too large beside that on fresh ones"),
+        ("SMALL_SET", "too small to promote"),
     ],
 )
 def test_every_reason_of_the_gate_has_a_sentence(data: ReportData, code: str, says: str) -> None:
@@ -114,8 +127,63 @@ def test_every_reason_of_the_gate_has_a_sentence(data: ReportData, code: str, sa
     assert "6.1 points or more" in sentences[-1]
 
 
+def test_the_reports_say_how_much_there_was_to_gain(data: ReportData) -> None:
+    night, told = data.nights[0], "Dreaming answered 31 of 40 tasks that had failed by day."
+    assert told in " ".join(morning_text(night, data.titles).split())
+    assert told in results_markdown(data) and told in dashboard_view(data).nights[0].sentences
+    unanswered = night.model_copy(update={"answered": 0})
+    assert words.headroom(unanswered)[-1].endswith("by day: they taught nothing.")
+
+
+def test_the_headroom_of_several_samples_is_pass_at_k_less_pass_at_1(data: ReportData) -> None:
+    night = data.nights[0]
+    once = next(report for report in night.reports if report.arm == "current")
+    passes = once.samples[0].model_copy(update={"outcome": Outcome.PASS})
+    fails = once.samples[0].model_copy(update={"outcome": Outcome.FAIL, "index": 1})
+    twice = once.model_copy(update={"samples": (passes, fails)})
+    said = words.headroom(night.model_copy(update={"reports": (twice,)}))[0]
+    assert "50.0% of the frozen tasks at once and 100.0% in 2 samples: +50.0 points to gain" in said
+
+
+def test_how_far_a_night_went_from_the_base_is_shown(data: ReportData) -> None:
+    assert "KL to the base 0.012" in " ".join(morning_text(data.nights[0], data.titles).split())
+    assert "KL to the base 0.012 nats per token" in results_markdown(data)
+    assert "KL to the base 0.012" in dashboard_view(data).nights[0].recipe
+    barely = data.nights[0].model_copy(update={"kl": 0.0})
+    assert "KL to the base below 0.0001" in " ".join(morning_text(barely, data.titles).split())
+
+
+def test_the_days_between_the_nights_are_shown_with_what_came_back(data: ReportData) -> None:
+    assert "| 2 | 128 | 75.0% | 50.0% | 2 | 25.0% |" in results_markdown(data)
+    assert dashboard_view(data).days == data.days
+    assert "The days between" not in results_markdown(data.model_copy(update={"days": ()}))
+
+
+def test_forgetting_stands_beside_acc_and_bwt(data: ReportData) -> None:
+    assert re.search(r"ACC 0\.\d{3}, BWT [+\u2212]\d\.\d{3}, forgetting [+\u2212]\d\.\d{3}", results_markdown(data))
+
+
+def test_a_day_is_what_came_between_two_nights(tmp_path: Path) -> None:
+    def night(store: Store, cycle: int) -> NightReport:
+        store.begin_night(cycle)
+        store.finish_phase(cycle, "day", json.dumps({"until": store.position()}), 0.0)
+        store.finish_night(skipped(cycle, "base"))
+        return store.nights()[-1]
+
+    with Store(tmp_path / "store.db") as store:
+        store.save_episodes([make_episode(1, Outcome.PASS), make_episode(2, Outcome.FAIL, Outcome.PASS)])
+        first = night(store, 1)
+        store.save_episodes([make_episode(3, Outcome.FAIL)])
+        nights = (first, night(store, 2), night(store, 3))
+        found = days(store, nights)
+    assert [(day.before, day.episodes, day.passed, day.at_once, day.attempts_to_green) for day in found] == [
+        (1, 2, 1.0, 0.5, 1.5),
+        (2, 1, 0.0, 0.0, None),
+    ]
+
+
 def test_a_reason_that_another_implies_is_not_told_twice(data: ReportData) -> None:
-    told = words.explain(with_reasons(data.nights[0], "HARM_VS_CURRENT", "NO_GAIN_VS_CURRENT"))
+    told = words.explain(with_reasons(data.nights[0], "FUTILE_OR_HARMFUL", "E_PROG_LOW"))
     assert len(told) == 2
     assert "equal to the baseline" in words.explain(data.nights[0])[0]
 
@@ -136,7 +204,7 @@ def test_the_results_name_every_changed_task_and_say_what_they_cannot_show(data:
         section = page.split(f"## Night {night.cycle}: {night.outcome}")[1].split("\n## ")[0]
         assert all(f"`{task}`" in section for task in (*changes(night).gained, *changes(night).lost))
     assert "Minimum detectable effect" in page
-    assert "judged on 4 nights: over all of them the chance is at most 0.2." in page
+    assert "with a chance of at most 0.05. This is epoch 1; 5 of 50 openings are used." in page
     assert re.search(r"ACC 0\.\d{3}, BWT \u22120\.\d{3}", page)
 
 

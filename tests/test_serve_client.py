@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
+from sleepy_coder.config import EvalSettings
 from sleepy_coder.errors import ModelNotFound, ServerError, ServerUnreachable
-from sleepy_coder.serve.client import Fingerprint, VllmClient
+from sleepy_coder.judge.evaluate import stack_id
+from sleepy_coder.serve.client import VllmClient
+from sleepy_coder.serve.fleet import Fleet
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.types import Message
+from sleepy_coder.wiring import environment_of
 
 ASKED = (Message(role="user", content="hi"),)
 
@@ -101,8 +107,30 @@ def test_nobody_there_is_said_with_the_url() -> None:
         client.busy()
 
 
-def test_fingerprints_match_within_a_tolerance_and_never_across_tokens() -> None:
-    one = Fingerprint(tokens=((1, 2),), logprobs=((-0.5, -1.0),))
-    assert one.matches(Fingerprint(tokens=((1, 2),), logprobs=((-0.5004, -1.0),)))
-    assert not one.matches(Fingerprint(tokens=((1, 2),), logprobs=((-0.6, -1.0),)))
-    assert not one.matches(Fingerprint(tokens=((1, 3),), logprobs=((-0.5, -1.0),)))
+def server_info(dtype: str) -> str:
+    model, cache = {"dtype": dtype, "quantization": None}, {"cache_dtype": "auto"}
+    return json.dumps({"vllm_config": {"model_config": model, "cache_config": cache}, "vllm_env": {}})
+
+
+def test_a_server_that_tells_its_settings_tells_its_dtype() -> None:
+    with answering(200, server_info("torch.bfloat16")) as (url, seen), VllmClient(url) as client:
+        assert client.precision() == "bfloat16, quantization None, KV cache auto"
+        assert seen == ["GET /server_info?config_format=json"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(404, '{"detail": "Not Found"}'), (500, "oops"), (200, '{"vllm_config": "model=x, dtype=y"}')]
+)
+def test_a_server_that_does_not_tell_its_dtype_is_asked_no_further(status: int, body: str) -> None:
+    with answering(status, body) as (url, _), VllmClient(url) as client:
+        assert client.precision() == ""
+
+
+def test_measurements_in_another_dtype_are_of_another_stack() -> None:
+    def stack(dtype: str) -> str:
+        told = server_info(dtype).replace("{", '{"version": "1", ', 1)
+        with answering(200, told) as (url, _), VllmClient(url) as client, closing(Fleet([client])) as fleet:
+            judge = SimpleNamespace(fingerprint="rustc")
+            return stack_id(EvalSettings(), environment_of(fleet, judge))  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    assert stack("torch.float32") == stack("torch.float32") != stack("torch.bfloat16")

@@ -13,7 +13,7 @@ from transformers import Qwen2ForCausalLM
 
 from sleepy_coder.errors import AdapterError, ConfigError
 from sleepy_coder.serve.embedded_lora import merge, read_lora
-from sleepy_coder.serve.embedded_model import KvCache, Weights, decode, load_weights, prefill
+from sleepy_coder.serve.embedded_model import KvCache, Weights, decode, load_weights, prefill, score
 
 PROMPTS = ([5, 9, 100, 7], [3, 4], [50] * 9)
 
@@ -55,6 +55,18 @@ def test_a_merged_adapter_computes_what_peft_computes(model: Path, adapter: Path
     weights = load_weights(model)
     merged = merge(weights, read_lora(adapter, weights.shape, max_rank=16))
     assert_same_logits(merged, PeftModel.from_pretrained(Qwen2ForCausalLM.from_pretrained(model), adapter).eval())
+
+
+def test_the_tokens_of_a_prompt_are_as_likely_as_transformers_says(model: Path) -> None:
+    weights, reference = load_weights(model), Qwen2ForCausalLM.from_pretrained(model)
+    with torch.inference_mode():
+        for prompt in ([5, 9, 100, 7], [3, 4]):
+            table = reference(torch.tensor([prompt])).logits[0, :-1].log_softmax(-1)
+            theirs = [float(table[place, token]) for place, token in enumerate(prompt[1:])]
+            mine, ranks = score(weights, prompt)
+            assert mine == pytest.approx(theirs, abs=1e-4)
+            assert ranks == [int((table[i] > theirs[i] + 1e-6).sum()) + 1 for i in range(len(theirs))]
+        assert score(weights, [7]) == ([], [])
 
 
 def test_merging_leaves_the_base_as_it_was(model: Path, adapter: Path) -> None:

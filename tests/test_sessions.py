@@ -66,6 +66,23 @@ def test_equal_requests_without_a_session_go_on_where_their_own_reply_was_given(
     assert {c.exchanges: c.messages for c in group(sent).conversations} == {("l-0", "l-1"): left, ("r-0", "r-1"): right}
 
 
+def test_calls_whose_arguments_the_agent_writes_anew_are_still_its_models() -> None:
+    """opencode sends them again without white space."""
+    sent: list[Exchange] = []
+    for name in ("l", "r"):
+        call = bash("c", name)
+        anew = call.model_copy(update={"arguments": call.arguments.replace(" ", "")})
+        said, later = assistant("", call), (result("c", "ok"), assistant(name))
+        first = exchanges_of(Talk((AGENT, user("Go."), said)), f"{name}-first")
+        sent += [*first, exchanges_of(Talk((AGENT, user("Go."), assistant("", anew), *later)), f"{name}-then")[1]]
+    # Both have asked before either goes on.
+    sent.sort(key=lambda exchange: exchange.id.endswith("then-1"))
+    assert {c.exchanges for c in group(sent).conversations} == {
+        ("l-first-0", "l-then-1"),
+        ("r-first-0", "r-then-1"),
+    }
+
+
 def test_a_system_prompt_with_the_time_in_it_does_not_break_a_known_session() -> None:
     sent = exchanges_of(Talk(talk_about("a", 2), session="s1", source="header"), "x")
     for number, exchange in enumerate(sent):

@@ -13,15 +13,12 @@ from contextlib import closing
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sqlite_utils.migrations import Migrations
 
 from sleepy_coder.errors import StoreError
-from sleepy_coder.store import ImportCounts, Store
+from sleepy_coder.store import Store
 from sleepy_coder.store_database import StoreDatabase
 from sleepy_coder.types import (
     Attempt,
@@ -210,6 +207,12 @@ def test_an_interrupted_night_is_found_again_with_its_finished_phases(path: Path
         assert [(phase.name, phase.seconds) for phase in store.phases(1)] == [("mix", 0.5), ("anchor", 2.0)]
 
 
+def test_the_last_nights_of_some_outcomes_are_found_among_others(store: Store) -> None:
+    for cycle, outcome in enumerate(("rejected", "promoted", "skipped", "failed", "rejected", "skipped"), 1):
+        store.finish_night(night(cycle, outcome))
+    assert [report.cycle for report in store.nights(last=2, outcomes=("promoted", "rejected"))] == [2, 5]
+
+
 def test_finished_nights_are_reported_in_order(store: Store) -> None:
     for cycle, outcome in ((1, "promoted"), (2, "rejected"), (3, "promoted")):
         store.begin_night(cycle)
@@ -277,37 +280,7 @@ def test_a_parked_task_rests_longer_after_each_failed_night_and_no_longer_once_s
     assert store.parked(cycle) == ()
 
 
-# Import, export, quarantine
-
-
-def test_a_bad_line_is_quarantined_with_its_number_and_the_rest_is_imported(store: Store, path: Path) -> None:
-    lines = [
-        episode("a").model_dump_json().encode(),
-        b"",
-        b"{not json",
-        b'{"id": "no episode"}',
-        b"\xff\xfe",
-        episode("a").model_dump_json().encode(),
-        episode("b").model_dump_json().encode()[:-9],
-    ]
-    (path.parent / "in.jsonl").write_bytes(b"\n".join(lines))
-    assert store.import_jsonl(path.parent / "in.jsonl") == ImportCounts(imported=1, known=1, quarantined=4)
-    with closing(sqlite3.connect(path)) as raw:
-        sources = raw.execute("SELECT source FROM quarantine ORDER BY position").fetchall()
-    assert [source for (source,) in sources] == ["in.jsonl:3", "in.jsonl:4", "in.jsonl:5", "in.jsonl:7"]
-
-
-def test_importing_the_same_file_again_adds_nothing(store: Store, path: Path) -> None:
-    file = path.parent / "in.jsonl"
-    file.write_text(episode("a").model_dump_json() + "\nbad\n")
-    store.import_jsonl(file)
-    assert store.import_jsonl(file) == ImportCounts(imported=0, known=1, quarantined=1)
-    assert (store.count_episodes(), store.count_quarantined()) == (1, 1)
-
-
-def test_an_import_file_that_is_missing_is_a_store_error(store: Store, path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot be read"):
-        store.import_jsonl(path.parent / "missing.jsonl")
+# The quarantine
 
 
 def test_any_text_can_be_quarantined_and_only_its_start_is_kept(store: Store, path: Path) -> None:
@@ -316,52 +289,6 @@ def test_any_text_can_be_quarantined_and_only_its_start_is_kept(store: Store, pa
         payload, created = raw.execute("SELECT payload, created FROM quarantine").fetchone()
     assert payload.startswith("\\ud800x") and len(payload) < 100_000
     assert datetime.fromisoformat(created).tzinfo is not None
-
-
-text = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=12)
-numbers = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
-outcomes = st.sampled_from(Outcome)
-verdicts = st.builds(Verdict, outcome=outcomes, stage=st.just("done"), feedback=text, detail=text, seconds=numbers)
-messages = st.builds(Message, role=st.sampled_from(["user", "assistant"]), content=text)
-tasks = st.builds(
-    Task,
-    id=text,
-    family=text,
-    category=text,
-    language=text,
-    files=st.dictionaries(text, text, max_size=2),
-    prompt=text,
-    command=st.tuples(text),
-    origin=text,
-    cluster=text,
-    expected_stdout=st.none() | text,
-    reference=st.none() | st.dictionaries(text, text, max_size=1),
-)
-attempts = st.builds(Attempt, messages=st.tuples(messages), completion=text, verdict=verdicts, served_by=text)
-episodes = st.builds(
-    Episode,
-    id=text,
-    session=text,
-    source=text,
-    task=st.none() | tasks,
-    attempts=st.lists(attempts, max_size=2).map(tuple),
-    outcome=outcomes,
-    outcome_source=text,
-    served_by=text,
-    created=st.datetimes(timezones=st.just(UTC)),
-)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(episodes, max_size=4, unique_by=lambda found: found.id))
-def test_an_export_imported_into_an_empty_store_gives_equal_episodes(many: list[Episode]) -> None:
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "out.jsonl"
-        with Store(Path(folder) / "one.db") as one, Store(Path(folder) / "two.db") as two:
-            one.save_episodes(many)
-            assert one.export_jsonl(file) == len(many)
-            assert two.import_jsonl(file) == ImportCounts(imported=len(many), known=0, quarantined=0)
-            assert list(two.episodes()) == many
 
 
 # Opening, migrating, damage

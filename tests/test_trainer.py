@@ -18,8 +18,8 @@ import pytest
 
 from sleepy_coder import log
 from sleepy_coder.adapter_check import check_adapter
-from sleepy_coder.errors import TrainingError
-from sleepy_coder.learn.trainer import JOB_FILE, OUTPUT, ChildTrainer, Step, TrainingJob
+from sleepy_coder.errors import TrainingError, TrainingKilled, TrainingPaused
+from sleepy_coder.learn.trainer import JOB_FILE, OUTPUT, ChildTrainer, Step, TrainingJob, last_step
 from sleepy_coder.types import Example, Message, Recipe, TrainingMix
 
 pytestmark = [
@@ -103,6 +103,7 @@ def test_a_trained_adapter_is_fit_for_the_registry_and_every_step_was_heard_of(
     trained, heard = uninterrupted
     check_adapter(trained, RECIPE, model)
     assert [step.step for step in heard] == list(range(1, 15))
+    assert last_step(trained.parent) == heard[-1]
     assert [step.learning_rate for step in heard[:3]] == [2.5e-3, 5e-3, 5e-3]
     assert sum(step.loss for step in heard[-5:]) < sum(step.loss for step in heard[:5])
 
@@ -138,6 +139,94 @@ def test_a_child_killed_after_a_checkpoint_ends_with_the_same_bits(
     trained = ChildTrainer(model, heard.append, threads=1).train(MIX, None, RECIPE, tmp_path / "work")
     assert [step.step for step in heard] == [11, 12, 13, 14]
     assert (trained / WEIGHTS).read_bytes() == (uninterrupted[0] / WEIGHTS).read_bytes()
+
+
+def asks_at(step: int, heard: list[Step]) -> Callable[[], bool]:
+    """A wish to pause that comes after so many steps."""
+    return lambda: bool(heard) and heard[-1].step >= step
+
+
+def test_training_that_was_paused_ends_with_the_same_bits(
+    model: Path, uninterrupted: tuple[Path, list[Step]], tmp_path: Path
+) -> None:
+    heard: list[Step] = []
+    slow = ChildTrainer(model, heard.append, threads=1)
+    for step in (3, 8):
+        # A step is shorter than the way of the wish, so the child may be further when it hears of it, or have ended.
+        with contextlib.suppress(TrainingPaused):
+            slow.train(MIX, None, RECIPE, tmp_path / "work", asks_at(step, heard))
+    trained = slow.train(MIX, None, RECIPE, tmp_path / "work")
+    assert (trained / WEIGHTS).read_bytes() == (uninterrupted[0] / WEIGHTS).read_bytes()
+
+
+def test_a_paused_child_saves_the_step_it_is_in_and_goes_on_with_the_next(model: Path, tmp_path: Path) -> None:
+    heard: list[Step] = []
+    endless = RECIPE.model_copy(update={"steps": 1_000_000})
+    trainer = ChildTrainer(model, heard.append, threads=1)
+    with pytest.raises(TrainingPaused):
+        trainer.train(MIX, None, endless, tmp_path, asks_at(3, heard))
+    last = heard[-1].step
+    assert last >= 3
+    with pytest.raises(TrainingPaused):
+        trainer.train(MIX, None, endless, tmp_path, asks_at(last + 1, heard))
+    assert [step.step for step in heard] == list(range(1, heard[-1].step + 1))
+
+
+def test_a_child_that_is_asked_before_its_first_step_ends_at_once(model: Path, tmp_path: Path) -> None:
+    heard: list[Step] = []
+    with pytest.raises(TrainingPaused):
+        ChildTrainer(model, heard.append, threads=1).train(MIX, None, RECIPE, tmp_path, lambda: True)
+    assert not heard
+
+
+def test_a_child_that_does_not_listen_is_killed_and_goes_on_from_its_checkpoint(model: Path, tmp_path: Path) -> None:
+    heard: list[Step] = []
+    stopped: list[int] = []
+    endless = RECIPE.model_copy(update={"steps": 1_000_000})
+
+    def deafen(step: Step) -> None:
+        heard.append(step)
+        if step.step >= 11 and not stopped:  # a stopped process hears no SIGTERM
+            (pid,) = children_of(os.getpid())
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
+
+    with pytest.raises(TrainingPaused):
+        ChildTrainer(model, deafen, threads=1, patience=0.5).train(MIX, None, endless, tmp_path, lambda: bool(stopped))
+    later: list[Step] = []
+    with pytest.raises(TrainingPaused):
+        ChildTrainer(model, later.append, threads=1).train(MIX, None, endless, tmp_path, lambda: bool(later))
+    assert later[0].step % 10 == 1
+    assert 11 <= later[0].step <= heard[-1].step + 1
+
+
+def test_a_child_that_somebody_else_killed_is_told_from_one_that_failed(model: Path, tmp_path: Path) -> None:
+    def kill(step: Step) -> None:
+        (pid,) = children_of(os.getpid())
+        os.kill(pid, signal.SIGKILL)
+
+    endless = RECIPE.model_copy(update={"steps": 1_000_000})
+    with pytest.raises(TrainingKilled, match="dmesg"):
+        ChildTrainer(model, kill, threads=1).train(MIX, None, endless, tmp_path)
+
+
+def children_of(pid: int) -> list[int]:
+    """The training children of a process."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"train_lora" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def test_an_interrupted_parent_leaves_a_checkpoint_of_the_last_step(model: Path, tmp_path: Path) -> None:
+    def interrupt(step: Step) -> None:
+        if step.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ChildTrainer(model, interrupt, threads=1).train(
+            MIX, None, RECIPE.model_copy(update={"steps": 1_000_000}), tmp_path
+        )
+    assert (tmp_path / "checkpoint.pt").is_file()
+    assert ended(tmp_path / "lock")
 
 
 ORPHANED = """
@@ -204,10 +293,10 @@ def attach(model: Path) -> Attach:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from sleepy_coder.learn.train_lora import attach_adapter
+    from sleepy_coder.learn.lora_run import attach_adapter
 
-    def attached(parent: Path | None = None, noise: float = 0.0) -> Any:
-        made = attach_adapter(AutoModelForCausalLM.from_pretrained(model), parent, RECIPE)
+    def attached(noise: float = 0.0) -> Any:
+        made = attach_adapter(AutoModelForCausalLM.from_pretrained(model), RECIPE)
         if noise:
             random = torch.Generator().manual_seed(1)
             for name, weight in made.named_parameters():
@@ -228,8 +317,8 @@ def encoded(tokenizer: Any, *rows: Example) -> list[Any]:
 
 def losses(model: Any, rows: list[Any]) -> tuple[Any, float, float]:
     """The losses of `rows` against the model's own base."""
-    from sleepy_coder.learn.train_lora import losses as of
-    from sleepy_coder.learn.train_lora import references_of
+    from sleepy_coder.learn.lora_loss import losses as of
+    from sleepy_coder.learn.lora_loss import references_of
 
     return of(model, rows, references_of(model, rows, batch_size=2, pad=0), pad=0)
 
@@ -297,6 +386,23 @@ def test_the_loss_covers_the_completion_and_nothing_of_the_prompt(tokenizer: Any
     assert nll != pytest.approx(by_transformers(model, one.ids, one.prompt - 3), rel=1e-4)
 
 
+def test_a_model_that_scales_its_logits_is_refused(tokenizer: Any, attach: Attach) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    from sleepy_coder.learn.lora_loss import refuse_other_head
+
+    (one,) = encoded(tokenizer, row(1))
+    refuse_other_head(attach(noise=0.02), one, 0)
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    scaled = GraniteForCausalLM(GraniteConfig(vocab_size=len(tokenizer), logits_scaling=8.0, **small))
+    torch_head: Any = scaled.get_output_embeddings()
+    torch_head.weight.data *= 50
+    model: Any = get_peft_model(scaled, LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM"))
+    with pytest.raises(TrainingError, match="changes its head's output"):
+        refuse_other_head(model, one, 0)
+
+
 def test_each_row_counts_as_one_however_long_and_padding_counts_nothing(tokenizer: Any, attach: Attach) -> None:
     model = attach(noise=0.1)
     rows = encoded(tokenizer, row(1, "1|x"), row(9, "1|let a_much_longer_line = 12345;"))
@@ -327,8 +433,10 @@ def test_a_warm_start_begins_at_the_parents_weights(attach: Attach, uninterrupte
     from peft import get_peft_model_state_dict
     from safetensors.torch import load_file
 
+    from sleepy_coder.learn.lora_run import Run
+
     parent = load_file(uninterrupted[0] / WEIGHTS)
-    begun = get_peft_model_state_dict(attach(uninterrupted[0]))
+    begun = get_peft_model_state_dict(Run.begin(attach(), RECIPE, uninterrupted[0]).model)
     assert begun.keys() == parent.keys()
     assert all(torch.equal(begun[name], parent[name]) for name in parent)
 
@@ -336,12 +444,13 @@ def test_a_warm_start_begins_at_the_parents_weights(attach: Attach, uninterrupte
 def test_a_night_trains_on_from_its_parent(
     model: Path, uninterrupted: tuple[Path, list[Step]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from sleepy_coder.learn.child import Pause
     from sleepy_coder.learn.train_lora import train
 
     folder, before = uninterrupted
     job = TrainingJob(model=model, parent=folder, mix=MIX, recipe=RECIPE.model_copy(update={"steps": 1}))
     (tmp_path / JOB_FILE).write_text(job.model_dump_json())
-    train(job, tmp_path)
+    train(job, tmp_path, Pause())
     (step,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert step["loss"] < before[0].loss
     check_adapter(tmp_path / OUTPUT, RECIPE, model)
@@ -373,7 +482,7 @@ def test_rows_of_a_batch_are_of_similar_length_and_batches_come_in_any_order(tok
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint at all", b"PK\x03\x04 and then nothing"])
 def test_an_unreadable_checkpoint_is_as_good_as_none(attach: Attach, tmp_path: Path, content: bytes) -> None:
-    from sleepy_coder.learn.train_lora import Run
+    from sleepy_coder.learn.lora_run import Run
 
     (tmp_path / "checkpoint.pt").write_bytes(content)
     run = Run(attach(), optimizer(attach()), {}, 0)
@@ -381,7 +490,7 @@ def test_an_unreadable_checkpoint_is_as_good_as_none(attach: Attach, tmp_path: P
 
 
 def test_a_checkpoint_of_another_job_is_not_gone_on_with(attach: Attach, tmp_path: Path) -> None:
-    from sleepy_coder.learn.train_lora import Run
+    from sleepy_coder.learn.lora_run import Run
 
     model = attach()
     Run(model, optimizer(model), {}, 7).save(tmp_path / "checkpoint.pt", "one job")
@@ -393,7 +502,9 @@ def test_a_checkpoint_of_another_job_is_not_gone_on_with(attach: Attach, tmp_pat
 
 
 def test_a_training_that_diverged_is_an_error_at_once(tokenizer: Any, attach: Attach) -> None:
-    from sleepy_coder.learn.train_lora import Run, one_step, references_of
+    from sleepy_coder.learn.lora_loss import references_of
+    from sleepy_coder.learn.lora_run import Run
+    from sleepy_coder.learn.train_lora import one_step
 
     model, rows = attach(noise=float("nan")), encoded(tokenizer, row(1))
     with pytest.raises(TrainingError, match="step 1"):

@@ -8,7 +8,7 @@ from test_store import episode, example
 
 from sleepy_coder.store_rows import encode, example_hash
 from sleepy_coder.tasks.leaks import example_rows
-from sleepy_coder.types import Episode, Example, Message, ToolCall
+from sleepy_coder.types import Comparison, Decision, Episode, Example, GateVerdict, Message, ToolCall
 
 CALL = ToolCall(id="c1", name="write_file", arguments='{"path": "main.rs", "content": "fn main() {\\n}"}')
 
@@ -52,3 +52,32 @@ def test_the_search_for_leaks_reads_what_a_tool_was_given() -> None:
     turn = Message(role="assistant", content="", tool_calls=(CALL,))
     row = example("c").model_copy(update={"messages": (turn,), "reply": turn})
     assert [text for _, text in example_rows([row])].count("fn main() {\n}") == 2
+
+
+def verdict(decision: Decision, delta: float) -> GateVerdict:
+    comparison = Comparison(
+        versus="current",
+        tasks=100,
+        delta=delta,
+        interval=(delta - 0.1, delta + 0.1),
+        confidence=0.95,
+        gained=(),
+        lost=(),
+        p_value=0.5,
+        p_harm=0.5,
+    )
+    return GateVerdict(
+        decision=decision,
+        reasons=(),
+        alpha=0.05,
+        comparisons=(comparison,),
+        families=(),
+        infra_tasks=(),
+        minimum_detectable_effect=0.05,
+    )
+
+
+def test_a_candidate_that_is_rejected_for_gaining_too_little_did_no_harm() -> None:
+    assert verdict(Decision.REJECT, -0.2).harmful
+    assert not verdict(Decision.REJECT, 0.0).harmful
+    assert not verdict(Decision.INCONCLUSIVE, -0.2).harmful

@@ -162,3 +162,57 @@ def test_rust_tasks_without_rust_are_the_machines_fault():
 def test_the_tail_prefers_what_pytest_marks_as_errors():
     assert tail("one\nE   assert 1 == 2\ntwo\n", "") == "assert 1 == 2"
     assert tail("\n".join(map(str, range(9))), "") == "4\n5\n6\n7\n8"
+
+
+class Clocked(CountingSandbox):
+    """Whatever runs times out, but for the files in `fast`."""
+
+    def __init__(self, *fast: str) -> None:
+        super().__init__()
+        self.fast = fast
+
+    def run(
+        self,
+        argv: Sequence[str],
+        files: Mapping[str, str],
+        limits: Limits,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        done = super().run(argv, files, limits, env)
+        return done if files["a"] in self.fast else Completed(124, "", "", 1.0, killed="time")
+
+
+@pytest.mark.parametrize(("fast", "outcome"), [(("right",), Outcome.FAIL), ((), Outcome.INFRA)])
+def test_a_timeout_is_a_failure_only_while_the_tasks_own_fix_passes(
+    tmp_path: Path, fast: tuple[str, ...], outcome: Outcome
+):
+    sandbox = Clocked(*fast)
+    fixable = task(("x",), {"a": "broken"}, reference={"a": "right"})
+    with closing(VerdictCache(tmp_path / "v.db")) as cache:
+        dispatcher = TaskVerifier(sandbox, None, CommandVerifier(sandbox, None, Limits()), cache)
+        first, second = dispatcher.verify(fixable, {"a": "slow"}), dispatcher.verify(fixable, {"a": "slow"})
+    assert first.outcome is second.outcome is outcome
+    assert second.cached is (outcome is Outcome.FAIL)
+
+
+def test_a_verifier_without_memory_asks_again_and_shares_the_room_for_sandboxes(tmp_path: Path):
+    sandbox = CountingSandbox()
+    with closing(VerdictCache(tmp_path / "v.db")) as cache:
+        remembers = TaskVerifier(sandbox, None, CommandVerifier(sandbox, None, Limits()), cache, workers=1)
+        forgets = remembers.forgetful()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: forgets.verify(task(("x",), {}), {"a": "b"}), range(4)))
+            list(pool.map(lambda _: remembers.verify(task(("x",), {}), {"a": "b"}), range(4)))
+    assert (sandbox.runs, sandbox.most) == (5, 1)
+
+
+def test_a_package_that_was_never_here_is_the_machines_fault(real: TaskVerifier):
+    files = {"calc.py": "import no_such_package\n", "test_calc.py": PYTHON_TEST}
+    verdict = real.verify(task(("pytest", "-q"), files), {**files, "calc.py": "import no_such_package\n" + PYTHON})
+    assert (verdict.outcome, "No module named 'no_such_package'" in verdict.detail) == (Outcome.INFRA, True)
+
+
+def test_a_package_that_an_answer_asks_for_is_its_own_fault(real: TaskVerifier):
+    files = {"calc.py": PYTHON.replace("+", "-"), "test_calc.py": PYTHON_TEST}
+    answer = {**files, "calc.py": "import no_such_package\n" + PYTHON}
+    assert real.verify(task(("pytest", "-q"), files), answer).outcome is Outcome.FAIL

@@ -191,3 +191,31 @@ def test_wrong_output_shows_the_first_line_that_differs():
     assert wrong_output("a\nb\n", "a\nc\n") == 'wrong output: expected "b" but got "c"'
     assert wrong_output("a", "a\n") == 'wrong output: expected no more lines but got ""'
     assert len(wrong_output("x" * 500, "y" * 500)) <= 180
+
+
+MODULES = """
+mod helpers {
+    pub fn two() -> i32 { 2 }
+}
+mod first {
+    use super::*;
+    #[test]
+    fn adds() { assert_eq!(add(1, helpers::two()), 3); }
+    mod inner {
+        use super::*;
+        #[test]
+        fn adds() { assert_eq!(add(1, 1), 2); }
+    }
+}
+"""
+
+
+def test_tests_in_several_modules_all_have_to_pass(rust: RustVerifier):
+    assert rust.verify(task("rust-test", tests=MODULES), {"main.rs": ADD}).passed
+    wrong = rust.verify(task("rust-test", tests=MODULES), {"main.rs": ADD.replace("+", "-")})
+    assert (wrong.outcome, wrong.stage) == (Outcome.FAIL, "test")
+
+
+def test_a_file_that_an_answer_includes_and_that_is_not_there_is_its_own_fault(rust: RustVerifier):
+    verdict = run(rust, 'fn main() {\n    print!("{}", include_str!("no.txt"));\n}\n')
+    assert (verdict.outcome, verdict.stage) == (Outcome.FAIL, "compile")

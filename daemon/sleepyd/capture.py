@@ -90,6 +90,7 @@ def exchange_of(capture: Capture) -> Exchange:
         raise Unreadable(str(error)) from error
     if not isinstance(body, dict):
         raise Unreadable("the request is no JSON object")
+    tokens_in, tokens_out = _tokens(answer.response)
     identity = identify(capture.tag, capture.headers, cast("dict[str, Any]", body))
     return Exchange(
         id=capture.id,
@@ -111,7 +112,20 @@ def exchange_of(capture: Capture) -> Exchange:
         first_byte_seconds=capture.first_byte,
         seconds=capture.seconds,
         purpose=clean(capture.headers.get(PURPOSE_HEADER)),
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
     )
+
+
+def _tokens(response: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """The tokens that were read and written; OpenAI's older APIs and the others have a name each."""
+    usage: object = response.get("usage")
+    said = cast("dict[str, object]", usage) if isinstance(usage, dict) else {}
+    read, wrote = (
+        next((said[name] for name in names if name in said), None)
+        for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    )
+    return (read if isinstance(read, int) else None), (wrote if isinstance(wrote, int) else None)
 
 
 def _json(answer: Assembled) -> str:

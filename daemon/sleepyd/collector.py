@@ -45,8 +45,10 @@ async def collecting(store: Store, inbox: Inbox, clock: Clock, rest: timedelta) 
 
 
 def _guarded(work: Callable[[], object]) -> None:
-    """A store or a folder that refuses must not end the gateway: replies matter more than what is learned from them."""
+    """What fails must end neither the gateway nor the thread: the next look tries again."""
     try:
         work()
     except SleepyError as error:
         _log.error("collect.failed", reason=str(error))
+    except Exception as error:  # noqa: BLE001 - what agents say comes in every form
+        _log.error("collect.failed", reason=f"{type(error).__name__}: {error}")

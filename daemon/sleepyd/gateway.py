@@ -1,43 +1,65 @@
 """The gateway: everything under /v1/ goes to the model server as it is, and a copy of it is kept.
 
-The one thing that changes on the way is the model's name: the alias becomes the name of the adapter that serves
-now, and back (rename.py). Recording happens elsewhere (recorder.py); here a finished capture is only handed over.
+What changes on the way is the model's name: the alias becomes the name of the adapter that serves now, and back
+(rename.py). Streams are asked for token counts, which the caller does not see (usage.py). Recording happens elsewhere
+(recorder.py); here a finished capture is only handed over.
 docs/gateway.md says what passes, what is changed, what is kept and who may ask.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
-from typing import Final
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDict
 
 from sleepy_coder import log
-from sleepy_coder.config import GatewaySettings, ServerSettings, is_loopback
+from sleepy_coder.adapter_manifest import is_adapter_name
+from sleepy_coder.collect.identify import PURPOSE_HEADER, identify, sticky_name
+from sleepy_coder.collect.sessions import EVALUATION
+from sleepy_coder.collect.streams import read_json
+from sleepy_coder.config import GatewaySettings, ServerSettings
+from sleepy_coder.errors import SecretFound, StoreError
 from sleepy_coder.ports import Clock
+from sleepy_coder.serve.gateway_client import GatewayState
 
 from .capture import Capture, kept_headers
+from .feedback import FEEDBACK, KeepFeedback, WrongFeedback, read_feedback
 from .meters import Meters
-from .passing import Passage, TooLarge, UpstreamBroke, pass_on, read_body
+from .napping import Asleep, Gate
+from .pages import ASK_WITH_KEY, Home, Pages, problem
+from .passing import Passage, Restore, TooLarge, UpstreamBroke, is_ready, pass_on, read_body
 from .recorder import Recorder
 from .rename import Named, name_model
 from .routing import Target, key_fits, read_target, request_headers
 from .serving import InFlight, Serving
+from .sockets import SocketRefused, asks_for_socket, name_in_query, pass_socket
+from .upstreams import Upstreams
+from .usage import ask_usage
 
 _log = log.get("gateway")
 
 _CONNECT_SECONDS: Final = 5.0
-_READY_SECONDS: Final = 2.0
 _KEEPALIVE_SECONDS: Final = 4.0  # below uvicorn's 5 s, or a request may meet a connection that is being closed
-_PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
 _HUNG_UP: Final = 499  # counted for callers that went before there was a status
-_ASK_WITH_KEY: Final = "Send gateway.api_key as a bearer token or as x-api-key."
 _DECODED: Final = frozenset(("gzip", "deflate", "br", "zstd"))  # what aiohttp decodes as a body arrives
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What works beside the gateway: who counts its requests, keeps what is said of sessions (without it there is no
+    /v1/feedback), has the model server load again what a restart made it forget, and knows the home and its nights."""
+
+    in_flight: InFlight = field(default_factory=InFlight)
+    keep_feedback: KeepFeedback | None = None
+    restore: Restore | None = None
+    home: Home = field(default_factory=Home)
 
 
 class Gateway:
@@ -51,21 +73,19 @@ class Gateway:
         recorder: Recorder,
         meters: Meters,
         clock: Clock,
+        gate: Gate,
+        beside: Beside | None = None,
     ) -> None:
-        self.in_flight = InFlight()
+        beside = beside or Beside()
+        self.in_flight, self._restore, self._keep_feedback = beside.in_flight, beside.restore, beside.keep_feedback
         self._settings, self._serving, self._recorder = settings, serving, recorder
-        self._meters, self._clock = meters, clock
-        self._base = server.url.rstrip("/").removesuffix("/v1")
+        self._meters, self._clock, self._gate = meters, clock, gate
+        self._upstreams = Upstreams((server.url, *server.replicas))
         self._server_key = server.api_key
         self._limit = settings.max_body_mib << 20
         self._client: aiohttp.ClientSession | None = None
-        self._own: dict[str, Handler] = {
-            "/healthz": self._healthz,
-            "/readyz": self._readyz,
-            "/metrics": self._metrics,
-            "/admin/state": self._state,
-        }
-        meters.watch(self.in_flight.all, lambda: recorder.depth)
+        self._pages = Pages(settings, meters, beside.home, self._state, self._ready)
+        meters.watch(self.in_flight.all, lambda: recorder.depth, settings.queue_size)
 
     async def open(self) -> None:
         """Open the way to the model server. Replies have no time-out: a long answer takes as long as it takes."""
@@ -77,51 +97,93 @@ class Gateway:
         )
 
     async def close(self) -> None:
+        await self._gate.close()
         if self._client is not None:
             await self._client.close()
 
+    def _open_client(self) -> aiohttp.ClientSession:
+        assert self._client is not None, "the gateway is not open"
+        return self._client
+
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        if own := self._own.get(request.path):
-            return await own(request)
+        if page := self._pages.find(request.path):
+            return await page(request)
         target = read_target(request.raw_path)
         if target is None:
             return self._refuse(404, "not_found", f"{request.path} is not under /v1/, and nothing else is passed on.")
         if not self._may_ask(request):
-            return self._refuse(401, "authentication_error", _ASK_WITH_KEY)
+            return self._refuse(401, "authentication_error", ASK_WITH_KEY)
         if target.refused:
             return self._refuse(403, "permission_error", "Adapters are loaded at the model server, not from here.")
+        if asks_for_socket(request):
+            return await self._socket(request, target)
         try:
             body = await read_body(request, self._limit)
         except TooLarge:
             mib = self._settings.max_body_mib
             return self._refuse(413, "request_too_large", f"The request is above gateway.max_body_mib ({mib} MiB).")
+        if self._keep_feedback and request.method == "POST" and target.path == FEEDBACK:
+            return await self._feedback(target, body)
+        if request.method == "POST":  # the others, such as the list of models, are answered asleep as well
+            try:
+                await self._gate.awake()
+            except Asleep as asleep:
+                return self._refuse(503, "overloaded_error", asleep.reason, asleep.retry_after)
         return await self._pass(request, target, body)
 
-    def _refuse(self, status: int, kind: str, message: str) -> web.Response:
+    def _refuse(self, status: int, kind: str, message: str, retry_after: int | None = None) -> web.Response:
         self._meters.request("refused", status)
-        return problem(status, kind, message)
+        response = problem(status, kind, message)
+        if retry_after is not None:
+            response.headers["Retry-After"] = str(retry_after)
+        return response
 
     # The way through
 
     async def _pass(self, request: web.BaseRequest, target: Target, body: bytes) -> web.StreamResponse:
-        assert self._client is not None, "the gateway is not open"
         arrived = time.perf_counter()
         serving = self._serving.name()
         needed = target.wire != "other" and request.method == "POST"
         named = name_model(body, self._settings.alias, serving, needed=needed) if body else Named(body, "", "")
+        session = ""
+        if needed and named.served == serving and named.asked != serving and self._serving.divided:
+            session = _sticky(request, target, body)
+            serving = self._serving.name_for(session)
+            named = name_model(body, self._settings.alias, serving, needed=needed)
         passage = self._passage(request, target, named, body, serving, arrived)
+        if session and passage.capture:
+            self._serving.note(passage.capture.id, session)
         try:
-            if not named.served:
-                return await pass_on(self._client, self._base, passage)
-            with self.in_flight.one(named.served):
-                return await pass_on(self._client, self._base, passage)
+            with self.in_flight.one(named.served) if named.served else nullcontext():
+                client, session = self._open_client(), _session(request, target)
+                return await self._upstreams.first(session, lambda base: pass_on(client, base, passage))
         except UpstreamBroke as error:
             passage.broke, passage.status = str(error), 502
-            return problem(502, "upstream_error", f"The model server at {self._base} failed: {error}.")
+            return problem(502, "upstream_error", f"The model server at {passage.base} failed: {error}.")
         finally:
             # Also when the caller hung up: Codex closes its connection right after the closing event.
             self._finish(passage)
+
+    async def _socket(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
+        """A WebSocket, until one of its ends closes it."""
+        serving = self._serving.name_for(_session(request, target))
+        query, served = name_in_query(target.query, self._settings.alias, serving)
+        headers = self._headers(request, uuid.uuid4().hex)
+
+        try:
+            with self.in_flight.one(served) if served else nullcontext():
+                client, session = self._open_client(), _session(request, target)
+                response = await self._upstreams.first(
+                    session, lambda base: pass_socket(client, base, request, target, query, headers)
+                )
+        except SocketRefused as error:
+            return self._refuse(error.status, "upstream_error", "The model server refuses this WebSocket.")
+        except UpstreamBroke as error:
+            _log.warning("gateway.upstream_failed", path=target.path, reason=str(error))
+            return self._refuse(502, "upstream_error", f"No model server takes this WebSocket: {error}.")
+        self._meters.request("socket", 101)
+        return response
 
     def _passage(
         self, request: web.BaseRequest, target: Target, named: Named, body: bytes, serving: str, arrived: float
@@ -133,16 +195,12 @@ class Gateway:
             request=request,
             target=target,
             body=named.body,
-            headers=request_headers(
-                request.headers,
-                exchange_id=exchange_id,
-                guarded=self._settings.api_key is not None,
-                server_key=self._server_key,
-                decoded=request.headers.get("Content-Encoding", "").lower() in _DECODED,
-            ),
+            headers=self._headers(request, exchange_id),
             served=named.served or serving,
             alias=alias if renamed or not named.served else "",
             arrived=arrived,
+            # A server that was restarted a moment ago does not know the adapter behind the alias.
+            restore=self._restore if renamed and named.served == serving and is_adapter_name(serving) else None,
         )
         if target.wire != "other" and request.method == "POST" and self._recorder.wants():
             passage.capture = Capture(
@@ -158,7 +216,19 @@ class Gateway:
                 limit=self._settings.record_mib << 20,
                 began=arrived,
             )
+            if self._settings.ask_usage and target.wire in ("chat", "completions"):
+                passage.body = ask_usage(named.body, prompts=target.wire == "completions")
+                passage.takes_usage = passage.body is not named.body
         return passage
+
+    def _headers(self, request: web.BaseRequest, exchange_id: str) -> CIMultiDict[str]:
+        return request_headers(
+            request.headers,
+            exchange_id=exchange_id,
+            guarded=self._settings.api_key is not None,
+            server_key=self._server_key,
+            decoded=request.headers.get("Content-Encoding", "").lower() in _DECODED,
+        )
 
     def _finish(self, passage: Passage) -> None:
         if passage.broke:
@@ -175,49 +245,57 @@ class Gateway:
         key = self._settings.api_key
         return key is None or key_fits(request.headers, key)
 
-    def _may_administer(self, request: web.BaseRequest) -> bool:
-        """With a key only who has it; without one only this machine."""
-        if self._settings.api_key is not None:
-            return self._may_ask(request)
-        return is_loopback(request.remote or "")
-
-    # Its own pages
-
-    async def _healthz(self, request: web.BaseRequest) -> web.StreamResponse:
-        return web.json_response({"status": "ok"})
-
-    async def _readyz(self, request: web.BaseRequest) -> web.StreamResponse:
-        """200 when the model server answers."""
-        assert self._client is not None, "the gateway is not open"
-        timeout = aiohttp.ClientTimeout(total=_READY_SECONDS)
+    async def _feedback(self, target: Target, body: bytes) -> web.StreamResponse:
+        """Keep what somebody says of a session or a reply."""
+        assert self._keep_feedback is not None
         try:
-            async with self._client.get(f"{self._base}/health", timeout=timeout) as answer:
-                ready = answer.status == 200
-        except (aiohttp.ClientError, OSError):
-            ready = False
-        said = "ready" if ready else "the model server does not answer"
-        return web.json_response({"status": said}, status=200 if ready else 503)
+            await asyncio.to_thread(self._keep_feedback, read_feedback(target.tag, body))
+        except WrongFeedback as error:
+            return self._refuse(400, "invalid_request_error", str(error))
+        except SecretFound as error:
+            return self._refuse(400, "invalid_request_error", f"the note is not kept: {error.message}")
+        except StoreError as error:
+            _log.error("gateway.feedback_lost", reason=str(error))
+            return self._refuse(503, "store_error", error.message)
+        self._meters.request("feedback", 200)
+        return web.json_response({"status": "noted"})
 
-    async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
-        if not self._may_administer(request):
-            return self._refuse(401, "authentication_error", _ASK_WITH_KEY)
-        return web.Response(body=self._meters.page(), headers={"Content-Type": _PROMETHEUS})
+    # What its pages show
 
-    async def _state(self, request: web.BaseRequest) -> web.StreamResponse:
-        """What serves, what is in flight on which model, and what waits to be saved."""
-        if not self._may_administer(request):
-            return self._refuse(401, "authentication_error", _ASK_WITH_KEY)
-        state = {
-            "alias": self._settings.alias,
-            "serving": self._serving.name(),
-            "in_flight": dict(self.in_flight.all()),
-            "recording": self._recorder.wants(),
-            "waiting": self._recorder.depth,
-        }
-        return web.json_response(state)
+    async def _ready(self) -> bool:
+        client = self._open_client()
+        return any(await asyncio.gather(*(is_ready(client, base) for base in self._upstreams.bases)))
+
+    def _state(self) -> GatewayState:
+        return GatewayState(
+            alias=self._settings.alias,
+            serving=self._serving.name(),
+            in_flight=dict(self.in_flight.all()),
+            servers=dict(self._upstreams.in_flight()),
+            asleep=self._gate.closed,
+            held=self._gate.held,
+            recording=self._recorder.wants(),
+            waiting=self._recorder.depth,
+        )
 
 
-def problem(status: int, kind: str, message: str) -> web.Response:
-    """An error of the gateway's own, in a form that OpenAI's and Anthropic's clients both read."""
-    error = {"type": kind, "message": f"sleepy-coder gateway: {message}", "param": None, "code": status}
-    return web.json_response({"type": "error", "error": error}, status=status)
+def _sticky(request: web.BaseRequest, target: Target, body: bytes) -> str:
+    """What the request's conversation is known by from its first request on; "" for an evaluation, which asks what
+    serves, and for what is no conversation."""
+    headers = kept_headers(request.headers)
+    if headers.get(PURPOSE_HEADER) == EVALUATION:
+        return ""
+    known = identify(target.tag, headers, {})
+    if known.session:
+        return known.session
+    try:
+        asked = read_json(body)
+    except ValueError:
+        return ""
+    fields = cast("dict[str, Any]", asked) if isinstance(asked, dict) else {}
+    return sticky_name(identify("", {}, fields), headers.get("user-agent", ""), fields)
+
+
+def _session(request: web.BaseRequest, target: Target) -> str:
+    """The session as far as path and headers tell it: the body is not read for this."""
+    return identify(target.tag, kept_headers(request.headers), {}).session

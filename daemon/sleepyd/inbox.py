@@ -77,7 +77,7 @@ class Inbox:
             while not stop.is_set():
                 try:
                     self.scan()
-                except SleepyError as error:  # nothing is lost: the file waits, and is tried again
+                except (SleepyError, OSError) as error:  # nothing is lost: the file waits, and is tried again
                     _log.error("inbox.waiting", reason=str(error))
                 self._wake.wait(self._settle)
                 self._wake.clear()

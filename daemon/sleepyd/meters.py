@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -17,6 +17,7 @@ class Meters:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)  # memory, descriptors, and since when the process runs
         self._requests = Counter(
             "sleepy_gateway_requests", "Requests by wire and status.", ["wire", "status"], registry=self._registry
         )
@@ -34,6 +35,16 @@ class Meters:
             registry=self._registry,
         )
 
+        self._napping = Counter(
+            "sleepy_gateway_napping",
+            "Requests that met a sleeping model server: held, refused at once, or held for too long (timed_out).",
+            ["what"],
+            registry=self._registry,
+        )
+
+    def napping(self, what: str) -> None:
+        self._napping.labels(what).inc()
+
     def request(self, wire: str, status: int) -> None:
         self._requests.labels(wire, str(status)).inc()
 
@@ -46,9 +57,13 @@ class Meters:
     def added(self, seconds: float) -> None:
         self._added.observe(seconds)
 
-    def watch(self, in_flight: Callable[[], Mapping[str, int]], depth: Callable[[], int]) -> None:
-        """Read these whenever the numbers are asked for."""
-        self._registry.register(_Gauges(in_flight, depth))
+    def watch(self, in_flight: Callable[[], Mapping[str, int]], depth: Callable[[], int], limit: int) -> None:
+        """Read these whenever the numbers are asked for; `limit` is how many captures may wait."""
+        self._registry.register(_Gauges(in_flight, depth, limit))
+
+    def add(self, numbers: Collector) -> None:
+        """Have these on the page as well."""
+        self._registry.register(numbers)
 
     def value(self, name: str, **labels: str) -> float:
         """One number, 0 when it was never counted."""
@@ -60,8 +75,8 @@ class Meters:
 
 
 class _Gauges(Collector):
-    def __init__(self, in_flight: Callable[[], Mapping[str, int]], depth: Callable[[], int]) -> None:
-        self._in_flight, self._depth = in_flight, depth
+    def __init__(self, in_flight: Callable[[], Mapping[str, int]], depth: Callable[[], int], limit: int) -> None:
+        self._in_flight, self._depth, self._limit = in_flight, depth, limit
 
     def collect(self) -> Iterator[Metric]:
         running = GaugeMetricFamily("sleepy_gateway_in_flight", "Requests in flight by model.", labels=["model"])
@@ -69,3 +84,4 @@ class _Gauges(Collector):
             running.add_metric([model], count)
         yield running
         yield GaugeMetricFamily("sleepy_gateway_queue_depth", "Exchanges that wait to be saved.", value=self._depth())
+        yield GaugeMetricFamily("sleepy_gateway_queue_limit", "Exchanges that may wait at most.", value=self._limit)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 import aiohttp
@@ -16,10 +17,15 @@ from yarl import URL
 from . import rename
 from .capture import STREAM, Capture
 from .routing import MODELS, Target, passed_headers
+from .usage import UsageTaker
 
+_READY_SECONDS: Final = 2.0
 _LENGTH: Final = frozenset(("content-length",))
 _AUTOMATIC: Final = frozenset(("User-Agent", "Accept", "Content-Type"))
 _LARGE: Final = 1 << 20  # aiohttp sends larger bytes in one go, which holds up every other request
+
+
+Restore = Callable[[], Awaitable[None]]
 
 
 class TooLarge(Exception):
@@ -30,9 +36,17 @@ class UpstreamBroke(Exception):
     """The model server did not answer, or ended in the middle of its reply."""
 
 
+class Refused(UpstreamBroke):
+    """The model server takes no connections: nothing of the request has reached it."""
+
+
 @dataclass(slots=True)
 class Passage:
-    """What is known of a request that is being passed on. `alias` is what `served` is called in the reply."""
+    """What is known of a request that is being passed on.
+
+    `alias` is what `served` is called in the reply; with `takes_usage` the token counts of a stream were asked for by
+    the gateway and go no further; `restore` has the model server load again what a restart made it forget.
+    """
 
     request: web.BaseRequest
     target: Target
@@ -42,9 +56,12 @@ class Passage:
     alias: str
     arrived: float
     capture: Capture | None = None
+    takes_usage: bool = False
+    base: str = ""
     status: int = 0
     added: float = 0.0
     broke: str = ""
+    restore: Restore | None = None
 
     @property
     def renames(self) -> bool:
@@ -53,6 +70,15 @@ class Passage:
     @property
     def lists_models(self) -> bool:
         return self.request.method == "GET" and self.target.path.rstrip("/") == MODELS
+
+
+async def is_ready(client: aiohttp.ClientSession, base: str) -> bool:
+    """Whether the model server answers that it is well."""
+    try:
+        async with client.get(f"{base}/health", timeout=aiohttp.ClientTimeout(total=_READY_SECONDS)) as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, OSError):
+        return False
 
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:
@@ -80,22 +106,14 @@ async def _answer_expectation(request: web.BaseRequest) -> None:
 
 
 async def pass_on(client: aiohttp.ClientSession, base: str, passage: Passage) -> web.StreamResponse:
-    """Ask the model server and give its reply to the caller. Raises UpstreamBroke when there is no reply at all."""
-    request, target = passage.request, passage.target
-    url = URL(base + target.path + target.query, encoded=True)
-    body = io.BytesIO(passage.body) if len(passage.body) > _LARGE else passage.body or None
+    """Ask the model server and give its reply to the caller. Raises Refused or UpstreamBroke without any reply."""
+    passage.base = base
     passage.added = time.perf_counter() - passage.arrived
-    try:
-        upstream = await client.request(
-            request.method,
-            url,
-            headers=passage.headers,
-            data=body,
-            allow_redirects=False,
-            skip_auto_headers=_AUTOMATIC,
-        )
-    except (aiohttp.ClientError, OSError) as error:
-        raise UpstreamBroke(str(error) or type(error).__name__) from error
+    upstream = await _ask(client, base, passage)
+    if upstream.status == HTTPStatus.NOT_FOUND and passage.restore:
+        upstream.close()
+        await passage.restore()
+        upstream = await _ask(client, base, passage)
     try:
         passage.status = upstream.status
         if passage.capture:
@@ -110,6 +128,24 @@ async def pass_on(client: aiohttp.ClientSession, base: str, passage: Passage) ->
             upstream.release()
         else:
             upstream.close()
+
+
+async def _ask(client: aiohttp.ClientSession, base: str, passage: Passage) -> aiohttp.ClientResponse:
+    """The head of the model server's reply. May be called again: nothing has gone to the caller yet."""
+    target = passage.target
+    try:
+        return await client.request(
+            passage.request.method,
+            URL(base + target.path + target.query, encoded=True),
+            headers=passage.headers,
+            data=io.BytesIO(passage.body) if len(passage.body) > _LARGE else passage.body or None,
+            allow_redirects=False,
+            skip_auto_headers=_AUTOMATIC,
+        )
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise Refused(str(error) or type(error).__name__) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise UpstreamBroke(str(error) or type(error).__name__) from error
 
 
 def _changes_as_a_whole(passage: Passage, upstream: aiohttp.ClientResponse) -> bool:
@@ -138,9 +174,8 @@ async def _whole(passage: Passage, upstream: aiohttp.ClientResponse) -> web.Stre
 async def _stream(passage: Passage, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
     """Any other reply, as it comes."""
     streamed = upstream.headers.get("Content-Type", "").startswith(STREAM)
-    renames = streamed and passage.renames and _readable(upstream)
-    renamer = rename.StreamRenamer(passage.served, passage.alias) if renames else None
-    headers = passed_headers(upstream.headers, dropped=_LENGTH if renamer else frozenset())
+    filters = _filters(passage) if streamed and _readable(upstream) else []
+    headers = passed_headers(upstream.headers, dropped=_LENGTH if filters else frozenset())
     response = web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=headers)
     try:
         writer = await response.prepare(passage.request)
@@ -149,13 +184,18 @@ async def _stream(passage: Passage, upstream: aiohttp.ClientResponse) -> web.Str
         first = True
         async for chunk in _chunks(passage, upstream):
             came = time.perf_counter() if first else 0.0
-            out = renamer.feed(chunk) if renamer else chunk
+            out = chunk
+            for change in filters:
+                out = change.feed(out)
             if out:
                 await response.write(out)
             if first:
                 passage.added += time.perf_counter() - came
                 first = False
-        if renamer and (rest := renamer.rest()):
+        rest = b""
+        for change in filters:
+            rest = change.feed(rest) + change.rest()
+        if rest:
             await response.write(rest)
         await response.write_eof()
     except UpstreamBroke as error:
@@ -166,6 +206,14 @@ async def _stream(passage: Passage, upstream: aiohttp.ClientResponse) -> web.Str
     except ConnectionResetError:
         pass  # the caller has hung up, and nobody is left to answer
     return response
+
+
+def _filters(passage: Passage) -> list[UsageTaker | rename.StreamRenamer]:
+    """What a stream goes through on its way to the caller."""
+    filters: list[UsageTaker | rename.StreamRenamer] = [UsageTaker()] if passage.takes_usage else []
+    if passage.renames:
+        filters.append(rename.StreamRenamer(passage.served, passage.alias))
+    return filters
 
 
 async def _chunks(passage: Passage, upstream: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:

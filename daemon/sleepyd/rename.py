@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -89,6 +89,8 @@ class StreamRenamer:
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes that can go on, now that `chunk` has come."""
+        if not self._held and not self._passing and chunk.endswith(b"\n"):
+            return self._renamed(chunk)  # whole lines, as nearly all chunks are
         data = self._held + chunk
         self._held = b""
         out = b""
@@ -111,6 +113,9 @@ class StreamRenamer:
         return self._renamed(held)
 
     def _renamed(self, lines: bytes) -> bytes:
+        # The events of a reply begin alike up to their model: what was found in one holds for the next.
+        if self._known and lines.startswith(self._known[0]) and lines.count(MODEL) == 1:
+            return self._known[1] + lines[len(self._known[0]) :]
         if MODEL not in lines:
             return lines
         return b"".join(self._line(line) for line in lines.splitlines(keepends=True))
@@ -118,7 +123,6 @@ class StreamRenamer:
     def _line(self, line: bytes) -> bytes:
         if not line.startswith(b"data:"):
             return line
-        # The events of a reply begin alike up to their model: what was found in one holds for the next.
         if self._known and line.startswith(self._known[0]) and line.count(MODEL) == 1:
             return self._known[1] + line[len(self._known[0]) :]
         out = rename(line, self._old, self._new, event=True)
@@ -155,6 +159,21 @@ def list_alias(listing: bytes, alias: str, serving: str) -> bytes:
     rest = listing[span[0] + 1 :]
     comma = b"," if cards else b""
     return listing[: span[0] + 1] + json.dumps(card, separators=(",", ":")).encode() + comma + rest
+
+
+def top_values(body: bytes, names: Collection[str]) -> dict[str, bytes]:
+    """The JSON texts of these members of the object `body`; none when it is broken."""
+    try:
+        text = body.decode("latin-1")
+        return {key: body[start:end] for key, start, end in _members(text) if key in names}
+    except _UNREADABLE:
+        return {}
+
+
+def with_member(body: bytes, member: bytes) -> bytes:
+    """The JSON object `body`, which must not be empty, with `member` before its others."""
+    place = body.index(b"{") + 1
+    return body[:place] + member + b"," + body[place:]
 
 
 def _card(value: object) -> dict[str, object]:

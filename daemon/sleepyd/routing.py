@@ -62,13 +62,13 @@ def read_target(raw: str) -> Target | None:
     """The target in a request line; None when it is not under /v1/.
 
     A path with dot segments is None as well: what it means is up to whoever resolves it, and under /v1/ or
-    not must not be.
+    not must not be. So is one with a fragment, which is cut off on the way and is no part of a request.
     """
     tag = ""
     if tagged := _TAGGED.fullmatch(raw):
         tag, raw = unquote(tagged[1]), tagged[2]
     path, mark, query = raw.partition("?")
-    if not path.startswith("/v1/") or {".", ".."} & set(unquote(path).split("/")):
+    if "#" in raw or not path.startswith("/v1/") or {".", ".."} & set(unquote(path).split("/")):
         return None
     return Target(tag, path, mark + query)
 

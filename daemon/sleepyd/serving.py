@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from typing import Final
 
 from sleepy_coder import log
+from sleepy_coder.canary import old_name
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.registry import Registry
+
+from .lots import Lots
 
 _log = log.get("gateway")
 
@@ -17,15 +20,17 @@ _RETRY_SECONDS: Final = 1.0
 
 
 class Serving:
-    """The model name behind the alias: the active adapter, or the base when there is none.
+    """The model name behind the alias: the active adapter, or the base when there is none. While a promotion is
+    watched, some sessions get what served before (`name_for`).
 
     Asked for each request, so it only looks whether the registry's pointer is another file than before. A pointer
     that cannot be read while the gateway runs leaves the last known name; at the start it is an error.
     """
 
-    def __init__(self, registry: Registry, base: str) -> None:
+    def __init__(self, registry: Registry, base: str, lots: Lots | None = None) -> None:
         """Raises AdapterError when the registry does not say what serves."""
         self._registry, self._base = registry, base
+        self._lots = lots or Lots(share=1.0)
         self._mark = registry.pointer_mark()
         self._name = self._read()
         self._look_again = 0.0
@@ -45,9 +50,25 @@ class Serving:
             _log.error("gateway.pointer_unreadable", reason=str(error), serving=self._name)
         return self._name
 
+    @property
+    def divided(self) -> bool:
+        """Whether sessions may get another model than `name` says."""
+        return self._lots.open
+
+    def name_for(self, session: str) -> str:
+        """The name that a request of `session` for the alias goes to now: the same as long as it is watched."""
+        name = self.name()
+        return name if self._lots.gives_new(session) else self._old
+
+    def note(self, exchange: str, session: str) -> None:
+        """Remember whose exchange this is, for whoever looks at its reply later."""
+        self._lots.note(exchange, session)
+
     def _read(self) -> str:
-        active = self._registry.active()
-        return active.name if active else self._base
+        pointer = self._registry.pointer()
+        self._old = old_name(self._registry, pointer, self._base)
+        self._lots.begin(pointer.promotion)
+        return pointer.name or self._base
 
 
 class InFlight:

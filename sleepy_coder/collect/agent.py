@@ -10,7 +10,7 @@ from sleepy_coder.config import AgentSettings
 from sleepy_coder.dialogue import retry_messages
 from sleepy_coder.errors import ContextTooLong, InfraError
 from sleepy_coder.ports import Clock, ModelServer, Verifier
-from sleepy_coder.serve.rollout import Sampling, attempt, in_parallel, opening
+from sleepy_coder.serve.rollout import Hinter, Sampling, attempt, in_parallel, opening
 from sleepy_coder.types import Attempt, Episode, Outcome, Task
 
 
@@ -23,6 +23,7 @@ def solve(
     clock: Clock,
     session: str,
     seed: int,
+    hints: Hinter | None = None,
 ) -> Episode:
     """Work on `task` until it passes or the attempts are used up; every attempt is recorded.
 
@@ -32,7 +33,7 @@ def solve(
     """
     attempts: list[Attempt] = []
     try:
-        first = messages = opening(verifier, task)
+        first = messages = opening(verifier, task, hints)
     except InfraError:
         return _episode(task, model, clock, session, seed, attempts, Outcome.INFRA)
     for number in range(settings.attempts):
@@ -82,13 +83,14 @@ def work_through(
     clock: Clock,
     session: str,
     on_episode: Callable[[Episode], object],
+    hints: Hinter | None = None,
 ) -> Iterator[Episode]:
     """Solve `tasks`, several at a time. `on_episode` saves each one before it is yielded, so that
-    an interruption loses only what is in flight."""
+    an interruption loses only what is in flight. `hints` are put into every prompt where they are given."""
 
     def one(task: Task) -> Episode:
         seed = int(hashlib.sha256(f"{session}/{task.id}".encode()).hexdigest()[:7], 16)
-        episode = solve(task, model, server, verifier, settings, clock, session, seed)
+        episode = solve(task, model, server, verifier, settings, clock, session, seed, hints)
         on_episode(episode)
         return episode
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
-from sleepy_coder.collect.outcome import Label, label
-from sleepy_coder.collect.sessions import Conversation, Grouped, group
-from sleepy_coder.types import Attempt, Episode, Exchange, Message, Outcome, Task, Verdict
+from sleepy_coder.collect.outcome import Label
+from sleepy_coder.collect.sessions import Conversation
+from sleepy_coder.types import Attempt, Episode, Message, Outcome, Task, Verdict
 
 SOURCE = "gateway"
 
@@ -28,18 +28,6 @@ def as_episode(conversation: Conversation, found: Label, task: Task | None = Non
         served_by=conversation.served_by,
         created=conversation.started,
     )
-
-
-def episodes_of(
-    exchanges: Iterable[Exchange], feedback: Mapping[str, Label] | None = None
-) -> tuple[tuple[Episode, ...], Grouped]:
-    """The episodes in these exchanges, and how they were sorted; `feedback` is what people said of sessions.
-
-    A conversation that goes on becomes another episode, so this is for sessions that have come to rest.
-    """
-    found = group(exchanges)
-    said = feedback or {}
-    return tuple(as_episode(c, label(c.messages, said.get(c.session))) for c in found.conversations), found
 
 
 def attempt_of(messages: Sequence[Message], first_turn: int, found: Label, served_by: str, tools: str = "") -> Attempt:

@@ -1,8 +1,8 @@
-"""Episodes in other tools' files: which format an entry is in, what it says as an episode, and two ways out.
+"""Episodes in other tools' files: which format an entry is in, what it says as an episode, and the ways out.
 
-Read are sleepy-episode/1 (ours, for any tool to write), mini-swe-agent's trajectories, OpenAI chat and Hugging
-Face messages, ShareGPT, and our own stored episodes. Whatever a file claims about its outcome is kept as a claim
-(`claimed:...`), which does not train; without a claim the outcome is read from the results of tools.
+Read are sleepy-episode/1 (ours, for any tool to write), Harbor's ATIF, mini-swe-agent's trajectories, OpenAI chat
+and Hugging Face messages, ShareGPT, and our own stored episodes. Whatever a file claims about its outcome is kept as
+a claim (`claimed:...`), which does not train; without a claim the outcome is read from the results of tools.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sleepy_coder.collect.atif import as_atif, is_atif, trajectory_in
 from sleepy_coder.collect.episodes import attempt_of, last_turn
 from sleepy_coder.collect.outcome import Label, label
 from sleepy_coder.collect.wire_values import Json, object_of, objects, text_of, tool_text, unreadable
@@ -25,15 +26,16 @@ from sleepy_coder.types import Episode, Message, Outcome
 
 _LONGEST_NAME: Final = 200
 SCHEMA: Final = "sleepy-episode/1"
-FormatName = Literal["sleepy-episode/1", "episode", "mini-swe-agent", "messages", "sharegpt"]
+FormatName = Literal["sleepy-episode/1", "episode", "atif", "mini-swe-agent", "messages", "sharegpt"]
 
 
 class ExportFormat(StrEnum):
-    """Our own episodes as they are stored, or conversations for fine-tuning elsewhere."""
+    """Our own episodes as they are stored, trajectories, or conversations for fine-tuning elsewhere."""
 
     EPISODES = "episodes"
     OPENAI = "openai"
     HF = "hf"
+    ATIF = "atif"
 
 
 class Section(BaseModel):
@@ -120,6 +122,8 @@ def detect(entry: Json) -> FormatName:
         return SCHEMA
     if "attempts" in entry and "outcome_source" in entry:
         return "episode"
+    if is_atif(entry):
+        return "atif"
     if str(entry.get("trajectory_format", "")).startswith("mini-swe-agent"):
         return "mini-swe-agent"
     if isinstance(entry.get("conversations"), list):
@@ -129,7 +133,7 @@ def detect(entry: Json) -> FormatName:
     schema = f" (schema {entry['schema']!r})" if "schema" in entry else ""
     raise EpisodeFormatError(
         f"This entry is no episode in a format that is known{schema}",
-        f"Write {SCHEMA}, OpenAI chat, Hugging Face messages, ShareGPT or mini-swe-agent's traj.json",
+        f"Write {SCHEMA}, ATIF, OpenAI chat, Hugging Face messages, ShareGPT or mini-swe-agent's traj.json",
     )
 
 
@@ -141,11 +145,20 @@ def episode_in(entry: Json, when: datetime, *, trusted: bool) -> Episode:
     return _READERS[detect(entry)](entry, when, trusted)
 
 
+def _is_list(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text or "[]"), list)
+    except (ValueError, RecursionError):
+        return False
+
+
 def _own(entry: Json, when: datetime, trusted: bool) -> Episode:
     try:
         episode = Episode.model_validate_json(json.dumps(entry))
     except ValidationError as error:
         raise EpisodeFormatError(f"This episode is not valid: {_problems(error)}", "Mend or drop it") from error
+    if not episode.attempts or not all(_is_list(attempt.tools) for attempt in episode.attempts):
+        raise EpisodeFormatError("This episode has no attempts, or tools that are no JSON list", "Mend or drop it")
     if trusted or episode.outcome_source != "verifier":
         return episode
     return episode.model_copy(update={"outcome_source": "claimed:verifier"})
@@ -164,6 +177,12 @@ def _sleepy(entry: Json, when: datetime, trusted: bool) -> Episode:
     if outcome := _STATUS.get(said.status):
         changes |= {"outcome": outcome, "outcome_source": f"claimed:{said.by or 'unnamed'}"}
     return made.model_copy(update=changes)
+
+
+def _atif(entry: Json, when: datetime, trusted: bool) -> Episode:
+    read = trajectory_in(entry)
+    made = _episode(entry, "atif", read.messages, read.tools, read.when or when, read.served_by, read.first_turn)
+    return made.model_copy(update={"session": read.session or made.session})
 
 
 def _mini_swe_agent(entry: Json, when: datetime, trusted: bool) -> Episode:
@@ -215,6 +234,7 @@ def _sharegpt_call(value: str) -> Json:
 _READERS: Final[Mapping[FormatName, Callable[[Json, datetime, bool], Episode]]] = {
     SCHEMA: _sleepy,
     "episode": _own,
+    "atif": _atif,
     "mini-swe-agent": _mini_swe_agent,
     "messages": _messages,
     "sharegpt": _sharegpt,
@@ -222,20 +242,30 @@ _READERS: Final[Mapping[FormatName, Callable[[Json, datetime, bool], Episode]]] 
 
 
 def _episode(
-    entry: Json, source: str, messages: Sequence[Message], tools: str, when: datetime, served_by: str
+    entry: Json,
+    source: str,
+    messages: Sequence[Message],
+    tools: str,
+    when: datetime,
+    served_by: str,
+    first_turn: int | None = None,
 ) -> Episode:
-    """An episode named by its content, so that a file that comes twice is known the second time."""
+    """An episode named by its content, so that a file that comes twice is known the second time.
+
+    `first_turn` is where the first reply stands that is its own, by default the first of all.
+    """
     turns = [number for number, message in enumerate(messages) if message.role == "assistant"]
     if not turns:
         raise unreadable("nobody answers in it")
     found: Label = label(messages)
+    first = turns[0] if first_turn is None else first_turn
     name = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:32]
     return Episode(
         id=name,
         session=f"import-{name}",
         source=source,
         task=None,
-        attempts=(attempt_of(messages[: turns[-1] + 1], turns[0], found, served_by, tools),),
+        attempts=(attempt_of(messages[: turns[-1] + 1], first, found, served_by, tools),),
         outcome=found.outcome,
         outcome_source=found.source,
         served_by=served_by,
@@ -253,12 +283,14 @@ def _problems(error: ValidationError) -> str:
 
 
 def exported(episode: Episode, form: ExportFormat) -> Json | None:
-    """A line for fine-tuning elsewhere: the last attempt as one conversation; None when there is none.
+    """A line for other tools: the last attempt as one conversation; None when there is none.
 
-    OPENAI gives calls with their arguments as JSON texts, HF as objects and with the thoughts.
+    OPENAI gives calls with their arguments as JSON texts, HF as objects and with the thoughts, ATIF a trajectory.
     """
     if not episode.attempts:
         return None
+    if form is ExportFormat.ATIF:
+        return as_atif(episode)
     attempt = episode.attempts[-1]
     messages = [_exported(message, form) for message in (*attempt.messages, last_turn(attempt))]
     return {"messages": messages, **({"tools": json.loads(attempt.tools)} if attempt.tools else {})}

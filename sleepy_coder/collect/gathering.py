@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from sleepy_coder import log
 from sleepy_coder.collect.episodes import as_episode
-from sleepy_coder.collect.outcome import feedback, label
+from sleepy_coder.collect.outcome import UNLABELLED, feedback, label
 from sleepy_coder.collect.sessions import Conversation, group
 from sleepy_coder.store import Store
 from sleepy_coder.types import Episode, SessionCheck
@@ -28,15 +28,34 @@ def gather_resting(store: Store, now: datetime, rest: timedelta) -> int:
     ended = {exchange.id: exchange.started + timedelta(seconds=exchange.seconds) for exchange in exchanges}
     until = now - rest
     found = group(exchanges)
-    resting = [talk for talk in found.conversations if ended[talk.exchanges[-1]] <= until]
-    going_on = {id for talk in found.conversations if ended[talk.exchanges[-1]] > until for id in talk.exchanges}
+    checks = store.checks({talk.session for talk in found.conversations})
+    busy = {talk.session for talk in found.conversations if ended[talk.exchanges[-1]] > until}
+    resting, going_on = list[Conversation](), set[str]()
+    for talk in found.conversations:
+        # A verdict is one conversation's, which can only be told when all of the session are there.
+        if ended[talk.exchanges[-1]] > until or (talk.session in checks and talk.session in busy):
+            going_on.update(talk.exchanges)
+        else:
+            resting.append(talk)
     others = [id for id in (*found.side_calls, *found.left_out) if ended[id] <= until]
     done = {id for talk in resting for id in talk.exchanges} - going_on | set(others)
     if not done:
         return 0
-    new = store.save_collected(_labelled(resting, store.checks(), store.feedback()), done)
+    spoken_for = store.verified_sessions({talk.session for talk in resting})
+    left = {session: check for session, check in checks.items() if session not in spoken_for}
+    new = store.save_collected(_labelled(resting, left, store.feedback()), done)
     _log.info("episode.gathered", new=new, exchanges=len(done), side_calls=len(found.side_calls))
     return new
+
+
+def exchange_name(id: str) -> str:
+    """Under what the store keeps feedback on one exchange rather than on a whole session."""
+    return f"exchange/{id}"
+
+
+def _names(talk: Conversation) -> list[str]:
+    """Under what there may be feedback on a conversation, the closest first: its last exchange, ..., its session."""
+    return [*(exchange_name(id) for id in reversed(talk.exchanges)), talk.session]
 
 
 def _labelled(
@@ -50,7 +69,11 @@ def _labelled(
     episodes: list[Episode] = []
     for talk in talks:
         check = checks.get(talk.session) if longest[talk.session] == talk.id else None
-        hint = feedback(*said[talk.session]) if talk.session in said else None
-        found = label(talk.messages, hint, check.verdict if check else None)
+        word = next((said[name] for name in _names(talk) if name in said), None)
+        try:
+            found = label(talk.messages, feedback(*word) if word else None, check.verdict if check else None)
+        except (ValueError, RecursionError) as error:  # what one conversation holds must not stop the others
+            _log.error("collect.failed", reason=f"conversation {talk.id}: {error}")
+            found = UNLABELLED
         episodes.append(as_episode(talk, found, check.task if check else None))
     return episodes

@@ -8,12 +8,14 @@ later, by its growing conversation.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from sleepy_coder.collect.wire_values import text_of
 from sleepy_coder.types import SessionSource
 
 SESSION_HEADERS: Final = (
@@ -32,6 +34,7 @@ KEPT_HEADERS: Final = frozenset((*SESSION_HEADERS, PURPOSE_HEADER, "user-agent")
 """The only request headers that are looked at for the record; credentials are not among them."""
 
 _LONGEST: Final = 200
+_FIRST_WORDS: Final = 2000
 _CLAUDE_SESSION: Final = re.compile(r"_session_([\w.-]+)\Z")
 
 
@@ -56,6 +59,31 @@ def identify(tag: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> I
             if session := clean(candidate):
                 return Identity(session, source)
     return Identity("", "prefix")
+
+
+def sticky_name(identity: Identity, agent: str, body: Mapping[str, Any]) -> str:
+    """What stays the same while a conversation grows: its session or, without one, a digest of the user's first words.
+
+    "" for what is no conversation. Not the system prompt: some agents write the time into it, anew with each request.
+    Conversations of one agent that begin alike have one name.
+    """
+    if identity.session:
+        return identity.session
+    first = _first_words(body)
+    if not first:
+        return ""
+    digest = hashlib.blake2b(f"{agent}\0{first}".encode(errors="surrogatepass"), digest_size=16)
+    return f"first-{digest.hexdigest()}"
+
+
+def _first_words(body: Mapping[str, Any]) -> str:
+    """What the user said first: in chats and messages, in the input of responses. A prompt is no conversation."""
+    asked: object = body.get("messages") or body.get("input")
+    if isinstance(asked, list):
+        items = cast("list[object]", asked)
+        turns = (cast("Mapping[str, object]", item) for item in items if isinstance(item, Mapping))
+        asked = next((turn.get("content") for turn in turns if turn.get("role") == "user"), None)
+    return text_of(cast(object, asked))[:_FIRST_WORDS] if isinstance(asked, str | list) else ""
 
 
 def clean(value: object) -> str:

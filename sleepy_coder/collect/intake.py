@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -19,13 +20,21 @@ from sleepy_coder.collect.formats import ExportFormat, episode_in, exported
 from sleepy_coder.collect.wire_values import Json
 from sleepy_coder.errors import EpisodeFormatError, SecretFound, StoreError
 from sleepy_coder.files import atomic_writer
-from sleepy_coder.store import ImportCounts, Store
-from sleepy_coder.store_rows import batches, encode
-from sleepy_coder.types import Episode
+from sleepy_coder.store import Store
+from sleepy_coder.store_rows import encode
+from sleepy_coder.types import Episode, Record
 
 LARGEST_ENTRY: Final = 64 << 20
 _BATCH: Final = 256
 _LATEST: Final = 1 << 32
+
+
+class ImportCounts(Record):
+    """What became of the entries of an imported file."""
+
+    imported: int
+    known: int
+    quarantined: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ def import_file(path: Path, store: Store, redact: Callable[[str], str]) -> Impor
         with path.open("rb") as file:
             lines = path.suffix != ".json"
             found = entries(file, lines=lines, redact=redact, when=written(file), trusted=True)
-            for batch in batches(found, _BATCH):
+            for batch in _batches(found):
                 good = [entry for entry in batch if isinstance(entry, Episode)]
                 bad = [entry for entry in batch if isinstance(entry, BadEntry)]
                 new = store.save_episodes(good)
@@ -60,6 +69,13 @@ def import_file(path: Path, store: Store, redact: Callable[[str], str]) -> Impor
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error})", "Check the path and its permissions") from error
     return ImportCounts(imported=imported, known=known, quarantined=quarantined)
+
+
+def _batches(found: Iterable[Episode | BadEntry]) -> Iterator[list[Episode | BadEntry]]:
+    """`found` in lists that fit a transaction (itertools.batched comes with Python 3.12)."""
+    rest = iter(found)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
 
 
 def written(file: BinaryIO) -> datetime:

@@ -61,8 +61,8 @@ _EXIT_CODES = re.compile(
     r"|\bexit(?:ed)?(?:\s+with)?(?:\s+(?:status|code))+\s*:?\s*)(-?\d{1,3})\b"
 )
 _NO_SUCCESS = re.compile(r"\"success\"\s*:\s*(false|true)")
-_COMMITTED = re.compile(r"(?m)^\s*\[[^\]\n]{1,100} [0-9a-f]{7,40}\] ")
-_COMMITS = re.compile(r"(?:^|[\s;&|(\"'])git\s+(?:-\S+\s+(?:\S+\s+)?)*commit\b")
+_COMMITTED = re.compile(r"(?m)^[ \t]*\[[^\]\n]{1,100} [0-9a-f]{7,40}\] ")
+_COMMITS = re.compile(r"(?:^|[\s;&|(\"'])git\s+(?:-\S+\s+(?:[^\s-]\S*\s+)?)*commit\b")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _COMMAND_NAMES = ("command", "cmd", "script", "code", "commands", "action")
 _CANNOT_RUN = (126, 127)

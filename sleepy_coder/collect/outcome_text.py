@@ -18,22 +18,22 @@ _ENVIRONMENT = re.compile(
     r"|Could not resolve host|Temporary failure in name resolution|No module named '?\"?(?:pytest|unittest)\b"
     r"|error: no such command: `|cannot allocate memory|Cannot allocate memory)"
 )
-_CARGO = re.compile(r"(?m)^\s*test result: (ok|FAILED)\. (\d+) passed; (\d+) failed")
+_CARGO = re.compile(r"(?m)^[ \t]*test result: (ok|FAILED)\. (\d{1,9}) passed; (\d{1,9}) failed")
 _RUST_ERROR = re.compile(r"(?m)^error\[E\d{4}\]: |^error: (?:could not compile|aborting due to)|^error: .*\n\s+--> ")
-_CARGO_BUILT = re.compile(r"(?m)^\s*Finished `?(?:dev|test|release|debug|bench)\b")
+_CARGO_BUILT = re.compile(r"(?m)^[ \t]*Finished `?(?:dev|test|release|debug|bench)\b")
 _PYTEST = re.compile(
     r"(?m)^(?:=+ )?((?:\d+ (?:failed|passed|skipped|deselected|xfailed|xpassed|rerun|warnings?|errors?)(?:, )?)+)"
     r" in \d+(?:\.\d+)?s"
 )
 _PYTEST_BROKEN = re.compile(r"(?m)^(?:ERROR|FAILED) \S+\.py\b|^=+ no tests ran\b.*\berror|Interrupted: \d+ error")
-_UNITTEST = re.compile(r"(?m)^Ran (\d+) tests? in [\d.]+s\s+^(OK|FAILED)\b")
+_UNITTEST = re.compile(r"(?m)^Ran (\d{1,9}) tests? in [\d.]+s\s+^(OK|FAILED)\b")
 _GO = re.compile(
     r"(?m)^(ok|FAIL)\s+[\w./~-]+\s+(?:\d+(?:\.\d+)?s|\(cached\)|\[build failed\]|\[setup failed\])|^(FAIL)$"
 )
 _GO_COMPILE = re.compile(r"(?m)^\S+\.go:\d+:\d+: ")
-_JEST = re.compile(r"(?m)^\s*Tests:?\s{2,}(.*\b(?:passed|failed)\b.*)$")
-_MOCHA = re.compile(r"(?m)^\s*(\d+) (passing|failing)\b")
-_TAP = re.compile(r"(?m)^(?:#|ℹ) (pass|fail) (\d+)$")
+_JEST = re.compile(r"(?m)^[ \t]*Tests:?\s{2,}(.*\b(?:passed|failed)\b.*)$")
+_MOCHA = re.compile(r"(?m)^[ \t]*(\d{1,9}) (passing|failing)\b")
+_TAP = re.compile(r"(?m)^(?:#|ℹ) (pass|fail) (\d{1,9})$")
 _NPM_FAILED = re.compile(r"(?m)^npm (?:ERR!|error) (?:Test failed|code (?:ELIFECYCLE|1)\b|Lifecycle script)")
 _TSC = re.compile(r"(?m)\berror TS\d{3,5}: ")
 
@@ -69,7 +69,7 @@ def _pytest(text: str) -> Reading | None:
 
 
 def _counted(summary: str) -> Iterator[tuple[str, int]]:
-    for number, word in re.findall(r"(\d+) (\w+)", summary):
+    for number, word in re.findall(r"\b(\d{1,9}) (\w+)", summary):
         yield word, int(number)
 
 

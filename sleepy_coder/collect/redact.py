@@ -16,12 +16,15 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import cast
 from urllib.parse import quote
 
 from sleepy_coder.collect.redact_names import Span, kind_of_value, named_secrets, random_secrets
-from sleepy_coder.collect.redact_rules import PRIVATE_KEY, TOKENS, Rule
+from sleepy_coder.collect.redact_rules import PRIVATE_KEY, PRIVATE_KEY_HINT, TOKENS, Rule
 from sleepy_coder.errors import SecretFound
+from sleepy_coder.ports import Redactor
+from sleepy_coder.types import Example
 
 ENGINE = "sleepy-redact/1"
 PLACEHOLDER = re.compile(r"<SECRET:([a-z0-9-]{1,40}):(\d{1,6})>")
@@ -29,6 +32,7 @@ PLACEHOLDER = re.compile(r"<SECRET:([a-z0-9-]{1,40}):(\d{1,6})>")
 SHORTEST_KNOWN = 8
 _PASSES = 8
 _NOTHING_TO_DO = "It is not kept; nothing needs to be done"
+_FAR = tuple(rule for rule in TOKENS if rule.far)
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -38,6 +42,17 @@ class Redaction:
 
     text: str
     counts: dict[str, int] = field(default_factory=dict[str, int])
+
+
+def has_far_hint(text: str) -> bool:
+    """Whether a far rule or that for private keys is worth trying on a text with this one in it."""
+    lowered = _lower(text)
+    return PRIVATE_KEY_HINT in text or any(rule.hinted(lowered) for rule in _FAR)
+
+
+def finds_far(text: str) -> bool:
+    """Whether a far rule may find something in `text`, or there is a private key."""
+    return bool(PRIVATE_KEY.search(text)) or any(rule.pattern.search(text) for rule in _FAR)
 
 
 class SecretRedactor:
@@ -69,6 +84,20 @@ class SecretRedactor:
                 raise SecretFound("This text is nested too deeply to be freed of secrets", _NOTHING_TO_DO) from error
             return Redaction(cleaned, dict(counts))
         return done
+
+    @property
+    def own_keys_reach_far(self) -> bool:
+        """Whether one of our own keys may stand over the border between two JSON objects."""
+        return any("{" in form for rule in self._known for form in rule.hints)
+
+    def finds_nothing(self, text: str) -> bool:
+        """Whether no rule but the far ones finds anything; the numbers of placeholders in it are respected."""
+        self._respect(text)
+        lowered = _lower(text)
+        near = (rule for rule in (*self._known, *TOKENS) if not rule.far and rule.hinted(lowered))
+        found = (_found(rule, text) for rule in near)
+        spans = chain(chain.from_iterable(found), named_secrets(text, lowered), random_secrets(text))
+        return all(PLACEHOLDER.fullmatch(text, start, end) for start, end, _ in spans)
 
     def _until_clean(self, text: str) -> Redaction:
         """What a placeholder uncovers may be a secret too, so it goes on until nothing is found."""
@@ -103,7 +132,7 @@ class SecretRedactor:
     def _one_pass(self, text: str, counts: Counter[str]) -> str:
         lowered = _lower(text)
         for rule in (*self._known, *TOKENS):
-            if any(hint in lowered for hint in rule.hints):
+            if rule.hinted(lowered):
                 text = self._replace(text, _found(rule, text), counts)
         text = self._replace(text, named_secrets(text, _lower(text)), counts)
         return self._replace(text, random_secrets(text), counts)
@@ -131,6 +160,23 @@ class SecretRedactor:
         with self._lock:
             for kind, number in PLACEHOLDER.findall(text):
                 self._highest[kind] = max(self._highest[kind], int(number))
+
+
+def secret_in(redactor: Redactor, row: Example) -> str:
+    """Why a training row must not be learned by these rules; empty when nothing is found in its texts."""
+    return redacted(redactor, row.model_dump_json(include={"messages", "completion", "reply", "tools"}))[1]
+
+
+def redacted(redactor: Redactor, text: str) -> tuple[str, str]:
+    """`text` as it may be kept (empty if not at all), and what was found in it (empty if nothing)."""
+    try:
+        clean = redactor.redact(text)
+    except SecretFound as error:
+        return "", error.message
+    if clean == text:
+        return text, ""
+    new = Counter(PLACEHOLDER.findall(clean)) - Counter(PLACEHOLDER.findall(text))
+    return clean, f"a secret: {', '.join(sorted({kind for kind, _ in new}))}"
 
 
 def _found(rule: Rule, text: str) -> Iterator[Span]:

@@ -20,7 +20,7 @@ _KEY_BEFORE = re.compile(
     r"|subscription|license|app)[_.-]?$"
 )
 
-_NAME = r"(?P<name>[A-Za-z]+(?:[A-Z_.-][\w.-]{0,30})?)"
+_NAME = r"(?P<name>[A-Za-z]{1,64}(?:[A-Z_.-][\w.-]{0,30})?)"
 _BETWEEN = (
     r"\\*[\"'`]?\]?(?P<between>\s{0,3}(?::\s{0,2}[A-Za-z_&][\w&' |.\[]{0,24}[\w\]]\s?=|:=|=>|[!=]?={1,2}|:)\s{0,3})"
 )
@@ -35,7 +35,7 @@ _UNQUOTED = re.compile(_NAME + _BETWEEN + _BARE)
 _OPTION = re.compile(_NAME + r"(?P<between> )(?:\\*[\"'])?" + _BARE)
 
 _HARMLESS_NAME = re.compile(
-    r"(?i)(?:count|counts|limit|length|size|url|uri|file|path|dir|type|name|names|ids?|index|usage|budget|ttl|expir\w*"
+    r"(?i)(?:count|counts|limit|length|size|url|uri|file|path|dir|directory|type|name|names|ids?|index|usage|budget|ttl|expir\w*"
     r"|seconds|field|header|hash|prefix|suffix|pattern|regex|endpoint|env|var|policy|hint|label|kind|version|per\w*)$"
 )
 

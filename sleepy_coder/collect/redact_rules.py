@@ -18,12 +18,20 @@ Check = Callable[[re.Match[str]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`pattern` is tried on texts that hold one of `hints` (lower case); `check` has the last word on a match."""
+    """`pattern` is tried on texts that hold one of `hints` (lower case); `check` has the last word on a match.
+
+    Every rule whose match may hold `"},`, where one JSON object of a list ends, has to be marked `far`.
+    """
 
     kind: str
     hints: tuple[str, ...]
     pattern: re.Pattern[str]
     check: Check | None = None
+    far: bool = False
+
+    def hinted(self, lowered: str) -> bool:
+        """Whether the pattern is worth trying on a text that is `lowered` in lower case."""
+        return any(hint in lowered for hint in self.hints)
 
 
 # Words that stand where a secret would: nobody is harmed by these, and code is full of them.
@@ -62,8 +70,8 @@ def is_mixed(value: str) -> bool:
     return bool(re.search(r"\d", value)) and bool(re.search(r"[A-Za-z]", value))
 
 
-def _token(kind: str, hints: str, pattern: str, check: Check | None = None) -> Rule:
-    return Rule(kind, tuple(hints.lower().split()), re.compile(pattern), check)
+def _token(kind: str, hints: str, pattern: str, check: Check | None = None, *, far: bool = False) -> Rule:
+    return Rule(kind, tuple(hints.lower().split()), re.compile(pattern), check, far)
 
 
 def _has_digit(match: re.Match[str]) -> bool:
@@ -137,12 +145,13 @@ TOKENS: tuple[Rule, ...] = (
         r"(?i:cookie)\\*[\"']?:\s{0,2}\\*[\"']?[\w.-]+=(?P<v>[^\s\"'\\]{12,}(?:; [^\s\"'\\]+)*)",
         _no_dummy,
     ),
-    _token("password", "login", r"login\s+\S+\s+password\s+(?P<v>[^\s\"'\\]{4,})", _no_dummy),
-    _token("password", "<pass", r"(?i:<(?:password|passwd|passphrase)>)(?P<v>[^<()]{4,200})<\\*/", _no_dummy),
-    _token("password", "identified", r"(?i:identified\s+by)\s+\\*[\"'](?P<v>[^\"'\\]{4,200})", _no_dummy),
+    _token("password", "login", r"login\s+\S+\s+password\s+(?P<v>[^\s\"'\\]{4,})", _no_dummy, far=True),
+    _token("password", "<pass", r"(?i:<(?:password|passwd|passphrase)>)(?P<v>[^<()]{4,200})<\\*/", _no_dummy, far=True),
+    _token("password", "identified", r"(?i:identified\s+by)\s+\\*[\"'](?P<v>[^\"'\\]{4,200})", _no_dummy, far=True),
 )
 
 # A header alone is no key: code and documents speak of it. What follows it is one when it is as dense as one.
+PRIVATE_KEY_HINT = "-----BEGIN "
 PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----(?:.{0,400}?)[A-Za-z0-9+/]{40}", re.DOTALL
 )

@@ -9,6 +9,7 @@ all that came before. Side calls (titles, summaries, commit messages) are set ap
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -146,10 +147,21 @@ def _keys(messages: Sequence[Message], with_system: bool) -> list[bytes]:
 
 
 def _essence(message: Message) -> str:
-    """What must not change when a message is sent again. Thoughts may be left out, and placeholders renumbered."""
-    calls = [f"{call.id} {call.name} {call.arguments}" for call in message.tool_calls]
+    """What must not change when a message is sent again.
+
+    Thoughts may be left out, placeholders renumbered, and the JSON of arguments written anew, as opencode does.
+    """
+    calls = [f"{call.id} {call.name} {_plain(call.arguments)}" for call in message.tool_calls]
     text = "\0".join([message.role, message.content.strip(), message.tool_call_id, *calls])
     return PLACEHOLDER.sub(r"<SECRET:\1>", text) + "\1"
+
+
+def _plain(arguments: str) -> str:
+    """The same text for the same arguments, whatever their white space and the order of their names."""
+    try:
+        return json.dumps(json.loads(arguments), ensure_ascii=False, sort_keys=True)
+    except (ValueError, RecursionError):
+        return arguments
 
 
 def _link(nodes: Sequence[_Node]) -> None:

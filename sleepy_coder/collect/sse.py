@@ -14,13 +14,22 @@ def event_data(chunks: Iterable[bytes]) -> Iterator[str]:
     reader of the data to see.
     """
     text = b"".join(chunks).decode(errors="replace").removeprefix(_MARK)
+    for block in text.replace("\r\n", "\n").replace("\r", "\n").split("\n\n"):
+        if "\n" in block:
+            yield from _data_in(block)
+        elif block.startswith("data:"):
+            yield _value(block)
+
+
+def _data_in(block: str) -> Iterator[str]:
     data: list[str] = []
-    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
-        if not line:
-            if data:
-                yield "\n".join(data)
+    for line in (*block.split("\n"), ""):
+        if line.startswith("data:"):
+            data.append(_value(line))
+        elif not line and data:
+            yield "\n".join(data)
             data = []
-        elif line.startswith("data:"):
-            data.append(line[6:] if line.startswith("data: ") else line[5:])
-    if data:
-        yield "\n".join(data)
+
+
+def _value(line: str) -> str:
+    return line[6:] if line.startswith("data: ") else line[5:]

@@ -15,12 +15,14 @@ from typing import Any, Final, cast
 from pydantic_core import from_json
 
 from sleepy_coder.collect.sse import event_data
+from sleepy_coder.collect.stream_runs import TextRun
 from sleepy_coder.types import WireApi
 
 Json = dict[str, Any]
 
 _DONE: Final = "[DONE]"
 _SAID_ONCE: Final = frozenset(("role", "id", "type", "name"))
+_REPLACED: Final = frozenset(("finish_reason", "stop_reason"))
 _PIECES_OF_BLOCKS: Final = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
 _ENDS_OF_RESPONSES: Final = ("response.completed", "response.incomplete", "response.failed")
 
@@ -44,8 +46,11 @@ def read_reply(wire: WireApi, body: bytes) -> Assembled:
 
 def assemble(wire: WireApi, chunks: Iterable[bytes]) -> Assembled:
     """A streamed reply. How its bytes are cut into chunks makes no difference."""
-    state = _State()
+    state, run = _State(), TextRun()
     for data in event_data(chunks):
+        if run.takes(data):
+            continue
+        run.flush()
         if data == _DONE:
             state.closed = state.closed or wire not in ("responses", "messages")
             continue
@@ -55,7 +60,11 @@ def assemble(wire: WireApi, chunks: Iterable[bytes]) -> Assembled:
             if event is not None:
                 state.answer.setdefault("error", event.get("error") or event)
             continue
+        choices = _objects(event.get("choices")) if wire == "chat" else []
         state.broken |= not _ADDERS.get(wire, _add_chat)(state, event)
+        if len(choices) == 1:
+            run.begin(data, choices[0], _dict(state.parts[_index(choices[0])].get("delta")))
+    run.flush()
     answer = _FINISHERS.get(wire, _finish_chat)(state)
     return _judged(wire, answer, closed=state.closed and not state.broken)
 
@@ -109,15 +118,20 @@ def _dict(value: object) -> Json:
 
 def _add_chat(state: _State, event: Json) -> bool:
     """Add a chunk. False when another model than before answers in it."""
-    model = event.get("model") or state.answer.get("model")
-    same = state.answer.get("model") in (None, model)
+    answer = state.answer
+    choices = event.pop("choices", None)
+    model = event.get("model")
+    before = answer.get("model")
     for name, value in event.items():
-        if name != "choices" and (value is not None or name not in state.answer):
-            state.answer[name] = value
-    for choice in _objects(event.get("choices")):
-        choice["index"] = _index(choice)
-        _merge(state.parts.setdefault(choice["index"], {}), choice)
-    return same
+        if value is not None or name not in answer:
+            answer[name] = value
+    for choice in _objects(choices):
+        index = choice["index"] = _index(choice)
+        part = state.parts.get(index)
+        if part is None:
+            part = state.parts[index] = {}
+        _merge(part, choice)
+    return not model or before is None or before == model
 
 
 def _merge(whole: Json, piece: Json) -> None:
@@ -127,17 +141,21 @@ def _merge(whole: Json, piece: Json) -> None:
             whole.setdefault(name, None)
             continue
         old = whole.get(name)
-        if isinstance(old, str) and isinstance(value, str) and name not in ("finish_reason", "stop_reason"):
-            # Some servers repeat the name of a tool in every piece of its call.
-            whole[name] = old or value if name in _SAID_ONCE else old + value
-        elif name == "tool_calls" and isinstance(value, list):
-            _merge_calls(whole, _objects(cast(object, value)))
-        elif isinstance(old, list) and isinstance(value, list):
-            whole[name] = cast("list[Any]", old) + cast("list[Any]", value)
+        if isinstance(value, str):
+            if not isinstance(old, str) or name in _REPLACED:
+                whole[name] = value
+            else:
+                # Some servers repeat the name of a tool in every piece of its call.
+                whole[name] = old or value if name in _SAID_ONCE else old + value
         elif isinstance(value, dict):
-            inner = cast(Json, old) if isinstance(old, dict) else {}
-            whole[name] = inner
+            inner = whole[name] = cast(Json, old) if isinstance(old, dict) else {}
             _merge(inner, cast(Json, value))
+        elif not isinstance(value, list):
+            whole[name] = value
+        elif name == "tool_calls":
+            _merge_calls(whole, _objects(cast(object, value)))
+        elif isinstance(old, list):
+            whole[name] = cast("list[Any]", old) + cast("list[Any]", value)
         else:
             whole[name] = value
 

@@ -11,7 +11,7 @@ from typing import Literal
 from sleepy_coder.config import EvalSettings
 from sleepy_coder.errors import InfraError
 from sleepy_coder.ports import ModelServer, Verifier
-from sleepy_coder.serve.rollout import Rollout, Sampling, attempt, in_parallel, opening
+from sleepy_coder.serve.rollout import Hinter, Rollout, Sampling, attempt, in_parallel, opening
 from sleepy_coder.tasks import set_id
 from sleepy_coder.types import EvalReport, Outcome, Sample, Task
 
@@ -20,9 +20,9 @@ Arm = Literal["baseline", "current", "candidate", "other"]
 
 
 def stack_id(settings: EvalSettings, environment: str) -> str:
-    """Short hash of all that must be equal for two reports to be comparable: how answers are drawn, and the
-    `environment` (server, sandbox level, compiler, prompt)."""
-    drawn = f"{settings.samples}/{settings.temperature}/{settings.max_tokens}/{settings.seed}"
+    """Short hash of all that must be equal for two reports to be comparable: how each answer is drawn (not how many
+    are), and the `environment` (server, sandbox level, compiler, prompt)."""
+    drawn = f"{settings.temperature}/{settings.max_tokens}/{settings.seed}"
     return hashlib.sha256(f"{drawn}\n{environment}".encode()).hexdigest()[:16]
 
 
@@ -46,6 +46,7 @@ def evaluate(
     settings: EvalSettings,
     environment: str,
     on_sample: Callable[[], object] = lambda: None,
+    hints: Hinter | None = None,
 ) -> EvalReport:
     """First-attempt samples of `model` on every task, with the same seeds whatever the model.
 
@@ -59,7 +60,7 @@ def evaluate(
         task, index = job
         seed = settings.seed + index
         sampling = Sampling(settings.temperature, settings.max_tokens, seed)
-        done = _measured(lambda: attempt(server, verifier, model, task, opening(verifier, task), sampling))
+        done = _measured(lambda: attempt(server, verifier, model, task, opening(verifier, task, hints), sampling))
         on_sample()
         return Sample(
             task_id=task.id,
@@ -83,3 +84,16 @@ def evaluate(
         samples=samples,
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def joined(one: EvalReport, other: EvalReport, tasks: Sequence[Task]) -> EvalReport:
+    """What one arm answered in two goes; `tasks` are those of both."""
+    samples, seconds = one.samples + other.samples, round(one.seconds + other.seconds, 3)
+    return one.model_copy(update={"samples": samples, "seconds": seconds, "set_id": set_id(tasks)})
+
+
+def restricted(report: EvalReport, tasks: Sequence[Task]) -> EvalReport:
+    """The part of a report that is about `tasks`."""
+    ids = {task.id for task in tasks}
+    samples = tuple(sample for sample in report.samples if sample.task_id in ids)
+    return report.model_copy(update={"samples": samples, "set_id": set_id(tasks)})

@@ -173,25 +173,32 @@ def _signatures(report: EvalReport) -> dict[str, set[str]]:
     return found
 
 
+class Mistakes:
+    """Remembers in which session each mistake was made first; is told of episodes in their order."""
+
+    def __init__(self) -> None:
+        self._first_seen: dict[str, str] = {}
+
+    def comes_back(self, episode: Episode) -> bool:
+        """Whether a mistake of an earlier session is made in this episode; what is new is remembered."""
+        mistakes = {
+            attempt.verdict.error_signature
+            for attempt in episode.attempts
+            if attempt.verdict.outcome is Outcome.FAIL and attempt.verdict.error_signature
+        }
+        seen = [self._first_seen.setdefault(mistake, episode.session) for mistake in mistakes]
+        return any(session != episode.session for session in seen)
+
+
 def repeated_mistakes(episodes: Iterable[Episode]) -> float:
     """Share of the episodes in which a mistake of an earlier session comes back, by error signature.
 
     An episode's mistakes are the signatures of its failed attempts; mistakes within one session are one
     struggle and not a repeat. 0 for no episodes.
     """
-    first_seen: dict[str, str] = {}
-    total = repeats = 0
-    for episode in sorted(episodes, key=lambda e: (e.created, e.id)):
-        mistakes = {
-            attempt.verdict.error_signature
-            for attempt in episode.attempts
-            if attempt.verdict.outcome is Outcome.FAIL and attempt.verdict.error_signature
-        }
-        total += 1
-        repeats += any(first_seen.get(mistake, episode.session) != episode.session for mistake in mistakes)
-        for mistake in mistakes:
-            first_seen.setdefault(mistake, episode.session)
-    return repeats / total if total else 0.0
+    known = Mistakes()
+    found = [known.comes_back(episode) for episode in sorted(episodes, key=lambda e: (e.created, e.id))]
+    return sum(found) / len(found) if found else 0.0
 
 
 def median_attempts_to_green(episodes: Iterable[Episode]) -> float | None:

@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import bdtrc
+from scipy.stats import binomtest
 
 BETS = ((0.2, 0.2), (0.5, 0.3), (0.9, 0.5))
 """(stake lambda, weight w) of the e-value's three bets; the weights sum to 1."""
@@ -64,6 +65,12 @@ def interval(d: Sequence[float], single: bool, confidence: float) -> tuple[float
     else:
         low, high = _betting_bound(d, confidence), -_betting_bound([-x for x in d], confidence)
     return (low, high)
+
+
+def exact_interval(count: int, n: int, confidence: float) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a rate that was seen `count` times in `n`."""
+    found = cast(Any, binomtest(count, n).proportion_ci(confidence, "exact"))
+    return (float(found.low), float(found.high))
 
 
 def _tango(gains: int, losses: int, n: int, confidence: float) -> float:

@@ -1,75 +1,68 @@
 """The training mix of one night: 44% replay, 42% passed, 14% hard.
 
-Pure: episodes and pools in, a `TrainingMix` out. The shares are met exactly (to rounding) or the
-mix says why not.
+Pools in, a `TrainingMix` out. The shares are met exactly (to rounding) or the mix says why not.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
+import heapq
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from typing import get_args
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, get_args
 
 from sleepy_coder.config import MixSettings
-from sleepy_coder.types import Episode, Example, ExampleKind, Outcome, TrainingMix
+from sleepy_coder.types import Example, ExampleKind, TrainingMix
 
 KINDS: tuple[ExampleKind, ...] = get_args(ExampleKind)
-WEIGHT_FLOOR = 0.2
 # A hard task is rare and worth repeating; a passed or replayed one is not.
 REPEATS: Mapping[ExampleKind, int] = {"replay": 1, "passed": 1, "hard": 4}
 
 
-def passed_examples(episodes: Iterable[Episode], per_task: int) -> tuple[Example, ...]:
-    """Rows from episodes that a verifier passed: the first prompt with the completion that passed.
+class Pool(Protocol):
+    """Rows of one kind to draw from. There may be a million, so they are chosen by number and made when drawn."""
 
-    A fix found on attempt k > 1 is paired with the first prompt (hindsight), so the model learns to
-    give it at once. The weight is sqrt(p(1-p)) of the task's pass rate p, at least 0.2: tasks
-    passed sometimes teach most. Equal rows count once, and one task gives at most `per_task`. Another agent's
-    conversation on a task teaches all of its turns.
-    """
-    rates: dict[str, list[bool]] = {}
-    rows: dict[tuple[object, ...], Example] = {}
-    for episode in episodes:
-        if episode.task is None or episode.outcome_source != "verifier":
-            continue
-        task = episode.task
-        rates.setdefault(task.id, []).extend(
-            a.verdict.passed for a in episode.attempts if a.verdict.outcome is not Outcome.INFRA
-        )
-        last = episode.attempts[-1] if episode.attempts else None
-        if episode.outcome is Outcome.PASS and last is not None and last.verdict.passed:
-            # Conversations end in much the same words; what differs is what was done before.
-            rows.setdefault(
-                (task.id, last.completion, *(last.messages if last.first_turn is not None else ())),
-                Example(
-                    messages=episode.attempts[0].messages,
-                    completion=last.completion,
-                    kind="passed",
-                    task_id=task.id,
-                    family=task.family,
-                    provenance=episode.id,
-                    reply=last.reply,
-                    tools=last.tools,
-                    first_turn=last.first_turn,
-                ),
-            )
-    kept: list[Example] = []
-    count: dict[str, int] = {}
-    for row in rows.values():
-        task_id = row.task_id
-        count[task_id] = count.get(task_id, 0) + 1
-        if count[task_id] <= per_task:
-            rate = sum(rates[task_id]) / len(rates[task_id])
-            kept.append(row.model_copy(update={"weight": max(WEIGHT_FLOOR, math.sqrt(rate * (1 - rate)))}))
-    return tuple(kept)
+    def __len__(self) -> int: ...
+
+    def draw(self, count: int, chooser: random.Random) -> Sequence[int]:
+        """The numbers of `count` rows, or of all of them when there are not so many; none twice."""
+        ...
+
+    def rows(self, numbers: Sequence[int]) -> list[Example]:
+        """The rows of these numbers in that order."""
+        ...
 
 
-def _choose(rows: Sequence[Example], count: int, chooser: random.Random) -> list[Example]:
-    """`count` rows: weighted, without repetition until all are in (Efraimidis & Spirakis 2006)."""
-    keyed = sorted(rows, key=lambda row: (-(chooser.random() ** (1 / row.weight)), row.provenance))
-    return [keyed[i % len(keyed)] for i in range(count)]
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A pool of rows that are there already, drawn by their weights, or in their order where it is `ranked`."""
+
+    examples: Sequence[Example]
+    ranked: bool = False
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def draw(self, count: int, chooser: random.Random) -> Sequence[int]:
+        if self.ranked:
+            return range(min(count, len(self)))
+        return by_weight((row.weight for row in self.examples), count, chooser)
+
+    def rows(self, numbers: Sequence[int]) -> list[Example]:
+        return [self.examples[number] for number in numbers]
+
+
+def by_weight(weights: Iterable[float], count: int, chooser: random.Random) -> list[int]:
+    """The numbers of `count` of the weights, all above 0, without repetition (Efraimidis & Spirakis 2006)."""
+    keyed = ((-(chooser.random() ** (1 / weight)), number) for number, weight in enumerate(weights))
+    return [number for _, number in heapq.nsmallest(count, keyed)]
+
+
+def _choose(pool: Pool, count: int, chooser: random.Random) -> list[Example]:
+    """`count` rows, without repetition until all are in."""
+    numbers = pool.draw(count, chooser)
+    return pool.rows([numbers[i % len(numbers)] for i in range(count)])
 
 
 def _counts(total: int, shares: Mapping[ExampleKind, float]) -> dict[ExampleKind, int]:
@@ -82,7 +75,7 @@ def _counts(total: int, shares: Mapping[ExampleKind, float]) -> dict[ExampleKind
 
 
 def compose(
-    pools: Mapping[ExampleKind, Sequence[Example]], settings: MixSettings, seed: int, notes: Sequence[str] = ()
+    pools: Mapping[ExampleKind, Pool], settings: MixSettings, seed: int, notes: Sequence[str] = ()
 ) -> TrainingMix:
     """The largest mix, up to `settings.max_examples`, that meets the asked shares.
 
@@ -123,6 +116,25 @@ def _sizes(shares: Mapping[ExampleKind, float], room: Mapping[ExampleKind, int],
         return counts
     others: dict[ExampleKind, float] = {k: share for k, share in shares.items() if k != "hard"}
     return {**_sizes(others, room, most - room["hard"]), "hard": room["hard"]}
+
+
+def only(rows: Sequence[Example], seed: int, notes: Sequence[str] = ()) -> TrainingMix:
+    """All of `rows` and no others, whatever the shares."""
+    return _mix(rows, notes, seed)
+
+
+def with_all(mix: TrainingMix, rows: Sequence[Example]) -> TrainingMix:
+    """The mix with all of `rows` that it does not hold yet, as replay."""
+    known = {(row.messages, row.completion) for row in mix.examples}
+    more = [row.model_copy(update={"kind": "replay"}) for row in rows if (row.messages, row.completion) not in known]
+    note = f"a fresh adapter is trained on all kept rows: {len(more)} are added as replay"
+    return _mix([*mix.examples, *more], [*mix.notes, note], mix.seed)
+
+
+def without(mix: TrainingMix, provenances: Container[str], note: str) -> TrainingMix:
+    """The mix without the rows of these provenances; `note` says why they are missing."""
+    kept = [row for row in mix.examples if row.provenance not in provenances]
+    return _mix(kept, [*mix.notes, note], mix.seed).model_copy(update={"tasks": mix.tasks})
 
 
 def _mix(rows: Sequence[Example], notes: Sequence[str], seed: int) -> TrainingMix:

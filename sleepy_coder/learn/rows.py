@@ -61,7 +61,13 @@ def encode(example: Example, tokenizer: Any, recipe: Recipe) -> EncodedRow | Non
     tail: list[int] = tokenizer(completion, add_special_tokens=False)["input_ids"]
     if len(head) + len(tail) > recipe.max_length:
         return None
-    return EncodedRow(head + tail, len(head), _strength(example, recipe))
+    row = EncodedRow(head + tail, len(head), _strength(example, recipe))
+    return _with_prompt(row) if recipe.prompt_loss else row
+
+
+def _with_prompt(row: EncodedRow) -> EncodedRow:
+    """The row with all of it under the loss; nothing predicts its first token."""
+    return EncodedRow(row.ids, row.prompt, row.kl, ((1, len(row.ids)),))
 
 
 def encode_all(example: Example, tokenizer: Any, recipe: Recipe) -> Encoding:
@@ -106,7 +112,7 @@ def _encode_conversation(example: Example, tokenizer: Any, recipe: Recipe) -> En
             continue
         row, kept = _row(template.text(last), spans, tokenizer, recipe.max_length, _strength(example, recipe))
         if row is not None:
-            rows.append(row)
+            rows.append(_with_prompt(row) if recipe.prompt_loss else row)
         left_out += [_beyond(recipe)] * (len(spans) - kept)
         turns = [turn for turn in turns if turn not in spans]
     return Encoding(tuple(rows), tuple(left_out))

@@ -1,107 +1,258 @@
 """The parent of a training run: hands the mix to a child process and follows its progress.
 
 A child, because torch must not live in the daemon, and because a training run that is killed by
-the kernel must not take anything else with it.
+the kernel must not take anything else with it. It has a process group of its own, so that a Ctrl-C
+reaches it as what it is: a wish to stop at a checkpoint.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import queue
+import signal
 import subprocess
-import sys
+import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, Final, cast
 
 from sleepy_coder import log
-from sleepy_coder.errors import TrainingError
+from sleepy_coder.adapter_manifest import fast_weights
+from sleepy_coder.config import ONE_PROCESS, TrainingSettings
+from sleepy_coder.errors import ConfigError, TrainingError, TrainingKilled, TrainingPaused
 from sleepy_coder.files import write_atomic
-from sleepy_coder.types import Adapter, Recipe, Record, TrainingMix
+from sleepy_coder.learn.launch import TRAINER_VARIABLE, command
+from sleepy_coder.learn.outputs import OUTPUT
+from sleepy_coder.types import Adapter, Objective, Recipe, Record, TrainingMix
 
 JOB_FILE = "job.json"
-OUTPUT = "adapter"
+LAST_STEP = "last_step.json"
+PAUSED = os.EX_TEMPFAIL  # the child's status when it stopped because it was asked to
+_LOOK_SECONDS = 1.0
+_LAST_LINES = 40  # a launcher frames the child's words with its own
+_TRL: Final = "sleepy_coder.learn.train_trl"
+_CHILDREN: Final[Mapping[Objective, str]] = {"sft": "sleepy_coder.learn.train_lora", "grpo": _TRL, "sdft": _TRL}
+# Behind the launcher a status is lost: what it says last tells that SIGTERM came, or that a process was killed.
+_STOPPED: Final = "got signal: 15"
+_KILLED: Final = "Signal 9 (SIGKILL)"
 _log = log.get("train")
 
 
 class TrainingJob(Record):
-    """All that the child needs, in one file of its work folder. `sha256` names mix and recipe."""
+    """All that the child needs, in one file of its work folder.
+
+    Training goes on from the adapter in `parent`, of two learners the fast one from the weights in `fast`.
+    `max_tokens` bounds the answers of a child that generates while it trains; `spread` says that several processes
+    hold the base model together (FSDP) and not one copy each.
+    """
 
     model: Path
     parent: Path | None
+    fast: Path | None = None
     mix: TrainingMix
     recipe: Recipe
+    max_tokens: int = 160
+    spread: bool = False
 
 
 class Step(Record):
-    """One optimiser step as the child reports it. Losses in nats per token."""
+    """One optimiser step as the child reports it. Losses in nats per token; `reward` is the mean of its answers."""
 
     step: int
     steps: int
     loss: float
     kl: float
     learning_rate: float
+    reward: float | None = None
+
+
+def last_step(workdir: Path) -> Step | None:
+    """The last step of the training that ended in `workdir`; None when its trainer did not say, or did none."""
+    file = workdir / LAST_STEP
+    return Step.model_validate_json(file.read_bytes()) if file.is_file() else None
 
 
 class ChildTrainer:
-    """Trains in `python -m sleepy_coder.learn.train_lora WORKDIR`; see there for the method.
+    """Trains in `python -m sleepy_coder.learn.train_lora WORKDIR`, or train_trl; see there for the methods.
 
-    `on_step` hears of every optimiser step; `threads` bounds the CPU threads, 0 leaves it to torch.
+    `on_step` hears of every optimiser step; `threads` bounds the CPU threads, 0 leaves it to torch. A child that is
+    asked to pause gets `patience` seconds for its step and a checkpoint, and is killed after that. `max_tokens` is
+    the longest answer, for recipes that generate; those train in one process, others in as many as `together` says.
     """
 
-    def __init__(self, model: Path, on_step: Callable[[Step], None] = lambda _: None, threads: int = 0) -> None:
+    def __init__(
+        self,
+        model: Path,
+        on_step: Callable[[Step], None] = lambda _: None,
+        threads: int = 0,
+        patience: float = 120.0,
+        max_tokens: int = 160,
+        together: TrainingSettings = ONE_PROCESS,
+    ) -> None:
         self._model = model
         self._on_step = on_step
         self._threads = threads
+        self._patience = patience
+        self._max_tokens = max_tokens
+        self._together = together
+        self._steps = 0
+        self._last: Step | None = None
 
-    def train(self, mix: TrainingMix, parent: Adapter | None, recipe: Recipe, workdir: Path) -> Path:
+    def train(
+        self,
+        mix: TrainingMix,
+        parent: Adapter | None,
+        recipe: Recipe,
+        workdir: Path,
+        pause: Callable[[], bool] = lambda: False,
+    ) -> Path:
         """Train, or go on where an earlier child of the same job stopped; the folder of the new adapter.
 
-        Raises TrainingError, with the end of the child's own words, when it ends without an adapter.
+        Raises TrainingPaused when `pause`, asked at least once a second, said so; TrainingKilled when the child was
+        killed from outside; TrainingError, with the end of the child's own words, when it ends without an adapter; and
+        ConfigError when the recipe needs an extra that is not installed.
         """
+        child_module, processes = _CHILDREN[recipe.objective], self._together.processes
+        if child_module == _TRL:
+            require("trl", "trl")
+            processes = 1
         workdir.mkdir(parents=True, exist_ok=True)
-        job = TrainingJob(model=self._model, parent=parent.path if parent else None, mix=mix, recipe=recipe)
+        start = parent.path if parent else None
+        job = TrainingJob(
+            model=self._model,
+            parent=start,
+            fast=fast_weights(start) if start and recipe.dual else None,
+            mix=mix,
+            recipe=recipe,
+            max_tokens=self._max_tokens,
+            spread=processes > 1 and self._together.strategy == "fsdp",
+        )
         write_atomic(workdir / JOB_FILE, job.model_dump_json())
-        environment = dict(os.environ)
+        environment = os.environ | {
+            "HF_HUB_OFFLINE": "1",  # the model is on the disk, and TRL would send telemetry
+            TRAINER_VARIABLE: str(os.getpid()),
+        }
         if self._threads:
             environment["OMP_NUM_THREADS"] = str(self._threads)
-        argv = [sys.executable, "-m", "sleepy_coder.learn.train_lora", str(workdir)]
-        last: deque[str] = deque(maxlen=20)
-        with subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-        ) as child:
-            assert child.stdout is not None
-            try:
-                for line in child.stdout:
-                    if not self._heard(line):
-                        last.append(line.rstrip())
-            except BaseException:
-                child.terminate()
-                raise
-        if child.returncode != 0 or not (workdir / OUTPUT / "adapter_config.json").is_file():
-            said = "\n".join(last)
-            raise TrainingError(
-                f"training ended with status {child.returncode}:\n{said}",
-                f"its work is kept in {workdir}; the next night trains anew",
+        argv = command(child_module, workdir, processes, self._together.accelerate_args)
+        last: deque[str] = deque(maxlen=_LAST_LINES)
+        self._steps, self._last, began = 0, None, time.monotonic()
+        with _running(argv, environment, self._patience) as child:
+            asked = self._follow(child, last, pause)
+        if child.returncode == 0 and (workdir / OUTPUT / "adapter_config.json").is_file():
+            seconds = round(time.monotonic() - began, 3)
+            if self._last is not None:
+                write_atomic(workdir / LAST_STEP, self._last.model_dump_json())
+            loss = self._last.loss if self._last else None
+            _log.info("train.finished", steps=self._steps, loss=loss, seconds=seconds)
+            return workdir / OUTPUT
+        said = "\n".join(last)
+        # One that is still loading ends by SIGTERM itself, one that does not listen was killed.
+        if asked and (child.returncode in (PAUSED, -signal.SIGTERM, -signal.SIGKILL) or _STOPPED in said):
+            _log.warning("train.paused", workdir=str(workdir))
+            raise TrainingPaused("training was asked to pause", "the same night goes on from the last checkpoint")
+        if child.returncode == -signal.SIGKILL or _KILLED in said:  # the kernel's way to get memory back
+            raise TrainingKilled(
+                "training was killed from outside", "look for `Out of memory` in the kernel's log (dmesg)"
             )
-        return workdir / OUTPUT
+        raise TrainingError(
+            f"training ended with status {child.returncode}:\n{said}",
+            f"its work is kept in {workdir}; the next night trains anew",
+        )
+
+    def _follow(self, child: subprocess.Popen[str], last: deque[str], pause: Callable[[], bool]) -> bool:
+        """Hear the child out, with its last words in `last`; whether it was asked to pause."""
+        lines, kill_at = _lines_of(child), None
+        while True:
+            with suppress(queue.Empty):
+                line = lines.get(timeout=_LOOK_SECONDS)
+                if line is None:
+                    return kill_at is not None
+                if not self._heard(line):
+                    last.append(line.rstrip())
+            if kill_at is None and pause():
+                child.terminate()
+                kill_at = time.monotonic() + self._patience
+            elif kill_at is not None and time.monotonic() > kill_at:
+                _kill_group(child)
 
     def _heard(self, line: str) -> bool:
         """Whether `line` was a progress report."""
-        try:
-            data = json.loads(line)
-        except json.JSONDecodeError:
+        data = message_in(line)
+        if data is None:
             return False
-        if not isinstance(data, dict) or "event" not in data:
-            return False
-        event = data.pop("event")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        event = data.pop("event")
         if event == "resumed":
             _log.warning("train.resumed", **data)
             return True
         if event == "left_out":
             _log.warning("train.left_out", **data)
             return True
+        if event == "stopped_early":
+            _log.warning("train.stopped_early", **data)
+            return True
         step = Step.model_validate(data)
-        _log.info("train.step", **step.model_dump())
+        _log.info("train.step", **step.model_dump(exclude_none=True))
+        self._steps, self._last = self._steps + 1, step
         self._on_step(step)
         return True
+
+
+def message_in(line: str) -> dict[str, Any] | None:
+    """What a child says on this line, under its `event`; None for other programs' words."""
+    try:
+        data = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return cast("dict[str, Any]", data) if isinstance(data, dict) and "event" in data else None
+
+
+def require(package: str, extra: str) -> None:
+    """Raises ConfigError, with the command that mends it, when an optional package is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(f"this recipe needs the package {package}", f"pip install 'sleepy-coder[{extra}]'")
+
+
+@contextmanager
+def _running(argv: list[str], environment: dict[str, str], patience: float) -> Generator[subprocess.Popen[str]]:
+    """The child as long as this is open. On an error it gets `patience` seconds to save what it has."""
+    child = subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, process_group=0
+    )
+    try:
+        yield child
+        child.wait()
+    except BaseException:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(patience)
+        raise
+    finally:
+        _kill_group(child)
+        child.wait()
+
+
+def _kill_group(child: subprocess.Popen[str]) -> None:
+    """End the child and whatever it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _lines_of(child: subprocess.Popen[str]) -> queue.Queue[str | None]:
+    """The child's lines as they come, then None. A thread reads them, so that waiting for one can be bounded."""
+    assert child.stdout is not None
+    stdout, lines = child.stdout, queue.Queue[str | None]()
+
+    def read() -> None:
+        with stdout:
+            for line in stdout:
+                lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, name="training-lines", daemon=True).start()
+    return lines

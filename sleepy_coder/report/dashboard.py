@@ -1,7 +1,7 @@
 """dashboard.html: one file that holds data, script and styles and opens from disk, offline.
 
 Charts are drawn by Chart.js (vendor/, MIT). The page forbids itself all network access by a content
-security policy.
+security policy; the gateway's version may ask the gateway for its state, and nothing else.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from sleepy_coder.report.data import (
     Cell,
     ReportData,
     arm,
+    baseline_of,
     changes,
     columns,
     judged,
@@ -25,6 +26,7 @@ from sleepy_coder.report.data import (
     tasks_by_family,
     title,
 )
+from sleepy_coder.report.days import DaySummary
 from sleepy_coder.types import NightReport, Phase, Record
 
 _CODES = {Cell.PASS: "p", Cell.FAIL: "f", Cell.GAINED: "g", Cell.LOST: "l", Cell.MISSING: "m"}
@@ -98,15 +100,17 @@ class Dashboard(Record):
     episodes_passed: int
     columns: tuple[str, ...]
     promoted: tuple[bool, ...]
+    days: tuple[DaySummary, ...]
     nights: tuple[NightView, ...]
     tasks: tuple[TaskView, ...]
     families: tuple[FamilyView, ...]
 
 
-def dashboard_html(data: ReportData) -> str:
-    """The whole page."""
+def dashboard_html(data: ReportData, *, live: bool = False) -> str:
+    """The whole page; `live` is for the gateway, and shows the numbers of the moment as well."""
     environment = Environment(loader=FunctionLoader(_template), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("dashboard.html").render(
+        live=Markup(_asset("templates", "live.js")) if live else "",
         serving=data.serving,
         style=Markup(_asset("templates", "dashboard.css")),
         chart=Markup(_asset("vendor", "chart.umd.min.js").partition("\n//# sourceMappingURL")[0]),
@@ -129,6 +133,7 @@ def dashboard_view(data: ReportData) -> Dashboard:
         episodes_total=data.episodes_total,
         episodes_passed=data.episodes_passed,
         columns=tuple(column.label for column in shown),
+        days=data.days,
         promoted=tuple(bool(column.promoted) for column in shown),
         nights=tuple(_night(data, night) for night in data.nights),
         tasks=tuple(
@@ -162,7 +167,7 @@ def _night(data: ReportData, night: NightReport) -> NightView:
         serving=night.serving,
         headline=words.headline(night),
         recovery=words.recovery(night),
-        sentences=words.explain(night),
+        sentences=(*words.explain(night), *words.headroom(night)),
         reasons=night.verdict.reasons if night.verdict else (),
         arms=tuple(arms),
         gained=change.gained,
@@ -173,7 +178,7 @@ def _night(data: ReportData, night: NightReport) -> NightView:
             if kind in night.shares
         ),
         notes=night.notes,
-        recipe=words.recipe_line(recipe, night.steps) if recipe else "",
+        recipe=words.recipe_line(recipe, night.steps, night.kl) if recipe else "",
         phases=night.phases,
     )
 
@@ -182,7 +187,7 @@ def _families(data: ReportData) -> tuple[FamilyView, ...]:
     nights = judged(data)
     if not nights:
         return ()
-    before, now = arm(nights[0], "baseline"), served_after(nights[-1])
+    before, now = baseline_of(nights), served_after(nights)[-1]
     old, new = (task_scores(report) if report else {} for report in (before, now))
 
     def rate(scores: dict[str, float], tasks: tuple[str, ...]) -> float | None:

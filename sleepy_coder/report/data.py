@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
 from sleepy_coder.judge import metrics
+from sleepy_coder.report.days import DaySummary
 from sleepy_coder.types import EvalReport, NightReport, Record
 
 ASKED_SHARES: Mapping[str, float] = {"replay": 0.44, "passed": 0.42, "hard": 0.14}
@@ -29,6 +30,7 @@ class ReportData(Record):
     generated: datetime
     titles: dict[str, tuple[str, str]]
     asked_shares: dict[str, float] = dict(ASKED_SHARES)
+    days: tuple[DaySummary, ...] = ()
 
 
 class Cell(StrEnum):
@@ -67,9 +69,28 @@ def judged(data: ReportData) -> tuple[NightReport, ...]:
     return tuple(night for night in data.nights if arm(night, "candidate") and arm(night, "current"))
 
 
-def served_after(night: NightReport) -> EvalReport | None:
-    """The measurement of what serves after this night: the candidate's if it was promoted."""
-    return arm(night, "candidate" if night.outcome == "promoted" else "current")
+def whole(night: NightReport) -> bool:
+    """Whether a judged night measured all of the set; one that is found harmful may end before that."""
+    return night.verdict is None or night.verdict.evidence is None or night.verdict.evidence.whole
+
+
+def baseline_of(nights: Sequence[NightReport]) -> EvalReport | None:
+    """The baseline of the first of the judged `nights` that measured all of the set, else of the first."""
+    return arm(next(filter(whole, nights), nights[0]), "baseline")
+
+
+def served_after(nights: Sequence[NightReport]) -> tuple[EvalReport | None, ...]:
+    """The measurement of what serves after each of the judged `nights`: the candidate's if it was promoted.
+
+    After a night that ended before the end of the set, the one of the night before it where that is of the same model.
+    """
+    found: list[EvalReport | None] = []
+    for night in nights:
+        now = arm(night, "candidate" if night.outcome == "promoted" else "current")
+        before = found[-1] if found else None
+        same = before is not None and now is not None and before.weights_sha256 == now.weights_sha256
+        found.append(before if same and not whole(night) else now)
+    return tuple(found)
 
 
 def columns(data: ReportData) -> tuple[Column, ...]:
@@ -78,7 +99,7 @@ def columns(data: ReportData) -> tuple[Column, ...]:
     if not nights:
         return ()
     out: list[Column] = []
-    baseline = arm(nights[0], "baseline")
+    baseline = baseline_of(nights)
     if baseline is not None:
         out.append(Column(label="base", cells=_cells(baseline, metrics.Changes(gained=(), lost=())), promoted=None))
     for night in nights:

@@ -24,6 +24,7 @@ _STYLES = {
 }
 _ROLES = {"baseline": "baseline", "current": "served before", "candidate": "candidate"}
 _BAR = 24
+_NOTICED = 0.1  # seconds; shorter phases are not listed
 
 
 def morning(
@@ -46,11 +47,14 @@ def morning(
         ),
         ("Passes", _rates(report)),
         ("Why", _sentences(words.explain(report))),
+        ("Headroom", _sentences(words.headroom(report))),
         ("Learned", _tasks(change.gained, titles, "+", "green", limit) if report.verdict else None),
         ("Broke", _tasks(change.lost, titles, "\N{MINUS SIGN}", "red", limit) if report.verdict else None),
         ("Missing", _missing(report)),
         ("Mix", _mix(report, asked)),
-        ("Recipe", Text(words.recipe_line(report.recipe, report.steps)) if report.recipe else None),
+        ("Recipe", Text(words.recipe_line(report.recipe, report.steps, report.kl)) if report.recipe else None),
+        ("Stopped", Text(words.stopped(report)) if report.stopped else None),
+        ("Chosen", Text(words.chosen(report.choice)) if report.choice else None),
         ("Time", _phases(report)),
     ]
     for label, content in lines:
@@ -147,7 +151,11 @@ def duration(seconds: float) -> str:
 
 def _phases(report: NightReport) -> RenderableType:
     total = (report.finished - report.started).total_seconds()
-    parts = [f"{phase.name} {duration(phase.seconds)}{' (kept)' if phase.resumed else ''}" for phase in report.phases]
+    parts = [
+        f"{phase.name} {duration(phase.seconds)}{' (kept)' if phase.resumed else ''}"
+        for phase in report.phases
+        if phase.resumed or phase.seconds >= _NOTICED
+    ]
     return Group(
         Text(f"{duration(total)}, ended {report.finished:%Y-%m-%d %H:%M %Z}"),
         Text(" \N{MIDDLE DOT} ".join(parts), style="dim"),

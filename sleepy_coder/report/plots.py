@@ -20,6 +20,7 @@ from sleepy_coder.report.data import (
     Column,
     ReportData,
     arm,
+    baseline_of,
     changed_tasks,
     columns,
     judged,
@@ -143,10 +144,11 @@ def _draw_rates(axes: Axes, data: ReportData) -> None:
 def _draw_families(axes: Axes, data: ReportData) -> None:
     """Baseline and served rate of each family, largest gain first."""
     nights = judged(data)
-    first, last = arm(nights[0], "baseline"), served_after(nights[-1])
+    first, last = baseline_of(nights), served_after(nights)[-1]
     if first is None or last is None:
         return
-    rows = [(row.family, row.rates[0] or 0.0, row.rates[1] or 0.0) for row in family_table([first, last])]
+    rates = [(row.family, *row.rates) for row in family_table([first, last])]
+    rows = [(name, old, new) for name, old, new in rates if old is not None and new is not None]
     rows.sort(key=lambda row: (row[1] - row[2], row[0]))
     x = list(range(len(rows)))
     axes.bar([i - 0.2 for i in x], [100 * old for _, old, _ in rows], 0.4, color="#9a9a9a", label="baseline")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from sleepy_coder.judge import metrics
 from sleepy_coder.report import words
-from sleepy_coder.report.data import ReportData, arm, changes, judged, served_after, title
+from sleepy_coder.report.data import ReportData, arm, baseline_of, changes, judged, served_after, title
 from sleepy_coder.types import Comparison, EvalReport, GateVerdict, NightReport
 
 _FOLD = 20
@@ -23,6 +23,8 @@ def results_markdown(data: ReportData, picture: str | None = "results.png") -> s
         parts += ["## Nights", _nights(data.nights)]
     if nights:
         parts += ["## Keeping what was learned", _memory(data)]
+    if data.days:
+        parts += ["## The days between", _days(data)]
     parts += [_night(data, night) for night in data.nights]
     if nights:
         parts += ["## Families", _families(nights)]
@@ -40,7 +42,7 @@ def _summary(data: ReportData) -> str:
     ]
     nights = judged(data)
     if nights:
-        first, now = arm(nights[0], "baseline"), served_after(nights[-1])
+        first, now = baseline_of(nights), served_after(nights)[-1]
         if first is not None and now is not None:
             lines.append(
                 f"The baseline passes **{_rate(first)}** of the frozen tasks; what serves now passes "
@@ -101,10 +103,10 @@ def _difference(comparison: Comparison | None) -> str:
 def _memory(data: ReportData) -> str:
     """Forgetting, repeated errors and backward transfer of what was served, night after night."""
     nights = judged(data)
-    history: list[EvalReport] = [report for report in (arm(nights[0], "baseline"),) if report]
+    history: list[EvalReport] = [report for report in (baseline_of(nights),) if report]
     rows: list[list[str]] = []
-    for night in nights:
-        served, current, candidate = served_after(night), arm(night, "current"), arm(night, "candidate")
+    for night, served in zip(nights, served_after(nights), strict=True):
+        current, candidate = arm(night, "current"), arm(night, "candidate")
         if served is None or current is None or candidate is None:
             continue
         history.append(served)
@@ -127,16 +129,40 @@ def _backward(nights: Sequence[NightReport]) -> str:
     matrix = metrics.accuracy_matrix([report for report, _ in promoted], [gained for _, gained in promoted])
     return (
         f"On the tasks that promoted nights gained: ACC {metrics.acc(matrix):.3f}, "
-        f"BWT {words.signed(metrics.bwt(matrix))} (Lopez-Paz & Ranzato 2017; a group is what one night "
-        "gained, so BWT says how much of it was lost again)."
+        f"BWT {words.signed(metrics.bwt(matrix))}, forgetting {words.signed(metrics.forgetting(matrix))} "
+        "(Lopez-Paz & Ranzato 2017; Chaudhry et al. 2018). A group is what one night gained, so BWT says how much of "
+        "that was lost again, and forgetting how far all groups are below their best."
     )
+
+
+def _days(data: ReportData) -> str:
+    """How the model did by day: passes, attempts, and mistakes that came back."""
+    rows = [
+        [
+            str(day.before),
+            str(day.episodes),
+            words.percent(day.passed),
+            words.percent(day.at_once),
+            "" if day.attempts_to_green is None else f"{day.attempts_to_green:g}",
+            words.percent(day.repeats),
+        ]
+        for day in data.days
+    ]
+    head = ["Before night", "Episodes", "Passed", "At the first attempt", "Median attempts to green"]
+    head += ["A mistake came back"]
+    note = (
+        "At most 300 episodes of a day are looked at. A mistake is an error signature; it comes back when an earlier "
+        "session of these days made it too. Tasks differ from day to day, so differences here prove nothing."
+    )
+    return f"{_table(head, rows)}\n\n{note}"
 
 
 def _night(data: ReportData, night: NightReport) -> str:
     parts = [f"## Night {night.cycle}: {night.outcome}", words.headline(night)]
     if words.recovery(night):
         parts.append(words.recovery(night))
-    parts.append("\n".join(f"- {_cell(sentence)}" for sentence in words.explain(night)))
+    sentences = (*words.explain(night), *words.headroom(night))
+    parts.append("\n".join(f"- {_cell(sentence)}" for sentence in sentences))
     change = changes(night)
     for name, tasks in (("Gained", change.gained), ("Lost", change.lost)):
         if tasks:
@@ -150,16 +176,17 @@ def _night(data: ReportData, night: NightReport) -> str:
             f"{kind} {night.shares.get(kind, 0.0):.1%} (asked {share:.0%})" for kind, share in data.asked_shares.items()
         )
         rate = f"{night.recipe.learning_rate:.2g}"
+        far = "" if night.kl is None else f", KL to the base {words.kl_text(night.kl)} nats per token in the last step"
         parts.append(
             f"Mix: {mix}. Recipe `{night.recipe.name}`: {words.counted(night.steps, 'step')} "
-            f"at learning rate {rate}, rank {night.recipe.rank}."
+            f"at learning rate {rate}, rank {night.recipe.rank}{far}."
         )
     return "\n\n".join(parts)
 
 
 def _families(nights: Sequence[NightReport]) -> str:
-    baseline = arm(nights[0], "baseline")
-    served = [(str(night.cycle), report) for night in nights if (report := served_after(night))]
+    baseline = baseline_of(nights)
+    served = [(str(night.cycle), report) for night, report in zip(nights, served_after(nights), strict=True) if report]
     reports = ([("baseline", baseline)] if baseline else []) + served
     rows = [
         [
@@ -189,16 +216,28 @@ _STANDING_CAVEATS = (
 )
 
 
+def _promise(verdict: GateVerdict, nights: int) -> str:
+    """What the gate promised when it gave this verdict, the last of `nights`."""
+    alpha, evidence = verdict.alpha, verdict.evidence
+    if evidence is None:
+        return (
+            f"A night promotes something no better with a chance of at most {alpha:g}. The same frozen set was judged "
+            f"on {words.counted(nights, 'night')}: over all of them the chance is at most {min(1.0, alpha * nights):g}."
+        )
+    return (
+        f"Over one epoch of the frozen set, something no better than the baseline is promoted with a chance of at most "
+        f"{alpha:g}. This is epoch {evidence.epoch}; {evidence.opening} of {evidence.openings} openings are used."
+    )
+
+
 def _measured_caveats(verdicts: Sequence[GateVerdict]) -> tuple[str, ...]:
     effects = [100 * verdict.minimum_detectable_effect for verdict in verdicts]
     span = " to ".join(dict.fromkeys((f"{min(effects):.1f}", f"{max(effects):.1f}")))
-    alpha, missing = verdicts[-1].alpha, sum(len(verdict.infra_tasks) for verdict in verdicts)
+    missing = sum(len(verdict.infra_tasks) for verdict in verdicts)
     return (
         f"Minimum detectable effect: {span} points. A candidate that is truly better by this much is found "
         "in 4 nights of 5; of a smaller gain, `inconclusive` is the expected verdict, no proof of absence.",
-        f"A night promotes something no better with a chance of at most {alpha:g}. The same frozen set was "
-        f"judged on {words.counted(len(verdicts), 'night')}: over all of them the chance is at most "
-        f"{min(1.0, alpha * len(verdicts)):g}.",
+        _promise(verdicts[-1], len(verdicts)),
         f"Measurements that failed because of the machine: {missing}. Each counts against the candidate.",
         f"Families guarded one by one: {min(len(verdict.families) for verdict in verdicts)}. They are small: "
         "the guard sees a destroyed family, not one that is a little worse.",

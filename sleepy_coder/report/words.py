@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+
+from sleepy_coder.judge import metrics
 from sleepy_coder.report.data import arm
-from sleepy_coder.types import Comparison, GateVerdict, NightReport, Recipe
+from sleepy_coder.types import Choice, Comparison, GateVerdict, NightReport, Recipe
 
 _NAMES = {"baseline": "the frozen baseline", "current": "the served model"}
-_LEADS = {"GAIN": "Better than", "NO_GAIN": "No proven gain over", "HARM": "Worse than"}
+_LEADS = {"GAIN": "Better than", "NO_GAIN": "No proven gain over"}
+_SHORT = {"E_ANCHOR_LOW": "NO_GAIN_VS_BASELINE", "E_PROG_LOW": "NO_GAIN_VS_CURRENT"}
 
 
 def percent(fraction: float) -> str:
@@ -24,9 +30,19 @@ def signed(fraction: float) -> str:
     return f"{fraction:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
+def e_text(log_e: float) -> str:
+    """An e-value, given its natural log."""
+    return f"E={math.exp(log_e):.2g}" if log_e < math.log(1000) else f"E=10^{log_e / math.log(10):.1f}"
+
+
 def p_text(p: float) -> str:
     """A p value to two significant digits."""
     return "p<0.0001" if p < 0.0001 else f"p={p:.2g}"
+
+
+def kl_text(kl: float) -> str:
+    """A KL in nats per token to two significant digits; trainers report four decimals."""
+    return f"{kl:.2g}" if kl >= 0.0001 else "below 0.0001"
 
 
 def counted(number: int, noun: str) -> str:
@@ -36,7 +52,7 @@ def counted(number: int, noun: str) -> str:
 
 def headline(report: NightReport) -> str:
     """What happened to the served model, in one sentence."""
-    candidate, serving = report.candidate or "the candidate", report.serving
+    candidate, serving = report.candidate or "The candidate", report.serving
     current, new = arm(report, "current"), arm(report, "candidate")
     if report.outcome == "promoted" and current is not None and new is not None:
         return (
@@ -60,8 +76,8 @@ def recovery(report: NightReport) -> str:
     return f"Recovered from an interruption: {counted(len(resumed), 'phase')} kept ({', '.join(resumed)})."
 
 
-def recipe_line(recipe: Recipe, steps: int) -> str:
-    """How the candidate was trained, in one line."""
+def recipe_line(recipe: Recipe, steps: int, kl: float | None = None) -> str:
+    """How the candidate was trained, in one line; `kl` is how far it went from the base, in nats per token."""
     return " \N{MIDDLE DOT} ".join(
         (
             recipe.name,
@@ -69,8 +85,51 @@ def recipe_line(recipe: Recipe, steps: int) -> str:
             f"learning rate {recipe.learning_rate:.2g}",
             f"rank {recipe.rank}",
             f"batch {recipe.batch_size}",
+            *([] if kl is None else [f"KL to the base {kl_text(kl)}"]),
         )
     )
+
+
+def headroom(report: NightReport) -> tuple[str, ...]:
+    """How much there was to gain, so that a night that could not win is understood.
+
+    Training on its own verified answers brings a model about as far as sampling does: from pass@1 towards pass@k.
+    """
+    found: list[str] = []
+    current = arm(report, "current")
+    k = 1 + max((sample.index for sample in current.samples), default=0) if current else 1
+    if current is not None and k > 1:
+        with suppress(ValueError):  # no task has k measured samples
+            once, often = metrics.mean_pass_at_k(current, 1), metrics.mean_pass_at_k(current, k)
+            found.append(
+                f"What served passes {percent(once)} of the frozen tasks at once and {percent(often)} in {k} samples: "
+                f"{points(often - once)} points to gain."
+            )
+    if report.dreamed:
+        end = "" if report.answered else ": they taught nothing"
+        found.append(
+            f"Dreaming answered {report.answered} of {counted(report.dreamed, 'task')} that had failed by day{end}."
+        )
+    return tuple(found)
+
+
+def stopped(report: NightReport) -> str:
+    """Why training ended before its last step."""
+    planned = f" of {report.recipe.steps}" if report.recipe else ""
+    return f"after step {report.steps}{planned}: {report.stopped}"
+
+
+def chosen(choice: Choice) -> str:
+    """Which weights are the candidate, at what scale, and what they pass of the dev tasks beside what serves."""
+    best, served = choice.chosen, choice.served
+    folder, _, step = best.weights.rpartition("/")
+    weights = f"the weights of step {int(step)}" if folder else "the recipe's own output"
+    scale = "at full scale" if best.scale == 1 else f"at {best.scale:g} of their scale"
+    said = f"{weights}, {scale}, the best of {counted(len(choice.contenders), 'contender')}"
+    if served is None:
+        return said
+    tasks = len(best.passed) + len(best.failed)
+    return f"{said}: {percent(best.rate)} of {counted(tasks, 'dev task')}, what serves {percent(served.rate)}"
 
 
 def explain(report: NightReport) -> tuple[str, ...]:
@@ -78,7 +137,7 @@ def explain(report: NightReport) -> tuple[str, ...]:
     verdict = report.verdict
     if verdict is None:
         return (f"{report.reason[:1].upper()}{report.reason[1:].rstrip('.')}.",) if report.reason else ()
-    found = [_sentence(code, verdict) for code in _told_once(verdict)]
+    found = [*(_sentence(code, verdict) for code in _told_once(verdict)), *_measured(verdict)]
     if report.outcome != "promoted" and verdict.comparisons:
         found.append(
             f"This task set finds true gains of {100 * verdict.minimum_detectable_effect:.1f} points or more "
@@ -87,22 +146,46 @@ def explain(report: NightReport) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _measured(verdict: GateVerdict) -> Iterator[str]:
+    """How much of the set was measured, when it was not all of it."""
+    evidence = verdict.evidence
+    if evidence is None:
+        return
+    if not evidence.whole and evidence.units:
+        unit = "cluster" if evidence.scope == "population" else "pair"
+        yield (
+            f"That was final after {counted(evidence.units, unit)} of a set of {evidence.total} clusters: "
+            f"{counted(evidence.saved, 'answer')} did not have to be measured."
+        )
+    if evidence.fresh and "FRESH_LOW" not in verdict.reasons and "LEAK_GAP" not in verdict.reasons:
+        yield f"{counted(evidence.fresh, 'cluster')} of fresh tasks, which nobody has trained on, show no loss."
+    if evidence.left_out:
+        yield (
+            f"{counted(len(evidence.left_out), 'task')} judged nobody that night: the task's own fix failed its check, "
+            f"or its broken program passed ({', '.join(evidence.left_out)})."
+        )
+
+
 def _same_reference(verdict: GateVerdict) -> bool:
     """Whether baseline and served model answered alike, so that one comparison tells both."""
     return len({(c.gained, c.lost) for c in verdict.comparisons}) == 1
 
 
 def _told_once(verdict: GateVerdict) -> tuple[str, ...]:
-    """The codes without those that another one implies: NO_GAIN beside HARM, twins of one comparison."""
-    implied = {code.replace("HARM_VS", "NO_GAIN_VS") for code in verdict.reasons if code.startswith("HARM_VS")}
+    """The codes without those that another one implies: the anchor needs more than progress does, and what is
+    futile has not gained."""
+    implied: set[str] = set()
     if _same_reference(verdict):
-        implied |= {code for code in verdict.reasons if code.endswith("_VS_BASELINE")}
+        implied |= {"GAIN_VS_CURRENT"} if "GAIN_VS_BASELINE" in verdict.reasons else set()
+        implied |= {"E_PROG_LOW"} if "E_ANCHOR_LOW" in verdict.reasons else set()
+    if "FUTILE_OR_HARMFUL" in verdict.reasons:
+        implied |= {"E_PROG_LOW"}
     return tuple(code for code in verdict.reasons if code not in implied)
 
 
 def _sentence(code: str, verdict: GateVerdict) -> str:
-    kind, _, reference = code.partition("_VS_")
-    if kind in _LEADS:
+    kind, _, reference = _SHORT.get(code, code).partition("_VS_")
+    if kind in _LEADS and verdict.comparisons:
         comparison = next(c for c in verdict.comparisons if c.versus == reference.lower())
         return _comparison(kind, comparison, verdict)
     name, _, rest = code.partition("(")
@@ -110,16 +193,20 @@ def _sentence(code: str, verdict: GateVerdict) -> str:
         family = next(f for f in verdict.families if f.family == rest.rstrip(")"))
         return (
             f"The family {family.family} got worse: {family.gained} gained, {family.lost} lost "
-            f"of {counted(family.tasks, 'task')} ({p_text(family.p_harm)})."
+            f"of {counted(family.tasks, 'cluster' if verdict.evidence else 'task')} ({p_text(family.p_harm)})."
         )
     tasks = verdict.comparisons[0].tasks if verdict.comparisons else 0
     return {
         "ENV_DRIFT": "The three models were not measured on the same tasks and stack and cannot be compared.",
         "INFRA_MISSING": f"{len(verdict.infra_tasks)} of {tasks} tasks could not be measured because the "
-        "machine failed, which is more than the gate accepts.",
-        "DOMINATED": "It lost tasks and gained none, which no improvement looks like.",
-        "IDENTICAL": "It answers like the model that is served already.",
-        "TOO_FEW_TASKS": f"The frozen set has only {counted(tasks, 'task')}, too few to promote anything on.",
+        "machine failed, or failed their controls, which is more than the gate accepts.",
+        "BUDGET_EXHAUSTED": "This epoch of the frozen set has no opening left: `sleepy-coder gate renew` puts unseen "
+        "tasks in its place, and a new epoch begins.",
+        "FUTILE_OR_HARMFUL": "A gain over the served model that is worth a promotion is ruled out"
+        + (f": {_counts(verdict.comparisons[-1])}." if verdict.comparisons else "."),
+        "FRESH_LOW": "A loss on tasks that nobody has trained on cannot be ruled out.",
+        "LEAK_GAP": "The gain on the frozen tasks is too large beside that on fresh ones.",
+        "SMALL_SET": "The frozen set is too small to promote on its own word.",
     }.get(name, code)
 
 
@@ -127,11 +214,25 @@ def _comparison(kind: str, comparison: Comparison, verdict: GateVerdict) -> str:
     name = _NAMES[comparison.versus]
     if _same_reference(verdict):
         name = "the served model (equal to the baseline)"
+    return f"{_LEADS[kind]} {name}: {_counts(comparison)}, {_strength(comparison, verdict)}."
+
+
+def _counts(comparison: Comparison) -> str:
     low, high = comparison.interval
-    rule = f"{verdict.alpha:g} or less rejects" if kind == "HARM" else f"{verdict.alpha:g} or less is needed"
     return (
-        f"{_LEADS[kind]} {name}: {len(comparison.gained)} gained, {len(comparison.lost)} lost "
+        f"{len(comparison.gained)} gained, {len(comparison.lost)} lost "
         f"of {counted(comparison.tasks, 'task')}, {points(comparison.delta)} points "
-        f"({comparison.confidence:.0%} interval {points(low)} to {points(high)}), "
-        f"{p_text(comparison.p_harm if kind == 'HARM' else comparison.p_value)} ({rule})."
+        f"({comparison.confidence:.0%} interval {points(low)} to {points(high)})"
     )
+
+
+def _strength(comparison: Comparison, verdict: GateVerdict) -> str:
+    """The number that decided, and what it has to be; a p value for verdicts of before there was evidence."""
+    evidence = verdict.evidence
+    if evidence is None:
+        return f"{p_text(comparison.p_value)} ({verdict.alpha:g} or less is needed)"
+    if comparison.versus == "baseline":
+        found, needed = evidence.versus_baseline, evidence.baseline_needs
+    else:
+        found, needed = evidence.versus_current, evidence.current_needs
+    return f"{e_text(found)} ({math.exp(needed):.0f} or more is needed)"

@@ -6,7 +6,6 @@ Thread-safe: one instance and one connection pool serve all threads of an evalua
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,16 +14,18 @@ from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
-from sleepy_coder.errors import ContextTooLong, ModelNotFound, ServerError, ServerUnreachable
-from sleepy_coder.ports import ServedModel
-from sleepy_coder.types import Message, Record, Reply
+from sleepy_coder.errors import ModelNotFound, ServerError, ServerUnreachable
+from sleepy_coder.ports import Fingerprint, ServedModel
+from sleepy_coder.serve.explain import error_of
+from sleepy_coder.types import Message, Reply
 
 _CONNECT_RETRIES = 2  # only where no byte was sent, so safe for every call
 _KEEPALIVE_SECONDS = 4.0  # below uvicorn's 5 s, or a request may meet a connection that is being closed
 _CONNECT_SECONDS = 5.0
 _QUEUED = ("vllm:num_requests_running", "vllm:num_requests_waiting")
-_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM's --max-lora-rank takes
+_LORAS = "vllm:lora_requests_info"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +39,6 @@ class StreamPiece:
     completion_tokens: int = 0
 
 
-class Fingerprint(Record):
-    """What a model answers greedily to fixed prompts: proof of which weights answered.
-
-    `tokens` and `logprobs` (natural, before temperature) have one tuple per prompt.
-    """
-
-    tokens: tuple[tuple[int, ...], ...]
-    logprobs: tuple[tuple[float, ...], ...]
-
-    def matches(self, other: Fingerprint, tolerance: float = 0.01) -> bool:
-        """Same tokens, and logprobs within `tolerance`; wider for bfloat16 (0.1) than for float32."""
-        pairs = [
-            (mine, theirs)
-            for row, other_row in zip(self.logprobs, other.logprobs, strict=False)
-            for mine, theirs in zip(row, other_row, strict=False)
-        ]
-        return self.tokens == other.tokens and all(abs(mine - theirs) <= tolerance for mine, theirs in pairs)
-
-
 class VllmClient:
     """Speaks to the server at `base_url`, with or without /v1.
 
@@ -67,9 +49,9 @@ class VllmClient:
     """
 
     def __init__(self, base_url: str, api_key: str | None = None, timeout: float = 120.0) -> None:
-        self._url = base_url.rstrip("/").removesuffix("/v1")
+        self.url = base_url.rstrip("/").removesuffix("/v1")
         self._http = httpx.Client(
-            base_url=self._url,
+            base_url=self.url,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(timeout, connect=_CONNECT_SECONDS),
             transport=httpx.HTTPTransport(
@@ -77,6 +59,11 @@ class VllmClient:
                 limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_SECONDS),
             ),
         )
+
+    @property
+    def replicas(self) -> tuple[VllmClient, ...]:
+        """This one server."""
+        return (self,)
 
     def __enter__(self) -> VllmClient:
         return self
@@ -148,15 +135,31 @@ class VllmClient:
         """The tokens of `text`, special tokens included where the model adds them."""
         return tuple(self._post("/tokenize", {"model": model, "prompt": text})["tokens"])
 
+    def nll(self, model: str, messages: Sequence[Message], completion: str) -> float:
+        """Mean negative log-likelihood of `completion` as the answer to `messages`, in nats per token.
+
+        The end of the turn, which is no part of the text, is not counted. Raises ContextTooLong.
+        """
+        asked = [message.model_dump() for message in messages]
+        head = self._post("/tokenize", {"model": model, "messages": asked, "add_generation_prompt": True})["tokens"]
+        tail = self._post("/tokenize", {"model": model, "prompt": completion, "add_special_tokens": False})["tokens"]
+        body = {"model": model, "prompt": [*head, *tail], "temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0}
+        answer = self._post("/v1/completions", body)
+        with self._understood("/v1/completions"):
+            entries = answer["choices"][0]["prompt_logprobs"][len(head) :]
+            likely = [entry[str(token)]["logprob"] for token, entry in zip(tail, entries, strict=True)]
+            return -sum(likely) / max(1, len(likely))
+
     def fingerprint(self, model: str, prompts: Sequence[str], max_tokens: int = 8) -> Fingerprint:
         """Greedy continuations of `prompts` (at most `max_tokens` each) with their logprobs."""
         body = {"model": model, "prompt": list(prompts), "temperature": 0.0, "max_tokens": max_tokens}
         answer = self._post("/v1/completions", {**body, "logprobs": 1, "return_token_ids": True})
-        choices = sorted(answer["choices"], key=lambda choice: choice["index"])
-        return Fingerprint(
-            tokens=tuple(tuple(choice["token_ids"]) for choice in choices),
-            logprobs=tuple(tuple(choice["logprobs"]["token_logprobs"]) for choice in choices),
-        )
+        with self._understood("/v1/completions"):
+            choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+            return Fingerprint(
+                tokens=tuple(tuple(choice["token_ids"]) for choice in choices),
+                logprobs=tuple(tuple(choice["logprobs"]["token_logprobs"]) for choice in choices),
+            )
 
     # Adapters
 
@@ -170,8 +173,17 @@ class VllmClient:
 
     def models(self) -> tuple[ServedModel, ...]:
         """The base model, then the adapters."""
-        cards = self._get("/v1/models").json()["data"]
-        return tuple(ServedModel(card["id"], card.get("parent"), card.get("root") or "") for card in cards)
+        with self._understood("/v1/models"):
+            cards = self._get("/v1/models").json()["data"]
+            return tuple(
+                ServedModel(card["id"], card.get("parent"), card.get("root") or "", card.get("max_model_len"))
+                for card in cards
+            )
+
+    def max_loras(self) -> int | None:
+        """How many adapters run at once (--max-loras), as the metrics say it; None before the first LoRA request."""
+        labels = [sample.labels for sample in self._samples() if sample.name == _LORAS]
+        return int(labels[-1]["max_lora"]) if labels else None
 
     # State
 
@@ -185,19 +197,54 @@ class VllmClient:
 
     def version(self) -> str:
         """The server's own version string."""
-        return str(self._get("/version").json()["version"])
+        with self._understood("/version"):
+            return str(self._get("/version").json()["version"])
+
+    def precision(self) -> str:
+        """The numbers it computes with: dtype, quantisation, KV cache; "" when it does not say.
+
+        vLLM says it at /server_info, which VLLM_SERVER_DEV_MODE=1 opens, as sleeping needs it; older ones say it in a
+        form that is for people.
+        """
+        try:
+            with self._understood("/server_info"):
+                told = self._get("/server_info?config_format=json").json()["vllm_config"]
+                model, cache = told["model_config"], told["cache_config"]
+                dtype = str(model["dtype"]).removeprefix("torch.")
+                return f"{dtype}, quantization {model['quantization']}, KV cache {cache['cache_dtype']}"
+        except ServerUnreachable:
+            raise
+        except ServerError:
+            return ""
+
+    def server_load(self) -> int:
+        """Requests that /load counts; always 0 without --enable-server-load-tracking."""
+        with self._understood("/load"):
+            return int(self._get("/load").json()["server_load"])
 
     def busy(self) -> int:
         """Requests running or waiting: the larger of /load and the gauges, because either may miss some."""
-        load = int(self._get("/load").json()["server_load"])
-        families = text_string_to_metric_families(self._get("/metrics").text)
-        queued = sum(s.value for family in families for s in family.samples if s.name in _QUEUED)
-        return max(load, int(queued))
+        queued = sum(sample.value for sample in self._samples() if sample.name in _QUEUED)
+        return max(self.server_load(), int(queued))
+
+    def echoes_request_ids(self) -> bool:
+        """Whether a reply names the request it answers (--enable-request-id-headers)."""
+        asked = "sleepy-coder-doctor"
+        return self._send("GET", "/v1/models", headers={"X-Request-Id": asked}).headers.get("X-Request-Id") == asked
+
+    def can_sleep(self) -> bool:
+        """Whether the server has the sleep endpoints."""
+        try:
+            self._get("/is_sleeping")
+        except ModelNotFound:
+            return False
+        return True
 
     def asleep(self) -> bool:
         """Whether the server sleeps. A server without the sleep endpoints (404) is never asleep."""
         try:
-            return bool(self._get("/is_sleeping").json()["is_sleeping"])
+            with self._understood("/is_sleeping"):
+                return bool(self._get("/is_sleeping").json()["is_sleeping"])
         except ModelNotFound:
             return False
 
@@ -213,7 +260,10 @@ class VllmClient:
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         response = self._send("POST", path, body)
-        return response.json() if response.headers.get("content-type", "").startswith("application/json") else None
+        if not response.headers.get("content-type", "").startswith("application/json"):
+            return None
+        with self._understood(path):
+            return response.json()
 
     def _get(self, path: str) -> httpx.Response:
         """GET, asked a second time when the connection broke, which no GET of this protocol minds."""
@@ -222,11 +272,29 @@ class VllmClient:
         except ServerUnreachable:
             return self._send("GET", path)
 
-    def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
+    def _samples(self) -> list[Sample]:
+        families = text_string_to_metric_families(self._get("/metrics").text)
+        with self._understood("/metrics"):
+            return [sample for family in families for sample in family.samples]
+
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         with self._unreachable(path):
-            response = self._http.request(method, path, json=body)
+            response = self._http.request(method, path, json=body, headers=headers)
         _check(response)
         return response
+
+    @contextmanager
+    def _understood(self, path: str) -> Generator[None]:
+        """Answers that are not vLLM's become ServerErrors: whatever listens there."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ServerError(
+                f"{self.url}{path} gave an answer that is not vLLM's ({type(error).__name__}: {error})",
+                "Does server.url name the model server?",
+            ) from error
 
     @contextmanager
     def _unreachable(self, path: str) -> Generator[None]:
@@ -234,12 +302,12 @@ class VllmClient:
             yield
         except httpx.TimeoutException as error:
             raise ServerUnreachable(
-                f"{self._url}{path} did not answer in time ({type(error).__name__})",
+                f"{self.url}{path} did not answer in time ({type(error).__name__})",
                 "Check the server's log and whether it sleeps: requests to a sleeping vLLM hang.",
             ) from error
         except httpx.TransportError as error:
             raise ServerUnreachable(
-                f"nobody answered at {self._url}{path} ({error})",
+                f"nobody answered at {self.url}{path} ({error})",
                 "Start the model server, or correct its URL in the configuration.",
             ) from error
 
@@ -301,31 +369,5 @@ def _check(response: httpx.Response) -> None:
         message = _message(response.json())
     except ValueError:
         message = response.text[:500]
-    path, status = response.request.url.path, response.status_code
-    if "maximum context length" in message:
-        raise ContextTooLong(
-            f"{path} answered {status}: {message.rstrip('.')}",
-            "Send less, ask for fewer tokens, or start the server with a larger --max-model-len",
-        )
-    kind = ModelNotFound if status == 404 else ServerError
-    raise kind(f"{path} answered {status}: {message.rstrip('.')}", _remedy(path, status, message), status)
-
-
-def _remedy(path: str, status: int, message: str) -> str:
-    """What to do about an error answer of vLLM; empty when its own message says it."""
-    if path.endswith("_lora_adapter") and status == 404 and "lora" not in message.lower():
-        return "Start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment."
-    if too_big := re.search(r"LoRA rank (\d+) is greater than max_lora_rank", message):
-        rank = next((r for r in _LORA_RANKS if r >= int(too_big[1])), _LORA_RANKS[-1])
-        return f"Start vLLM with --max-lora-rank {rank}, or train with a smaller rank."
-    if path.endswith("_lora_adapter") and "No adapter found" in message:
-        return "The folder must exist, under this very path, on the server's machine."
-    if path in ("/sleep", "/wake_up", "/is_sleeping") and status == 404:
-        return "Start vLLM with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1 in its environment."
-    if status == 404:
-        return "GET /v1/models lists the names that the server knows; adapters vanish when it restarts."
-    if status in (401, 403):
-        return "Set the API key that the server was started with (--api-key)."
-    if status >= 500:
-        return "Look at the server's log."
-    return ""
+    asked = response.request.url
+    raise error_of(str(asked.copy_with(raw_path=b"/")).rstrip("/"), asked.path, response.status_code, message)

@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +27,8 @@ from transformers import AutoTokenizer
 from sleepy_coder.serve.embedded_app import Server, Text
 from sleepy_coder.serve.embedded_engine import Limits
 from sleepy_coder.serve.embedded_model import load_weights, read_shape
+
+_LOOK_SECONDS = 1.0  # between two looks whether the parent is there
 
 
 def load_text(folder: Path) -> Text:
@@ -68,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=_positive, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--served-model-name", help="default: the folder as it was given")
+    parser.add_argument("--parent", type=_positive, help="a process id: the server ends when its parent is another one")
     parser.add_argument("--max-model-len", type=_positive, help="tokens; default: what the model allows")
     parser.add_argument("--threads", type=_positive, default=1, help="torch threads; a tiny model gains little")
     for flag, default, text in (
@@ -77,6 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     ):
         parser.add_argument(flag, type=_positive, default=default, help=text)
     return parser
+
+
+def _end_with(parent: int) -> None:
+    """End this process, as SIGTERM does, when the one that started it is gone: killed, it cannot do so itself."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -99,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         stop_tokens=stop_tokens(folder),
         limits=limits,
     )
+    if options.parent:
+        threading.Thread(target=_end_with, args=[options.parent], daemon=True).start()
     uvicorn.run(
         server.application(),
         host=options.host,

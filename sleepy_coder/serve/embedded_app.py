@@ -121,7 +121,13 @@ class Server:
         body = await _body(request, CompletionRequest)
         prompts = [self.text.encode(p, True) if isinstance(p, str) else p for p in body.prompts()]
         return await self._generate(
-            request, body, prompts, body.max_tokens or 16, body.logprobs, TextFormat(self.text.show)
+            request,
+            body,
+            prompts,
+            body.max_tokens or 16,
+            body.logprobs,
+            TextFormat(self.text.show),
+            scored=body.prompt_logprobs is not None,
         )
 
     async def _generate(
@@ -132,6 +138,7 @@ class Server:
         max_tokens: int,
         logprobs: int | None,
         style: ChatFormat | TextFormat,
+        scored: bool = False,
     ) -> Response:
         adapter = self._resolve(body.model)
         body.refuse_unknown()
@@ -144,6 +151,7 @@ class Server:
                 raise ApiError(400, "The decoder prompt cannot be empty")
             if len(prompt) + max_tokens > self.limits.max_model_len:
                 raise overflow(self.limits.max_model_len, max_tokens, len(prompt))
+        scores = await asyncio.wrap_future(self.engine.score(adapter, prompts)) if scored else ()
         queue: asyncio.Queue[tuple[int, Piece]] = asyncio.Queue()
         rows: list[Row] = []
         for index in range(len(prompts) * body.n):
@@ -153,7 +161,7 @@ class Server:
             )
             text = Detokenizer(self.text.decode, sampling.stop)
             rows.append(Row(prompt, sampling, adapter, body.stream, text, self._stop_tokens, _sink(queue, index)))
-        reply = Reply(request, body, adapter.name if adapter else self.name, rows, queue, style)
+        reply = Reply(request, body, adapter.name if adapter else self.name, rows, queue, style, scores)
         if body.stream:
             return StreamingResponse(self._stream(reply), media_type="text/event-stream; charset=utf-8")
         return await self._whole(request, reply)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sleepy_coder.serve.embedded_lora import Lora, merge, read_lora
-from sleepy_coder.serve.embedded_model import KvCache, Weights, decode, prefill
+from sleepy_coder.serve.embedded_model import KvCache, Weights, decode, prefill, score
 from sleepy_coder.serve.embedded_rows import Piece, Row
 from sleepy_coder.serve.embedded_sampling import choose, logprobs
 
@@ -124,6 +124,18 @@ class Engine:
 
         def read() -> LoadedAdapter:
             return LoadedAdapter(name, str(path), read_lora(path, self.weights.shape, self.limits.max_lora_rank))
+
+        return self._call(read)
+
+    def score(
+        self, adapter: LoadedAdapter | None, prompts: Sequence[Sequence[int]]
+    ) -> Future[list[tuple[list[float], list[int]]]]:
+        """Log probabilities and ranks of the prompts' own tokens but the first, read between two steps."""
+
+        def read() -> list[tuple[list[float], list[int]]]:
+            group = self._groups.get(adapter)
+            merged = merge(self.weights, adapter.lora) if adapter and not group else self.weights
+            return [score(group.weights if group else merged, prompt) for prompt in prompts]
 
         return self._call(read)
 

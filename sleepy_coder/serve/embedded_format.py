@@ -42,6 +42,9 @@ class ChatFormat:
     def prompt_of_choice(self, prompt: Sequence[int]) -> Json:
         return {}
 
+    def prompt_scores(self, prompt: Sequence[int], logprobs: Sequence[float], ranks: Sequence[int]) -> Json:
+        return {}
+
     def _common(self, index: int, piece: Piece) -> Json:
         return {
             "index": index,
@@ -91,6 +94,14 @@ class TextFormat:
     def prompt_of_choice(self, prompt: Sequence[int]) -> Json:
         """Plain completions may have several prompts, so each choice names its own."""
         return {"prompt_token_ids": list(prompt)}
+
+    def prompt_scores(self, prompt: Sequence[int], logprobs: Sequence[float], ranks: Sequence[int]) -> Json:
+        """How likely the prompt's own tokens are; of the first nothing can be said."""
+        entries = [
+            {str(token): {"logprob": logprob, "rank": rank, "decoded_token": self._decode([token])}}
+            for token, logprob, rank in zip(prompt[1:], logprobs, ranks, strict=True)
+        ]
+        return {"prompt_logprobs": [None, *entries]}
 
     def _logprobs(self, index: int, entries: Sequence[TokenLogprob]) -> Json:
         offset, offsets = self._offsets.get(index, 0), list[int]()

@@ -175,12 +175,28 @@ class KvCache:
 
 
 def prefill(weights: Weights, cache: KvCache, first_row: int, prompts: Sequence[Sequence[int]]) -> Tensor:
-    """Write `prompts` to the cache's rows from `first_row` on; returns (prompts, vocabulary) logits.
+    """Write `prompts` to the cache's rows from `first_row` on; returns (prompts, vocabulary) logits."""
+    hidden = _read(weights, cache, first_row, prompts)
+    last = hidden[torch.arange(len(prompts)), torch.tensor([len(prompt) for prompt in prompts]) - 1]
+    return _logits(weights, last)
+
+
+def score(weights: Weights, prompt: Sequence[int]) -> tuple[list[float], list[int]]:
+    """Natural log probability and rank (1: the likeliest) of each token of `prompt` but the first."""
+    if len(prompt) < 2:
+        return [], []
+    hidden = _read(weights, KvCache(weights.shape, 1, len(prompt)), 0, [prompt])[0, :-1]
+    table = _logits(weights, hidden).log_softmax(-1)
+    chosen = table.gather(1, torch.tensor(prompt[1:]).unsqueeze(1))
+    return chosen.squeeze(1).tolist(), ((table > chosen).sum(-1) + 1).tolist()
+
+
+def _read(weights: Weights, cache: KvCache, first_row: int, prompts: Sequence[Sequence[int]]) -> Tensor:
+    """The last layer's output, (prompts, longest, channels), with the keys and values left in the cache.
 
     Prompts are padded on the right, where causal attention keeps the padding out of every real token.
     """
-    lengths = [len(prompt) for prompt in prompts]
-    longest, count = max(lengths), len(prompts)
+    longest, count = max(map(len, prompts)), len(prompts)
     cache.reserve(first_row + count, longest)
     tokens = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts])
     shape, rows = weights.shape, slice(first_row, first_row + count)
@@ -193,8 +209,7 @@ def prefill(weights: Weights, cache: KvCache, first_row: int, prompts: Sequence[
         values[rows, :, :longest] = value
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
         hidden = _finish(layer, shape, hidden, mixed.transpose(1, 2).reshape(count, longest, -1))
-    last = hidden[torch.arange(count), torch.tensor(lengths) - 1]
-    return _logits(weights, last)
+    return hidden
 
 
 def decode(weights: Weights, cache: KvCache, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:

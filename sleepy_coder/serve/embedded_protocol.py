@@ -135,6 +135,15 @@ class CompletionRequest(GenerationRequest):
 
     prompt: str | list[int] | list[str] | list[list[int]]
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    prompt_logprobs: int | None = None
+
+    def refuse_unknown(self) -> None:
+        super().refuse_unknown()
+        if self.prompt_logprobs is not None and self.stream:
+            raise ApiError(400, "`prompt_logprobs` are not available when `stream=True`.", param="prompt_logprobs")
+        if self.prompt_logprobs:
+            name = f"prompt_logprobs={self.prompt_logprobs}"
+            raise ApiError(400, f"The embedded server does not support {name}; vLLM does.", param="prompt_logprobs")
 
     def prompts(self) -> list[str | list[int]]:
         """The prompts as a list, texts not yet tokenized."""

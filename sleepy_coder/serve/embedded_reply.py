@@ -25,9 +25,11 @@ class Reply:
         rows: Sequence[Row],
         queue: asyncio.Queue[tuple[int, Piece]],
         style: ChatFormat | TextFormat,
+        scores: Sequence[tuple[list[float], list[int]]] = (),
     ) -> None:
         self.rows = rows
         self._body, self._queue, self._style = body, queue, style
+        self._scores = scores
         self._asked_for_tokens = bool(body.return_token_ids)
         self._head: Json = {
             "id": f"{style.prefix}-{request.headers.get('x-request-id') or uuid.uuid4().hex}",
@@ -43,6 +45,9 @@ class Reply:
             choices[index] = self._style.choice(index, piece) | self._tokens(piece)
             if self._asked_for_tokens:
                 choices[index] |= self._style.prompt_of_choice(self.rows[index].prompt)
+            if self._scores:
+                scored = self._scores[index // self._body.n]
+                choices[index] |= self._style.prompt_scores(self.rows[index].prompt, *scored)
         ordered = [choices[index] for index in sorted(choices)]
         body = self._head | {"object": self._style.whole, "choices": ordered, "usage": self._usage()}
         return body | self._prompt_of_body()

@@ -1,16 +1,18 @@
-"""The embedded server as a child process: started, waited for and ended as one unit."""
+"""A server as a child process: started, waited for and ended as one unit."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import httpx
 
@@ -28,29 +30,28 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-class EmbeddedServer:
-    """Context manager: `python -m sleepy_coder.serve.embedded` in its own process group.
+class ServerProcess:
+    """Context manager: `command` in a process group of its own; `port` of the loopback interface is where it listens.
 
-    Entering waits until /health answers 200, at most `start_seconds`; leaving ends the whole group.
-    `port` 0 takes a free one. `arguments` are passed on (`("--max-loras", "2")`). The output goes to
-    `log`. Raises ServerUnreachable, with the end of the log, when the server dies or is not ready in time.
+    Entering waits until `health` answers 200, at most `start_seconds`; leaving ends the whole group. The
+    output goes to `log`. `environment` is set on top of this process's own. Raises ServerUnreachable, with the end
+    of the log, when the server dies or is not ready in time.
     """
 
     def __init__(
         self,
-        model: Path,
+        command: Sequence[str],
+        port: int,
         log: Path,
         *,
-        port: int = 0,
-        threads: int = 1,
-        arguments: Sequence[str] = (),
+        environment: Mapping[str, str],
         start_seconds: float = 120.0,
+        health: str = "/health",
     ) -> None:
-        self.model, self.log = model, log
-        self.port = port or free_port()
-        self._arguments = (*arguments, "--threads", str(threads))
-        self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-        self._start_seconds = start_seconds
+        self.port, self.log = port, log
+        self._command = tuple(command)
+        self._environment = {**os.environ, **environment}
+        self._start_seconds, self._health = start_seconds, health
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -65,11 +66,10 @@ class EmbeddedServer:
 
     def start(self) -> None:
         """Start and wait until ready; for callers that outlive one `with` block."""
-        command = [sys.executable, "-m", "sleepy_coder.serve.embedded", "--model", str(self.model)]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--port", str(self.port), *self._arguments],
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -83,19 +83,23 @@ class EmbeddedServer:
             raise
 
     def stop(self) -> None:
-        """End the process group: SIGTERM, then SIGKILL when it does not go. Harmless when it is gone."""
+        """End the process group: SIGTERM, then SIGKILL for what does not go. Harmless when it is gone."""
+        if self._process is not None and self.running:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process group at once, as a crash would. Harmless when it is gone."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+        if process is not None:
+            # Also when the first process is gone: its children may not be.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def __enter__(self) -> EmbeddedServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -109,14 +113,13 @@ class EmbeddedServer:
         with httpx.Client(base_url=self.url, timeout=2.0) as http:
             while time.monotonic() < deadline:
                 if not self.running:
-                    raise ServerUnreachable(f"the embedded server ended at once. {self._tail()}", self._remedy())
-                try:
-                    if http.get("/health").status_code == 200:
+                    raise ServerUnreachable(f"the server ended at once. {self._tail()}", self._remedy())
+                with contextlib.suppress(httpx.TransportError):
+                    if http.get(self._health).status_code == 200:
                         return
-                except httpx.TransportError:
-                    time.sleep(_POLL_SECONDS)
+                time.sleep(_POLL_SECONDS)
         raise ServerUnreachable(
-            f"the embedded server was not ready after {self._start_seconds:.0f} s. {self._tail()}",
+            f"the server was not ready after {self._start_seconds:.0f} s. {self._tail()}",
             self._remedy(),
         )
 
@@ -125,3 +128,31 @@ class EmbeddedServer:
 
     def _remedy(self) -> str:
         return f"The whole log is {self.log}."
+
+
+class EmbeddedServer(ServerProcess):
+    """`python -m sleepy_coder.serve.embedded` as a process.
+
+    `port` 0 takes a free one. `arguments` are passed on (`("--max-loras", "2")`). It ends with the process that
+    made it, however that ends.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        log: Path,
+        *,
+        port: int = 0,
+        threads: int = 1,
+        arguments: Sequence[str] = (),
+        start_seconds: float = 120.0,
+    ) -> None:
+        port = port or free_port()
+        command = [sys.executable, "-m", "sleepy_coder.serve.embedded", "--model", str(model), "--port", str(port)]
+        super().__init__(
+            [*command, *arguments, "--threads", str(threads), "--parent", str(os.getpid())],
+            port,
+            log,
+            environment={"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"},
+            start_seconds=start_seconds,
+        )

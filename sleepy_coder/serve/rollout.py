@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sleepy_coder.dialogue import ReplyFormatError, apply_reply, first_messages
+from sleepy_coder.dialogue import ReplyFormatError, apply_reply, first_messages, with_hints
 from sleepy_coder.errors import InfraError, ServerError
 from sleepy_coder.ports import ModelServer, Verifier
 from sleepy_coder.types import Message, Outcome, Task, Verdict
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Hinter = Callable[[Task, Verdict], str]
+"""What may help with a task, of whose broken program the verifier says this; empty for nothing (learn/hints.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +38,15 @@ class Rollout:
     served_by: str
 
 
-def opening(verifier: Verifier, task: Task) -> tuple[Message, ...]:
-    """The messages that open `task`, with what the compiler really says of its broken files.
+def opening(verifier: Verifier, task: Task, hints: Hinter | None = None) -> tuple[Message, ...]:
+    """The messages that open `task`, with what the compiler really says of its broken files, and hints where asked for.
 
     Raises InfraError when the compiler could not be asked.
     """
     verdict = verifier.verify(task, task.files)
     if verdict.outcome is Outcome.INFRA:
         raise InfraError(f"task {task.id} could not be judged: {verdict.detail}", "see `sleepy-coder koans show`")
-    return first_messages(task, verdict.feedback)
+    return with_hints(first_messages(task, verdict.feedback), hints(task, verdict) if hints else "")
 
 
 def attempt(
@@ -71,19 +74,23 @@ def attempt(
         raise ServerError(f"asked for {model}, but {reply.model} answered", "check the server's model names")
     if reply.finish_reason == "abort":
         raise ServerError(f"{model}'s answer was cut off by the server", "see the server's log; then start again")
+    return Rollout(tuple(messages), reply.text, verdict_on(verifier, task, reply.text), reply.model)
+
+
+def verdict_on(verifier: Verifier, task: Task, answer: str) -> Verdict:
+    """What `verifier` says of the task's files with `answer` applied."""
     try:
-        verdict = verifier.verify(task, apply_reply(reply.text, task.files))
+        return verifier.verify(task, apply_reply(answer, task.files))
     except ReplyFormatError as error:
-        verdict = Verdict(
+        return Verdict(
             outcome=Outcome.FAIL, stage="format", error_signature="format", feedback=f"no valid edit: {error}"
         )
-    return Rollout(tuple(messages), reply.text, verdict, reply.model)
 
 
 def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], concurrency: int) -> Iterator[Result]:
     """`work` over `items` in threads, results in order; the first error ends the rest."""
     with ThreadPoolExecutor(concurrency) as pool:
-        futures = [pool.submit(work, item) for item in items]
+        futures = [pool.submit(copy_context().run, work, item) for item in items]
         try:
             for future in futures:
                 yield future.result()

@@ -51,8 +51,8 @@ class LeakIndex:
 
     def __init__(self, frozen: Sequence[Task], threshold: float = THRESHOLD) -> None:
         self._threshold = threshold
-        self._exact: dict[tuple[str, ...], str] = {}
-        self._renamed: dict[str, str] = {}
+        self._exact: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        self._renamed: dict[str, list[str]] = defaultdict(list)
         self._programs: list[tuple[str, int]] = []
         self._postings: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for task in frozen:
@@ -62,8 +62,8 @@ class LeakIndex:
 
     def _add(self, task: str, program: str) -> None:
         parts = tokens(program)
-        self._exact.setdefault(tuple(parts), task)
-        self._renamed.setdefault(skeleton(program), task)
+        self._exact[tuple(parts)].append(task)
+        self._renamed[skeleton(program)].append(task)
         shingles = _shingles(parts)
         for shingle in shingles:
             self._postings[shingle].append(len(self._programs))
@@ -73,9 +73,9 @@ class LeakIndex:
         """The leaks in one text, at most one per frozen task: the most certain kind."""
         found: dict[str, Leak] = {}
         for program in _programs_in(text):
-            if task := self._exact.get(tuple(tokens(program))):
+            for task in self._exact.get(tuple(tokens(program)), ()):
                 found[task] = Leak(provenance, task, "exact", 1.0)
-            if task := self._renamed.get(skeleton(program)):
+            for task in self._renamed.get(skeleton(program), ()):
                 found.setdefault(task, Leak(provenance, task, "renamed", 1.0))
         shared = Counter[int]()
         for shingle in _shingles(tokens(_NUMBERED.sub("", text))):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from sleepy_coder.errors import InfraError, SleepyError
 from sleepy_coder.tasks.koans.family import Draft
+from sleepy_coder.verify.rust import Toolchain
 
 _FLAGS = ("--edition=2021", "-Awarnings", "-Cprefer-dynamic", "-Cdebuginfo=0")
 _WALL_SECONDS = 30.0
@@ -34,15 +34,8 @@ class Rustc:
     @classmethod
     def find(cls) -> Rustc:
         """The compiler of the active toolchain. Raises InfraError when there is none."""
-        remedy = "Install Rust with rustup, or put rustc on PATH"
-        shim = shutil.which("rustc")
-        if shim is None:
-            raise InfraError("rustc is not on PATH", remedy)
-        done = _run([shim, "--print=sysroot", "--print=target-libdir"])
-        if done.returncode:
-            raise InfraError(f"rustc does not start: {done.stderr.strip()}", remedy)
-        sysroot, libraries = done.stdout.splitlines()
-        return cls(Path(sysroot) / "bin" / "rustc", Path(libraries))
+        found = Toolchain.find()
+        return cls(found.rustc, found.libraries)
 
     def error_codes(self, program: str) -> frozenset[str]:
         """The codes of all errors in `program`; `""` stands for an error that has none."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
-import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from sleepy_coder import __version__
-from sleepy_coder.errors import StoreError
+from sleepy_coder.small_database import SmallDatabase
 from sleepy_coder.types import Outcome, Task, Verdict
+
+_TABLE: Final = "CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, verdict TEXT NOT NULL)"
 
 
 def cache_key(task: Task, files: Mapping[str, str], fingerprint: str, level: str) -> str:
@@ -38,39 +39,17 @@ class VerdictCache:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=30.0, check_same_thread=False, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute("CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, verdict TEXT NOT NULL)")
-        except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from error
+        self._db = SmallDatabase(path, _TABLE, "the verdict cache", f"Delete {path}")
 
     def get(self, key: str) -> Verdict | None:
         """The verdict kept under `key`, marked as cached."""
-        try:
-            with self._lock:
-                row = self._db.execute("SELECT verdict FROM verdicts WHERE key = ?", (key,)).fetchone()
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
-        return Verdict.model_validate_json(row[0]).model_copy(update={"cached": True}) if row else None
+        rows = self._db.do("SELECT verdict FROM verdicts WHERE key = ?", [key])
+        return Verdict.model_validate_json(rows[0][0]).model_copy(update={"cached": True}) if rows else None
 
     def put(self, key: str, verdict: Verdict) -> None:
         """Keep `verdict`, unless it is the machine's fault."""
-        if verdict.outcome is Outcome.INFRA:
-            return
-        try:
-            with self._lock:
-                self._db.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?)", (key, verdict.model_dump_json()))
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
+        if verdict.outcome is not Outcome.INFRA:
+            self._db.do("INSERT OR REPLACE INTO verdicts VALUES (?, ?)", [key, verdict.model_dump_json()])
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
-
-    def _unusable(self, error: Exception) -> StoreError:
-        return StoreError(f"the verdict cache {self._path} cannot be used ({error})", f"Delete {self._path}")
+        self._db.close()

@@ -6,13 +6,16 @@ reference itself removes or adds is never held against an answer.
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import tokenize as python_tokenize
+import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from sleepy_coder.types import Task
 from sleepy_coder.verify.rust_items import Items, Token, closing, read_items, tokenize
@@ -23,10 +26,19 @@ _PRINTS = frozenset({"print", "println", "eprint", "eprintln", "write", "writeln
 # A file's own `assert_eq!` would be used by the tests that are appended to it.
 _SHADOWING = frozenset({"assert", "assert_eq", "assert_ne", "panic", "format", "vec", *_PRINTS})
 _EXITS = frozenset({"exit", "abort"})
+_PYTHON_EXITS = frozenset({"exit", "quit", "SystemExit"})
 _PYTHON_ESCAPES = frozenset({"_exit", "abort", "skip", "skipif", "xfail", "importorskip"})
 
 _TEST_FILE = re.compile(r"(?:^|/)(?:tests?/.*|test_[^/]*|[^/]*[._]test\.[^/]*|conftest\.py)$")
-_STEERS_TESTS = frozenset({"conftest.py", "pytest.ini", "tox.ini", "setup.cfg", "sitecustomize.py", "build.rs"})
+_STEERS_TESTS = frozenset(
+    (
+        *("conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg"),
+        *("sitecustomize.py", "usercustomize.py", "build.rs"),
+    )
+)
+SHELLS = frozenset({"sh", "bash", "dash", "zsh"})
+_SETTINGS = frozenset({"pyproject.toml", "Cargo.toml"})
+"""Files that steer tests in a part of them: see `_steering`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +86,49 @@ def _removed(verb: str, before: Counter[str], after: Counter[str], reference: Co
 
 def _file_reasons(task: Task, files: Mapping[str, str]) -> Iterator[str]:
     """Files may not go, and those that hold or steer tests stay as they are."""
+    checks = _checks_of(task)
     for path in {**task.files, **files}:
         known = [task.files.get(path)] if task.reference is None else [task.files.get(path), task.reference.get(path)]
         if files.get(path) in known:
             continue
         if path not in files:
             yield f"removes the file `{path}`"
+        elif path in checks:
+            yield f"changes the check `{path}`"
         elif (path in task.files and _TEST_FILE.search(path)) or PurePosixPath(path).name in _STEERS_TESTS:
             yield f"changes the test file `{path}`"
+        elif PurePosixPath(path).name in _SETTINGS and _steering(files[path]).difference(*map(_steering, known)):
+            yield f"changes how `{path}` has tests run"
+
+
+def _checks_of(task: Task) -> set[str]:
+    """The task's files that its command runs as its check, but for a script that is all there is to mend."""
+    tool = PurePosixPath(task.command[0]).name
+    named = task.command[1:] if tool in SHELLS else task.command[:1]
+    if tool == "make":
+        named = ("Makefile", "makefile", "GNUmakefile")
+    found = {str(PurePosixPath(name)) for name in named} & task.files.keys()
+    return found if len(task.files) > 1 else set()
+
+
+def _steering(text: str | None) -> frozenset[str]:
+    """What a project's settings say of tests: pytest's table, and what keeps cargo from running them.
+
+    Of a file that cannot be read, or has no tables where they belong, all of it.
+    """
+    try:
+        return frozenset(_steered(tomllib.loads(text or "")))
+    except (tomllib.TOMLDecodeError, TypeError, AttributeError):
+        return frozenset((text or "",))
+
+
+def _steered(settings: dict[str, Any]) -> Iterator[str]:
+    if "pytest" in (tools := settings.get("tool", {})):
+        yield f"pytest {tools['pytest']}"
+    targets = [(kind, one) for kind in ("bin", "test") for one in settings.get(kind, [])]
+    for kind, target in (*((kind, settings.get(kind, {})) for kind in ("package", "lib")), *targets):
+        off = (key for key in ("autotests", "test", "harness") if target.get(key) is False)
+        yield from (f"{kind} {target.get('name', '')} {key} = false" for key in off)
 
 
 def _read(files: Mapping[str, str]) -> _Program:
@@ -99,6 +146,7 @@ def _read(files: Mapping[str, str]) -> _Program:
     for path, text in files.items():
         if path.endswith(".py") and not _TEST_FILE.search(path):
             uses.update(_python_escapes(text))
+            uses.update(_exits_at_once(text))
     prints = list(_prints(tokens))
     return _Program(items, uses, len(prints), sum(prints))
 
@@ -118,6 +166,26 @@ def _python_escapes(source: str) -> Iterator[str]:
     except (python_tokenize.TokenError, SyntaxError):
         # The rest of a file that Python cannot read cannot run either.
         return
+
+
+def _exits_at_once(source: str) -> Iterator[str]:
+    """Ends of the process while a module is read: a test script that imports it ends with its status, and no test."""
+    try:
+        waiting: list[ast.AST] = list(ast.parse(source).body)
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or _is_main_guard(node):
+            continue
+        name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+        if name in _PYTHON_EXITS:
+            yield f"{name} at once"
+        waiting.extend(ast.iter_child_nodes(node))
+
+
+def _is_main_guard(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "__name__" in ast.dump(node.test)
 
 
 def _prints(tokens: Sequence[Token]) -> Iterator[bool]:

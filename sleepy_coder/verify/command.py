@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
+import re
 import shutil
 import sys
 import threading
@@ -18,7 +19,7 @@ from sleepy_coder.errors import InfraError
 from sleepy_coder.ports import Completed, Limits, Sandbox
 from sleepy_coder.types import Outcome, Task, Verdict
 from sleepy_coder.verify.cache import VerdictCache, cache_key
-from sleepy_coder.verify.cheat import find_cheat
+from sleepy_coder.verify.cheat import SHELLS, find_cheat
 from sleepy_coder.verify.diagnostics import compact, failed_test, one_line, read_errors, signature
 from sleepy_coder.verify.rust import COMMANDS, RustVerifier, Toolchain
 from sleepy_coder.verify.sandbox import BubblewrapSandbox
@@ -29,7 +30,7 @@ COMMAND_LIMITS = Limits(wall_seconds=120.0, cpu_seconds=120)
 _CARGO_BUILDS = frozenset({"build", "check", "clippy", "run", "test"})
 _DETAIL = 4000
 _FEEDBACK_LINES = 5
-_SHELLS = frozenset({"sh", "bash", "dash", "zsh"})
+_NO_PACKAGE = re.compile(r"no matching package named `[^`\n]+`|ModuleNotFoundError: No module named '[^'\n]+'")
 
 
 class _Checker(Protocol):
@@ -57,8 +58,16 @@ class CommandVerifier:
         return "\n".join((version, repr(self.limits), _python_environment()))
 
     def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
-        """Run and judge. A failure of the machine, a missing tool included, has outcome INFRA."""
-        argv = task.command
+        """Run and judge. A failure of the machine, a missing tool or package included, has outcome INFRA."""
+        found = self._run(task.command, files)
+        if found.outcome is Outcome.FAIL and (missing := _missing_package(found.detail)):
+            before = self._run(task.command, task.files)
+            if _missing_package(before.detail) == missing:  # it was the same before anybody touched a file
+                reason = f"{missing}, in the files as they were too: the sandbox has no network and no such package"
+                return Verdict(outcome=Outcome.INFRA, stage="infra", detail=reason, seconds=found.seconds)
+        return found
+
+    def _run(self, argv: tuple[str, ...], files: Mapping[str, str]) -> Verdict:
         if argv[:1] == ("cargo",) and not _CARGO_BUILDS.isdisjoint(argv[1:2]):
             argv = (*argv[:2], "--message-format=json", *argv[2:])
         try:
@@ -86,7 +95,7 @@ class CommandVerifier:
 
         A shell says nothing for sure, since it passes on that a tool was missing.
         """
-        if PurePosixPath(tool).name in _SHELLS:
+        if PurePosixPath(tool).name in SHELLS:
             return False
         return str(PurePosixPath(tool)) in files or shutil.which(tool, path=self._environment()["PATH"]) is not None
 
@@ -120,6 +129,12 @@ class CommandVerifier:
         if failed := failed_test(done.stdout):
             return f"test {failed[0]} failed: {failed[1]}"
         return tail(done.stdout, done.stderr)
+
+
+def _missing_package(said: str) -> str:
+    """What cargo or Python says of a package that is not here; "" when they say nothing of the kind."""
+    found = _NO_PACKAGE.search(said)
+    return found[0] if found else ""
 
 
 def tail(stdout: str, stderr: str) -> str:
@@ -206,6 +221,12 @@ class TaskVerifier:
                 del self._running[key]
         return found
 
+    def forgetful(self) -> TaskVerifier:
+        """The same, without memory: what it says is about now. It shares the room for sandboxes."""
+        other = TaskVerifier(self._sandbox, self._rust, self._command)
+        other._free = self._free
+        return other
+
     def close(self) -> None:
         """Close the cache. Nothing may be verified afterwards."""
         if self._cache:
@@ -213,7 +234,19 @@ class TaskVerifier:
 
     def _check(self, checker: _Checker, task: Task, files: Mapping[str, str]) -> Verdict:
         with self._free:
-            return checker.verify(task, files)
+            found = checker.verify(task, files)
+            if _timed_out(found) and not self._can_pass(checker, task):
+                said = "it timed out, and so does the task's own fix: the machine is too slow just now"
+                return Verdict(outcome=Outcome.INFRA, stage="infra", detail=said, seconds=found.seconds)
+            return found
+
+    def _can_pass(self, checker: _Checker, task: Task) -> bool:
+        """Whether the task's own fix, where there is one, passes right now: the control of a timeout."""
+        return task.reference is None or checker.verify(task, {**task.files, **task.reference}).passed
+
+
+def _timed_out(verdict: Verdict) -> bool:
+    return verdict.outcome is Outcome.FAIL and verdict.feedback.startswith("timed out")
 
 
 def verifier(

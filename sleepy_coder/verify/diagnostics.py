@@ -126,6 +126,16 @@ def signature(code: str, message: str) -> str:
     return f"{code}: {text}" if code else text
 
 
+_ERROR = re.compile(r"^error(?:\[(E\d+)\])?: (.*)$")
+
+
+def error_in(feedback: str) -> str:
+    """The signature of the first error in a feedback as `compact` writes it, or of its first line."""
+    first = feedback.partition("\n")[0]
+    found = _ERROR.match(first)
+    return signature(found[1] or "", found[2]) if found else signature("", first)
+
+
 def one_line(text: str, limit: int | None = _CLIP) -> str:
     """`text` on one line, cut to `limit` characters."""
     flat = " ".join(text.split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -128,7 +129,7 @@ class RustVerifier:
         if done.killed == "cpu":
             return _failed("compile", f"timed out after {self.limits.cpu_seconds} s", "timed out", done)
         # rustc ends with 1 for errors in its input, with 101 when it crashes, above when missing or killed.
-        if not errors or (done.returncode != 1 and not done.killed) or _MACHINE.search(errors[0].message):
+        if not errors or (done.returncode != 1 and not done.killed) or _machines(errors[0].message):
             return _infra(f"rustc ended with status {done.returncode}: {diagnostics[-_DETAIL:]}", done.seconds)
         sizes = {path: text.count("\n") + 1 for path, text in files.items()}
         return _failed(
@@ -193,15 +194,21 @@ class HiddenTests:
         if not names:
             raise InfraError(f"task {task.id} has no hidden tests", "Give it some, or use rust-check")
         digest = hashlib.sha256("\0".join((task.hidden_tests, *files.values())).encode()).hexdigest()[:12]
-        text = _MODULE.sub(f"mod hidden_{digest} {{", task.hidden_tests, count=1)
+        if len(_MODULE.findall(task.hidden_tests)) > 1:
+            text = f"#[cfg(test)]\nmod hidden_{digest} {{\nuse super::*;\n{task.hidden_tests}\n}}\n"
+        else:
+            text = _MODULE.sub(f"mod hidden_{digest} {{", task.hidden_tests)
         module = f"hidden_{digest}::" if text != task.hidden_tests else ""
         return cls(_MACRO.sub(r"::std::\1!", text), tuple(f"{module}{name}" for name in names))
 
     def missing(self, stdout: str) -> str | None:
         """The first test that the harness does not report as passed."""
-        for name in self.names:
-            if not re.search(rf"^test {name}(?: - should panic)? \.\.\. (?:ok|ignored)$", stdout, re.MULTILINE):
-                return name.rpartition("::")[2]
+        for name, count in Counter(self.names).items():
+            module, _, test = name.rpartition("::")
+            inner = rf"{module}::(?:\w+::)*{test}" if module else test
+            reported = re.findall(rf"^test {inner}(?: - should panic)? \.\.\. (?:ok|ignored)$", stdout, re.MULTILINE)
+            if len(reported) < count:
+                return test
         return None
 
 
@@ -211,6 +218,11 @@ def wrong_output(expected: str, got: str) -> str:
     want, have = next(((a, b) for a, b in pairs if a != b), ("\n", "\n"))
     shown = [f'"{one_line(side, 60)}"' if side != "\n" else "no more lines" for side in (want, have)]
     return f"wrong output: expected {shown[0]} but got {shown[1]}"
+
+
+def _machines(message: str) -> bool:
+    """A file that `include_str!` names and that is not there is the answer's fault."""
+    return _MACHINE.search(message) is not None and not message.startswith("couldn't read")
 
 
 def _crash(returncode: int, stderr: str) -> tuple[str, str]:

@@ -37,6 +37,7 @@ class Target:
     client: VllmClient
     model: str
     adapters: dict[str, Path]
+    embedded: bool
 
     def post(self, path: str, **body: Any) -> httpx.Response:
         return self.http.post(path, json=body)
@@ -62,12 +63,13 @@ class Target:
         return sum(sample.value for family in families for sample in family.samples if sample.name == name)
 
 
-def _connect(url: str, model: str, folders: list[Path]) -> Iterator[Target]:
+def connect(url: str, model: str, folders: list[Path], *, embedded: bool) -> Iterator[Target]:
+    """A target as long as this runs."""
     with httpx.Client(base_url=url, timeout=60) as http, VllmClient(url, timeout=60) as client:
         adapters = {f"conformance-{index}": folder for index, folder in enumerate(folders)}
         for name, folder in adapters.items():
             client.load(name, folder)
-        yield Target(http, client, model, adapters)
+        yield Target(http, client, model, adapters, embedded)
         for name in adapters:
             client.unload(name)
 
@@ -76,10 +78,10 @@ def _connect(url: str, model: str, folders: list[Path]) -> Iterator[Target]:
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     if url := os.environ.get("SLEEPY_CONFORMANCE_URL"):
         folders = [Path(part) for part in os.environ["SLEEPY_CONFORMANCE_ADAPTERS"].split(",")]
-        yield from _connect(url, os.environ["SLEEPY_CONFORMANCE_MODEL"], folders)
+        yield from connect(url, os.environ["SLEEPY_CONFORMANCE_MODEL"], folders, embedded=False)
     else:
         tiny = request.getfixturevalue("tiny_server")
-        yield from _connect(tiny.url, "tiny", list(tiny.adapters.values()))
+        yield from connect(tiny.url, "tiny", list(tiny.adapters.values()), embedded=True)
 
 
 def error_of(answer: httpx.Response) -> Any:
@@ -204,7 +206,7 @@ def test_a_seed_makes_a_sampled_answer_repeatable_and_another_seed_changes_it(ta
 def test_an_answer_does_not_depend_on_the_requests_beside_it(
     target: Target, beside: str, request: pytest.FixtureRequest
 ) -> None:
-    if beside == "the base and adapters" and "SLEEPY_CONFORMANCE_URL" in os.environ:
+    if beside == "the base and adapters" and not target.embedded:
         # Seen on vLLM's CPU build only, which does not tell that it is one.
         request.applymarker(pytest.mark.xfail(reason="vllm-project/vllm#48421: base rows get the last adapter"))
     names = [*([target.model] if "base" in beside else []), *(target.adapters if "adapters" in beside else [])]
@@ -259,6 +261,30 @@ def test_chat_logprobs_carry_the_chosen_token_among_its_alternatives(target: Tar
         assert entry["logprob"] <= 0
         assert len(entry["top_logprobs"]) == 2
         assert entry["logprob"] == entry["top_logprobs"][0]["logprob"]
+
+
+def test_a_prompt_is_scored_as_it_was_generated(target: Target) -> None:
+    asked = {"logprobs": 1, "return_token_ids": True, "ignore_eos": True, "max_tokens": 6}
+    first = target.complete("fn main", **asked).json()["choices"][0]
+    whole = [*first["prompt_token_ids"], *first["token_ids"]]
+    answer = target.complete(whole, prompt_logprobs=0, max_tokens=1).json()["choices"][0]["prompt_logprobs"]
+    assert (len(answer), answer[0]) == (len(whole), None)
+    likely = [entry[str(token)]["logprob"] for token, entry in zip(whole[1:], answer[1:], strict=True)]
+    assert likely[-6:] == pytest.approx(first["logprobs"]["token_logprobs"], abs=1e-3)
+
+
+def test_how_likely_an_answer_is_depends_on_the_weights_and_not_on_how_often_one_asks(target: Target) -> None:
+    base = target.client.nll(target.model, ASKED, "1|let x = 3;")
+    assert base > 0
+    assert target.client.nll(target.model, ASKED, "1|let x = 3;") == pytest.approx(base, abs=1e-3)
+    adapted = [target.client.nll(name, ASKED, "1|let x = 3;") for name in target.adapters]
+    assert all(abs(value - base) > 1e-3 for value in adapted)
+    assert target.client.nll(target.model, ASKED, "") == 0
+
+
+def test_an_answer_beyond_the_context_is_not_scored(target: Target) -> None:
+    with pytest.raises(ContextTooLong):
+        target.client.nll(target.model, ASKED, "let x = 3; " * 40_000)
 
 
 def test_completion_logprobs_are_one_per_token(target: Target) -> None:

@@ -230,9 +230,17 @@ function showTable() {
   showRows();
 }
 
-$("generated").textContent = `\u00b7 generated ${when(data.generated)}`;
+function showDays() {
+  $("days-card").hidden = !data.days.length;
+  $("days").append(...data.days.map((day) => element("tr", {}, ...[
+    String(day.before), String(day.episodes), percent(day.passed), percent(day.at_once), String(day.attempts_to_green ?? ""), percent(day.repeats),
+  ].map((text) => element("td", {}, text)))));
+}
+
+$("generated").textContent = `${$("live") ? "" : "\u00b7 "}generated ${when(data.generated)}`;
 showTiles();
 showTimeline();
+showDays();
 if (judged.length) {
   showRates();
   showPhases();

@@ -1,0 +1,207 @@
+"""Keeps the model servers as they should be: what serves and what a rollback goes to is loaded, and little else.
+
+Adapters that were loaded at run time are gone after a restart of the server. The keeper looks every few seconds,
+and at once when the gateway asks because a request met a server that does not know the adapter. It wakes nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+from sleepy_coder import log
+from sleepy_coder.adapter_manifest import is_adapter_name
+from sleepy_coder.deploy import ensure_loaded, stand_in
+from sleepy_coder.errors import AdapterError, ModelNotFound, ServerError, ServerUnreachable, SleepyError
+from sleepy_coder.journal import no_night
+from sleepy_coder.ports import ModelServer, Replica
+from sleepy_coder.registry import Registry
+from sleepy_coder.serve.canary import Canary
+from sleepy_coder.types import Adapter, AdapterState
+
+_log = log.get("server")
+
+LOOK_SECONDS: Final = 5.0
+_SLOWEST_SECONDS: Final = 60.0
+_OPENING_SECONDS: Final = 10.0
+_NEVER_AGAIN: Final = (AdapterState.REJECTED, AdapterState.QUARANTINED)
+
+
+class Users(Protocol):
+    """Who uses an adapter now; the gateway's `InFlight` counts its own callers."""
+
+    def of(self, model: str) -> int: ...
+
+    def total(self) -> int: ...
+
+
+class Keeper:
+    """Looks after the replicas of `server`, each by itself: one that is gone does not keep the others waiting for long.
+
+    `lock` is the file that a running night holds: while it does, nothing is unloaded. At most `max_loras` adapters
+    stay loaded. `on_load` hears of each adapter that a server was asked to load, and why it refused ("": it did not).
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        server: ModelServer,
+        canary: Canary,
+        users: Users,
+        lock: Path,
+        max_loras: int,
+        on_load: Callable[[str, str], object] = lambda adapter, refusal: None,
+    ) -> None:
+        self._on_load = on_load
+        self._registry, self._server, self._canary = registry, server, canary
+        self._users, self._lock, self._max_loras = users, lock, max_loras
+        self._one_at_a_time = threading.Lock()
+        self._proved: dict[str, set[str]] = {replica.url: set() for replica in server.replicas}
+        self._complaints: dict[str, str] = {}
+        self._asked: asyncio.Task[bool] | None = None
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The URLs of the servers that are kept."""
+        return tuple(self._proved)
+
+    def complaints(self) -> dict[str, str]:
+        """A copy: what cannot be kept now (a server's URL, or `registry`), and why."""
+        return dict(self._complaints)
+
+    # When
+
+    async def reconcile(self) -> None:
+        """Look now, for a request that met an unknown adapter; requests that ask meanwhile share one look."""
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.create_task(asyncio.to_thread(self.look))
+        await asyncio.shield(self._asked)
+
+    def run(self, stop: threading.Event, looked: threading.Event) -> None:
+        """Look until `stop`, ever more seldom while something is wrong; `looked` is set after the first time."""
+        pause = LOOK_SECONDS
+        while not stop.is_set():
+            well = self.look()
+            looked.set()
+            pause = LOOK_SECONDS if well else min(2 * pause, _SLOWEST_SECONDS)
+            stop.wait(pause)
+
+    def look(self) -> bool:
+        """Put right what is wrong, once; whether all is well now. Never raises SleepyError."""
+        with self._one_at_a_time:
+            try:
+                wanted = self._wanted()
+            except SleepyError as error:
+                if isinstance(error, AdapterError):
+                    stand_in(self._registry)
+                return self._complain("registry", error)
+            self._praise("registry")
+            return all([self._look_at(replica, wanted) for replica in self._server.replicas])
+
+    # What
+
+    def _wanted(self) -> tuple[Adapter, ...]:
+        """What serves, and what a rollback goes to."""
+        wanted = [self._registry.active()]
+        previous = self._registry.previous()
+        with suppress(AdapterError):  # a rollback goes to the base instead when its target is damaged
+            wanted += [self._registry.get(previous)] if previous else []
+        return tuple(adapter for adapter in wanted if adapter is not None)
+
+    def _look_at(self, replica: Replica, wanted: tuple[Adapter, ...]) -> bool:
+        proved = self._proved[replica.url]
+        try:
+            if replica.asleep():
+                proved.clear()  # vLLM has woken without its adapters' weights before: each is asked again
+                return True
+            held = {model.name for model in replica.models()}
+            proved &= held
+            self._load(replica, [adapter for adapter in wanted if adapter.name not in proved], proved)
+            self._make_room(replica, {adapter.name for adapter in wanted})
+        except ServerUnreachable as error:
+            proved.clear()
+            return self._complain(replica.url, error)
+        except AdapterError as error:
+            stand_in(self._registry)
+            return self._complain(replica.url, error)
+        except SleepyError as error:
+            return self._complain(replica.url, error)
+        self._praise(replica.url)
+        return True
+
+    def _load(self, replica: Replica, missing: Sequence[Adapter], proved: set[str]) -> None:
+        """All of them that can be: one that is refused must not keep the others away. Raises the first refusal."""
+        refused: list[SleepyError] = []
+        for adapter in missing:
+            try:
+                ensure_loaded(self._registry, replica, adapter, self._canary)
+            except ServerUnreachable:
+                raise
+            except SleepyError as error:
+                refused.append(error)
+                if isinstance(error, ServerError):  # wrong bytes or answers are another matter
+                    self._on_load(adapter.name, error.message)
+            else:
+                proved.add(adapter.name)
+                self._on_load(adapter.name, "")
+        if refused:
+            raise refused[0]
+
+    def _make_room(self, replica: Replica, keep: set[str]) -> None:
+        """Unload what may never serve again, and the oldest of the others above the limit.
+
+        Only what nobody uses: no request of the gateway's, no night, and nobody who goes around the gateway.
+        """
+        held = sorted(model.name for model in replica.models() if is_adapter_name(model.name))
+        spare = [name for name in held if name not in keep]
+        above = len(held) - self._max_loras
+        rejected = {name for name in spare if self._may_never_serve(name)}
+        gone = [name for name in spare if name in rejected]
+        gone += [name for name in spare if name not in rejected][: max(above - len(rejected), 0)]
+        for name in gone:
+            with no_night(self._lock) as quiet:
+                if quiet and not self._users.of(name) and replica.busy() <= self._users.total():
+                    self._unload(replica, name)
+
+    def _may_never_serve(self, name: str) -> bool:
+        try:
+            return self._registry.get(name).state in _NEVER_AGAIN
+        except AdapterError:
+            return False  # another registry's, which may need it
+
+    def _unload(self, replica: Replica, name: str) -> None:
+        try:
+            replica.unload(name)
+        except ModelNotFound:
+            return
+        _log.info("server.adapter_unloaded", adapter=name, server=replica.url)
+
+    # Said once
+
+    def _complain(self, whose: str, error: SleepyError) -> bool:
+        if self._complaints.get(whose) != error.message:
+            self._complaints[whose] = error.message
+            _log.warning("keeper.waiting", server=whose, reason=error.message, remedy=error.remedy)
+        return False
+
+    def _praise(self, whose: str) -> None:
+        if self._complaints.pop(whose, None) is not None:
+            _log.warning("keeper.restored", server=whose)
+
+
+@asynccontextmanager
+async def kept_by(keeper: Keeper) -> AsyncGenerator[None]:
+    """Keep while this is open. Enters after the first look, or soon without it: agents should not wait for a server."""
+    stop, looked = threading.Event(), threading.Event()
+    thread = threading.Thread(target=keeper.run, args=(stop, looked), name="keeper", daemon=True)
+    thread.start()
+    try:
+        await asyncio.to_thread(looked.wait, _OPENING_SECONDS)
+        yield
+    finally:
+        stop.set()
+        await asyncio.to_thread(thread.join, _OPENING_SECONDS)

@@ -1,0 +1,169 @@
+"""When the nights come: APScheduler asks every minute whether one is due and nobody is at work, and begins it."""
+
+# APScheduler ships no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from sleepy_coder import log
+from sleepy_coder.config import Config
+from sleepy_coder.due import Diary, Due, due, failed, held, present, read_diary, write_diary
+from sleepy_coder.errors import SleepyError
+from sleepy_coder.files import refuse_full_disk
+from sleepy_coder.pause import paused
+from sleepy_coder.ports import Clock
+from sleepy_coder.serve.gateway_client import Outlook
+from sleepy_coder.window import Window
+
+from .nights import NightProcess
+
+_log = log.get("schedule")
+
+_EVERY_SECONDS: Final = 60
+_LONGEST_GAP: Final = timedelta(minutes=5)
+"""A longer time between two looks is one in which the machine was suspended, not one in which it was there."""
+_STOP_SECONDS: Final = 60.0
+_DEAD_SECONDS: Final = 900.0
+"""A schedule that has not looked for so long does not live any more."""
+_PAUSED: Final = 75
+"""Exit status of a night that stopped where it can go on (EX_TEMPFAIL)."""
+
+
+class Schedule:
+    """Begins at most one night a date, and stops it when the window closes.
+
+    `config_of` gives the settings that hold now; `idle` says in a word what keeps the machine busy, "" when nothing
+    does. Everything but `outlook` runs on the scheduler's thread.
+    """
+
+    def __init__(
+        self,
+        config_of: Callable[[], Config],
+        clock: Clock,
+        idle: Callable[[Config], str],
+        nights: NightProcess,
+    ) -> None:
+        self._config_of, self._clock = config_of, clock
+        self._idle, self._nights = idle, nights
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC,
+            executors={"default": ThreadPoolExecutor(1)},  # two looks at once would begin two nights
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        self._at: Due | None = None
+        self._outlook = Outlook(why="not looked yet", running=False, next=None, looked=None)
+        self._looked: float | None = None  # on the clock that nobody sets
+        self._wanted = threading.Event()
+
+    def start(self) -> None:
+        """Look now and from now on every minute."""
+        self._scheduler.add_job(self._guarded_look, "interval", seconds=_EVERY_SECONDS, next_run_time=datetime.now(UTC))
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Begin no more nights; one that runs pauses where it can go on."""
+        self._scheduler.shutdown(wait=True)
+        self._nights.stop(_STOP_SECONDS)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the last look is not long ago, or a first one is still to come."""
+        return self._looked is None or time.monotonic() - self._looked < _DEAD_SECONDS
+
+    def outlook(self) -> Outlook:
+        return self._outlook
+
+    def begin_now(self) -> str:
+        """Have a night begin within a second, whatever the calendar says and whoever is at work."""
+        if self._nights.pid is not None:
+            return "a night runs already"
+        if paused(self._config_of().state, self._clock.now()):
+            return "nights are paused: `sleepy-coder resume` first"
+        self._wanted.set()
+        self._scheduler.add_job(self._guarded_look)
+        return "a night begins"
+
+    def _guarded_look(self) -> None:
+        """A schedule that dies of one bad minute would hold no night ever again."""
+        try:
+            self.look()
+        except Exception as error:  # noqa: BLE001 - the one broad except: the next minute looks again
+            _log.error("schedule.failed", reason=f"{type(error).__name__}: {error}")
+
+    def look(self) -> None:
+        """One look: see what became of the night, stop it in time, or begin one when it is due."""
+        config, now = self._config_of(), self._clock.now()
+        state, settings = config.state, config.night
+        window = settings.hours()
+        diary = self._note_presence(read_diary(state, now), window, now)
+        diary = self._note_end(diary, now)
+        found = due(now, window, settings, diary, paused(state, now), str(config.home))
+        if self._nights.pid is not None:
+            why = self._run_on(found, now)
+        elif self._wanted.is_set():
+            why = self._begin(Due(opening=None, why="a night by hand"))
+        elif found.opening is None:
+            why = found.why
+        else:
+            why = self._hindrance(config) or self._begin(found)
+        write_diary(state, diary)
+        self._say(Outlook(why=why, running=self._nights.pid is not None, next=_next(window, now), looked=now))
+
+    def _begin(self, found: Due) -> str:
+        """A night by hand is no date's night, so it has no opening."""
+        self._at = found
+        self._wanted.clear()
+        _log.warning("schedule.night_due", why=found.why, caught_up=found.caught_up)
+        self._nights.start(found.until)
+        return f"{found.why} runs"
+
+    def _note_presence(self, diary: Diary, window: Window | None, now: datetime) -> Diary:
+        looked = self._outlook.looked
+        if window is None or looked is None or now - looked > _LONGEST_GAP:
+            return diary
+        return present(diary, window.now_open(now), (now - looked) / timedelta(minutes=1))
+
+    def _note_end(self, diary: Diary, now: datetime) -> Diary:
+        status = self._nights.ended()
+        if status is None or self._at is None:
+            return diary
+        _log.info("schedule.night_ended", status=status, why=self._at.why)
+        if self._at.opening is None:
+            return diary
+        if status == 0:
+            return held(diary, self._at.opening.night)
+        return diary if status == _PAUSED else failed(diary, now)
+
+    def _run_on(self, found: Due, now: datetime) -> str:
+        """A night stops at the end of its window, and when somebody called the nights off."""
+        until = self._at.until if self._at else None
+        if (until is not None and now >= until) or (found.opening is None and found.why.startswith("paused")):
+            self._nights.stop(_STOP_SECONDS)
+            return "the night paused and goes on in the next window"
+        return "a night runs"
+
+    def _hindrance(self, config: Config) -> str:
+        """What keeps a night that is due from beginning now."""
+        try:
+            refuse_full_disk(config.home, config.night.min_free_gib)
+            return self._idle(config)
+        except SleepyError as error:
+            return error.message
+
+    def _say(self, outlook: Outlook) -> None:
+        if outlook.why != self._outlook.why:
+            _log.info("schedule.waits", why=outlook.why, running=outlook.running)
+        self._outlook, self._looked = outlook, time.monotonic()
+
+
+def _next(window: Window | None, now: datetime) -> datetime | None:
+    return window.next(now).begins if window else None

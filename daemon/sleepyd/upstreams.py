@@ -1,0 +1,78 @@
+"""Which of several model servers a request goes to.
+
+A session stays where it is, because the server that answered it before has its beginning in the prefix cache:
+rendezvous hashing, so that a server that comes or goes moves only its own sessions. Requests without a session go
+where the fewest are in flight. A server that refuses the connection is put aside for a while; nothing is asked of
+it but when all others refuse too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+from .passing import Refused
+
+T = TypeVar("T")
+
+ASIDE_SECONDS: Final = 15.0
+
+
+class Upstreams:
+    """The base URLs of servers that serve the same models, without `/v1`. Used on the event loop's thread."""
+
+    def __init__(self, urls: Sequence[str], now: Callable[[], float] = time.monotonic) -> None:
+        """`urls` may repeat themselves and may end in `/v1`; the first is the one that errors name."""
+        self.bases: Final = tuple(dict.fromkeys(url.rstrip("/").removesuffix("/v1") for url in urls))
+        self._now = now
+        self._in_flight = dict.fromkeys(self.bases, 0)
+        self._back_at = dict.fromkeys(self.bases, 0.0)
+
+    def order(self, session: str) -> list[str]:
+        """All servers, the one to ask first in front; `session` may be empty."""
+        if len(self.bases) == 1:
+            return list(self.bases)
+        now = self._now()
+
+        def rank(base: str) -> tuple[bool, float]:
+            return self._back_at[base] > now, _weight(session, base) if session else self._in_flight[base]
+
+        return sorted(self.bases, key=rank)
+
+    async def first(self, session: str, ask: Callable[[str], Awaitable[T]]) -> T:
+        """What `ask` gets from the first server that takes the connection. Raises as `ask` does; Refused if none."""
+        refused: Refused | None = None
+        for base in self.order(session):
+            try:
+                with self.one(base):
+                    return await ask(base)
+            except Refused as error:
+                self.put_aside(base)
+                refused = error
+        assert refused is not None, "there is always one to ask"
+        raise refused
+
+    def put_aside(self, base: str) -> None:
+        """`base` refused a connection."""
+        self._back_at[base] = self._now() + ASIDE_SECONDS
+
+    @contextmanager
+    def one(self, base: str) -> Generator[None]:
+        """A request at `base` runs while this is open."""
+        self._in_flight[base] += 1
+        try:
+            yield
+        finally:
+            self._in_flight[base] -= 1
+
+    def in_flight(self) -> Mapping[str, int]:
+        """A copy: base URL to requests."""
+        return dict(self._in_flight)
+
+
+def _weight(session: str, base: str) -> float:
+    digest = hashlib.blake2b(f"{session}\0{base}".encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest)

@@ -1,0 +1,162 @@
+"""Watches a promotion by day: counts what ended, hears how replies look, and takes it back when it does harm.
+
+A thread of its own in the gateway's process. The gateway draws the lots (lots.py); here they are put into the store,
+before anything that they led to is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import groupby
+from typing import Final
+
+from sleepy_coder import log
+from sleepy_coder.canary import abandon, look, roll_back
+from sleepy_coder.config import CanarySettings
+from sleepy_coder.errors import SleepyError
+from sleepy_coder.judge.replies import ReplyWatch, heard
+from sleepy_coder.ports import Clock
+from sleepy_coder.registry import Registry
+from sleepy_coder.store import Store
+from sleepy_coder.store_canary import LiveTrial
+from sleepy_coder.types import Exchange
+
+from .lots import Lots
+
+_log = log.get("canary")
+LOOK_SECONDS: Final = 2.0
+
+
+class CanaryWatch:
+    """`look` is called every few seconds; `hear` by the recorder, `loaded` by the keeper, each on its own thread."""
+
+    def __init__(
+        self, store: Store, registry: Registry, lots: Lots, settings: CanarySettings, base: str, clock: Clock
+    ) -> None:
+        self._store, self._registry, self._lots = store, registry, lots
+        self._settings, self._base, self._clock = settings, base, clock
+        self._lock = threading.Lock()
+        self._trial: LiveTrial | None = None
+        self._replies = ReplyWatch(settings)
+        self._refused: dict[str, int] = {}
+        self._complaint = ""
+
+    def open(self) -> None:
+        """Take up what was there before a restart."""
+
+        def take_up() -> None:
+            trial = self._store.canary(self._lots.promotion) if self._settings.enabled else None
+            if trial is not None and trial.stage != "abandoned":
+                self._lots.restore(self._store.assigned(trial.id))
+            self.look()
+
+        self._guarded(take_up)
+
+    def close(self) -> None:
+        """Save the lots that were drawn last, if the store takes them: drawn again they come out alike."""
+        with suppress(SleepyError), self._lock:
+            self._save_lots()
+
+    def run(self, stop: threading.Event) -> None:
+        """Look until `stop`."""
+        while not stop.wait(LOOK_SECONDS):
+            self._guarded(self.look)
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        """What fails is said once, and tried again: replies matter more than who watches them."""
+        try:
+            work()
+            self._complaint = ""
+        except SleepyError as error:
+            if error.message != self._complaint:
+                _log.error("canary.watch_failed", reason=error.message)
+            self._complaint = error.message
+
+    def look(self) -> None:
+        """One look. Raises StoreError and AdapterError."""
+        with self._lock:
+            self._save_lots()
+            trial = look(self._store, self._registry, self._settings, self._base, self._clock.now())
+            if trial is None:
+                self._trial = None
+                return
+            if self._trial is None or self._trial.id != trial.id:
+                self._replies, self._refused = ReplyWatch(self._settings), {}
+            self._trial = trial
+            self._lots.set_share(trial.id, trial.share)
+            if trial.running:
+                self._act(trial)
+
+    def _save_lots(self) -> None:
+        for promotion, drawn in groupby(self._lots.drawn(), key=lambda one: one[0]):
+            self._store.save_assigned(promotion, [lot for _, lot in drawn])
+
+    def _act(self, trial: LiveTrial) -> None:
+        """The hard triggers: no statistics are needed for an adapter that cannot even be loaded."""
+        of_new, of_old = (self._refused.get(name, 0) for name in (trial.adapter, trial.previous))
+        if self._replies.alarm:
+            roll_back(self._store, self._registry, trial, self._replies.alarm, self._clock.now())
+        elif of_new >= self._settings.refusals and not of_old:
+            why = f"a model server refused to load it {of_new} times, and not what served before"
+            # The base is never loaded: it does not show that this server takes adapters at all.
+            blamed = trial.previous != self._base
+            roll_back(self._store, self._registry, trial, why, self._clock.now(), quarantine=blamed)
+        elif of_old >= self._settings.refusals and not of_new:
+            why = f"{trial.previous} cannot be loaded any more"
+            abandon(self._store, trial, why, self._clock.now())
+            self._lots.set_share(trial.id, 1.0)
+            self._lots.forget()
+
+    # What others saw
+
+    def loaded(self, adapter: str, refusal: str) -> None:
+        """A model server was asked to load `adapter`; `refusal` is its reason, "" when it did."""
+        self._refused[adapter] = self._refused.get(adapter, 0) + 1 if refusal else 0
+
+    def hear(self, exchanges: Sequence[Exchange]) -> None:
+        """Replies that have been saved. Raises StoreError."""
+        with self._lock:
+            trial = self._trial
+            if trial is None or not trial.running:
+                return
+            said: dict[str, tuple[bool, str]] = {}
+            for exchange in exchanges:
+                session, reply = self._lots.session_of(exchange.id), heard(exchange)
+                if session and reply and exchange.served_by in (trial.adapter, trial.previous):
+                    failed = self._replies.hear(session, exchange.served_by == trial.adapter, trial.share, reply)
+                    if failed is not None:
+                        said[session] = (failed, reply.broken or ("too long or slow" if failed else "sound"))
+            if said:
+                self._save_lots()
+                self._store.count_replies(trial.id, said)
+
+
+def heard_by(save: Callable[[Sequence[Exchange]], object], watch: CanaryWatch) -> Callable[[Sequence[Exchange]], None]:
+    """`save`, and the watch hears of it. A watch that cannot count must not cost the record."""
+
+    def both(exchanges: Sequence[Exchange]) -> None:
+        save(exchanges)
+        try:
+            watch.hear(exchanges)
+        except SleepyError as error:
+            _log.error("canary.watch_failed", reason=error.message)
+
+    return both
+
+
+@asynccontextmanager
+async def watched_by(watch: CanaryWatch) -> AsyncGenerator[None]:
+    """Watch while this is open; on leaving, the last lots are saved."""
+    stop = threading.Event()
+    thread = threading.Thread(target=watch.run, args=(stop,), name="canary", daemon=True)
+    await asyncio.to_thread(watch.open)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.to_thread(thread.join)
+        await asyncio.to_thread(watch.close)

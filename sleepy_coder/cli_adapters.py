@@ -1,0 +1,260 @@
+"""`sleepy-coder adapters ...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Literal
+
+import typer
+from rich.markdown import Markdown
+
+from sleepy_coder import model_card, wiring
+from sleepy_coder.config import Config, load_config
+from sleepy_coder.console import as_json, explained, out, progress_bar, table
+from sleepy_coder.deploy import ensure_loaded, held_by
+from sleepy_coder.errors import ServerError
+from sleepy_coder.learn.merge import STEPS
+from sleepy_coder.model_card import Edition
+from sleepy_coder.report.adapters import difference
+from sleepy_coder.share import hub
+from sleepy_coder.share.bundle import Bundle, Exporter
+from sleepy_coder.types import Decision
+
+adapters_app = typer.Typer(help="The adapters that the nights produced.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Form = Annotated[
+    model_card.Form,
+    typer.Option("--format", help="peft: for PEFT and vLLM; merged: a whole model; gguf: a LoRA for llama.cpp."),
+]
+Dtype = Annotated[
+    Literal["base", "float32"], typer.Option("--dtype", help="Precision of a merged model: the base's, or float32.")
+]
+
+
+@adapters_app.command("list")
+def list_adapters(json: Json = False) -> None:
+    """All adapters with their state.
+
+    Example: [bold]sleepy-coder adapters list[/]
+    """
+    with explained():
+        found = wiring.open_registry(load_config()).adapters()
+    if json:
+        as_json(list(found))
+        return
+    rows = [(a.name, a.state, str(a.cycle), a.parent or "base", a.sha256[:12]) for a in found]
+    table("Adapters", ("name", "state", "night", "parent", "sha256"), rows)
+
+
+@adapters_app.command("show")
+def show_adapter(name: Annotated[str, typer.Argument()], json: Json = False) -> None:
+    """The model card of an adapter; with --json its manifest.
+
+    Example: [bold]sleepy-coder adapters show sc-0001-1a2b3c4d[/]
+    """
+    with explained():
+        registry = wiring.open_registry(load_config())
+        manifest = registry.manifest(name)
+        if json:
+            as_json(manifest)
+            return
+        card = (registry.get(name).path / "README.md").read_text()
+    out.print(Markdown(card.split("---", 2)[-1]))
+
+
+@adapters_app.command("rollback")
+def rollback(yes: Yes = False, json: Json = False) -> None:
+    """Go back to the adapter that served before, or to the base. Takes effect at once.
+
+    The adapter that served is quarantined and is never served again.
+
+    Example: [bold]sleepy-coder adapters rollback --yes[/]
+    """
+    with explained():
+        config = load_config()
+        registry = wiring.open_registry(config)
+        active = registry.pointer().name  # its manifest may be what is damaged
+        if active is None:
+            if json:
+                as_json({"serving": config.server.base_name, "quarantined": None})
+            else:
+                out.print(f"{config.server.base_name} serves; there is nothing to roll back")
+            return
+        target = registry.previous() or config.server.base_name
+        if not yes:
+            typer.confirm(f"Replace {active} by {target}?", abort=True)
+        now = registry.rollback(only=active)
+    serving = now.name if now else config.server.base_name
+    if json:
+        as_json({"serving": serving, "quarantined": active})
+    else:
+        out.print(f"{serving} serves; {active} is quarantined")
+
+
+@adapters_app.command("promote")
+def promote(name: Annotated[str, typer.Argument()], yes: Yes = False, json: Json = False) -> None:
+    """Have an adapter serve that the nights kept, by hand. The gate is not asked: what it said is shown first.
+
+    Loaded and proved on the model server before anything changes; rejected and rolled-back adapters are refused.
+
+    Example: [bold]sleepy-coder adapters promote sc-0003-1a2b3c4d[/]
+    """
+    with explained():
+        config = load_config()
+        registry = wiring.open_registry(config)
+        adapter, verdict = registry.get(name), registry.manifest(name).verdict
+        said = f"{verdict.decision} ({', '.join(verdict.reasons)})" if verdict else "nothing: it was never judged"
+        if not yes and (verdict is None or verdict.decision is not Decision.PROMOTE):
+            typer.confirm(f"Of {name} the gate said {said}. Serve it all the same?", abort=True)
+        with wiring.open_server(config) as server:
+            ensure_loaded(registry, server, adapter, wiring.canary(config))
+        before = registry.active()
+        now = registry.activate(name)
+    if json:
+        as_json({"serving": now.name, "before": before.name if before else config.server.base_name, "gate": said})
+    else:
+        out.print(f"{now.name} serves; the gate said {said}", highlight=False)
+
+
+@adapters_app.command("diff")
+def diff(
+    old: Annotated[str, typer.Argument(help="An adapter.")],
+    new: Annotated[str, typer.Argument(help="Another one.")],
+    json: Json = False,
+) -> None:
+    """What sets two adapters apart: how they were trained, how far their weights are apart, which tasks each passes.
+
+    Example: [bold]sleepy-coder adapters diff sc-0001-1a2b3c4d sc-0002-5e6f7a8b[/]
+    """
+    with explained():
+        registry = wiring.open_registry(load_config())
+        found = difference(registry.verify(old), registry.manifest(old), registry.verify(new), registry.manifest(new))
+    if json:
+        as_json(found)
+        return
+    rows = [(name, *sides) for name, sides in found.recipe.items()]
+    rows += [("pass rate", *(f"{rate:.1%}" if rate is not None else "not judged" for rate in found.pass_rates))]
+    table(f"{old} and {new}", ("", old, new), rows)
+    out.print(f"weights: the update differs by {found.distance:.1%} of its size")
+    titles = wiring.titles(load_config())
+    for word, tasks in (("gained", found.gained), ("lost", found.lost)):
+        out.print(f"{word} by {new}: {len(tasks)} tasks" if found.comparable else f"{word}: not judged on the same set")
+        for task in tasks:
+            family, prompt = titles.get(task, ("", ""))
+            out.print(f"  {task[:12]}  {family}  {' '.join(prompt.split())[:80]}", highlight=False, markup=False)
+
+
+@adapters_app.command("prune")
+def prune(
+    keep: Annotated[int | None, typer.Option(min=1, help="Newest ones to keep; default: night.keep_adapters.")] = None,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Delete old adapters. What serves, what a rollback goes to and what the model server holds stay.
+
+    Example: [bold]sleepy-coder adapters prune --keep 5[/]
+    """
+    with explained():
+        config = load_config()
+        registry = wiring.open_registry(config)
+        with wiring.open_server(config) as server:
+            try:
+                in_use = held_by(server)
+            except ServerError as error:
+                remedy = "start it: an adapter that it may read again must not be deleted"
+                raise ServerError(f"what the model server holds is not known ({error.message})", remedy) from error
+        many = keep or config.night.keep_adapters
+        if not yes and len(registry.adapters()) > many:
+            typer.confirm(f"Delete all but the newest {many} and those in use?", abort=True)
+        gone = registry.prune(many, in_use)
+    if json:
+        as_json({"deleted": gone, "kept": len(registry.adapters())})
+    else:
+        out.print(f"{len(gone)} deleted{': ' if gone else ''}{', '.join(gone)}", highlight=False)
+
+
+@adapters_app.command("export")
+def export(
+    name: Annotated[str, typer.Argument(help="The adapter.")],
+    form: Form = "peft",
+    out_: Annotated[
+        Path | None, typer.Option("--out", help="A folder that does not exist yet; default: named after the adapter.")
+    ] = None,
+    dtype: Dtype = "base",
+    json: Json = False,
+) -> None:
+    """Write an adapter to a folder, with its model card: for PEFT and vLLM, as a whole model, or for llama.cpp.
+
+    Example: [bold]sleepy-coder adapters export sc-0001-1a2b3c4d --format gguf --out ./my-adapter[/]
+    """
+    with explained():
+        target = out_ or Path(name if form == "peft" else f"{name}-{form}")
+        bundle = _export(load_config(), name, form, dtype, target)
+    if json:
+        as_json(bundle)
+        return
+    _show_files(bundle)
+    out.print(str(bundle.folder), highlight=False, soft_wrap=True)
+
+
+@adapters_app.command("push")
+def push(
+    name: Annotated[str, typer.Argument(help="The adapter.")],
+    repo: Annotated[str, typer.Option("--repo", help="USER/NAME on the Hub; made if it is not there.")],
+    form: Form = "peft",
+    dtype: Dtype = "base",
+    public: Annotated[bool, typer.Option("--public", help="For everybody to see; default: private.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be uploaded.")] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Upload an adapter to the Hugging Face Hub, with its model card. Prompts, answers and episodes stay here.
+
+    The token is that of `hf auth login` or HF_TOKEN; HF_ENDPOINT names another Hub.
+
+    Example: [bold]sleepy-coder adapters push sc-0001-1a2b3c4d --repo me/my-adapter --dry-run[/]
+    """
+    with explained(), TemporaryDirectory() as folder:
+        bundle = _export(load_config(), name, form, dtype, Path(folder) / name)
+        url = None
+        if not dry_run:
+            if not yes:
+                _show_files(bundle)
+                typer.confirm(f"Upload this to {repo} ({'public' if public else 'private'})?", abort=True)
+            url = hub.push(bundle, repo, public=public)
+    if json:
+        as_json({"repo": repo, "public": public, "files": bundle.files, "url": url})
+        return
+    if dry_run:
+        _show_files(bundle)
+    out.print(url or f"nothing was uploaded to {repo}", highlight=False, soft_wrap=True)
+
+
+def _export(config: Config, name: str, form: model_card.Form, dtype: Literal["base", "float32"], to: Path) -> Bundle:
+    registry = wiring.open_registry(config)
+    with wiring.open_store(config) as store:
+        night = next((n for n in store.nights() if n.candidate == name), None)
+    edition = Edition(form=form, base_model=config.model.hub_id, license=config.model.license, night=night)
+    with progress_bar() as progress:
+        bar = progress.add_task(f"export {form}", total=len(STEPS) if form == "merged" else 1, note="")
+        exporter = Exporter(
+            registry,
+            lambda: wiring.model_path(config),
+            dtype,
+            lambda step, number: progress.update(bar, completed=number - 1, note=step),
+        )
+        bundle = exporter.export(name, edition, to)
+        progress.update(bar, completed=progress.tasks[bar].total, note="")
+    return bundle
+
+
+def _show_files(bundle: Bundle) -> None:
+    table(
+        f"{bundle.adapter} ({bundle.form})",
+        ("file", "KB"),
+        [(file, f"{size / 1000:,.1f}") for file, size in bundle.files.items()],
+    )
+    if bundle.proof:
+        out.print(f"proved: rounding changed {bundle.proof.lost:.2%} of what the adapter changes", highlight=False)

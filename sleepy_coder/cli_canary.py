@@ -1,0 +1,67 @@
+"""`sleepy-coder canary` and `drill`: how a promotion does by day, and whether a bad one would be caught."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sleepy_coder import wiring
+from sleepy_coder.canary import last_state, state_of
+from sleepy_coder.config import load_config
+from sleepy_coder.console import ProgressWatcher, as_json, explained, out, progress_bar, table
+from sleepy_coder.report.canary import rows, sentence
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def canary_command(
+    every: Annotated[bool, typer.Option("--all", help="All canaries there were, oldest first.")] = False,
+    json: Json = False,
+) -> None:
+    """How the adapter that was promoted last does beside the one before it, and what became of it.
+
+    Sessions are divided between the two by lot. E is the evidence that the new one fails more often.
+
+    Example: [bold]sleepy-coder canary --json | jq .evidence.sessions_e[/]
+    """
+    with explained():
+        config = load_config()
+        with wiring.open_store(config) as store:
+            if every:
+                states = [state_of(store, trial, config.canary) for trial in store.canaries()]
+            else:
+                states = [state] if (state := last_state(store, config.canary)) else []
+    if json:
+        as_json(states if every else states[0] if states else None)
+    elif not states:
+        out.print("nothing was promoted yet")
+    elif every:
+        for state in states:
+            out.print(f"{state.trial.began:%Y-%m-%d %H:%M}  {sentence(state)}", highlight=False, markup=False)
+    else:
+        table("Canary", ("", ""), [(name, value) for name, value in rows(states[0])])
+
+
+def drill_command(json: Json = False) -> None:
+    """Play an adapter that is broken on purpose into the shadow, where no user is, and see that it is caught.
+
+    The daemon holds one a week, after a night. Exit status: 0 when it was caught, 1 when not.
+
+    Example: [bold]sleepy-coder drill --json | jq .caught[/]
+    """
+    from sleepy_coder.drill import drill
+
+    with explained():
+        config = load_config()
+        with progress_bar() as progress, wiring.open_parts(config, ProgressWatcher(progress)) as parts:
+            parts.watcher.phase("drill")
+            held = drill(parts)
+    if json:
+        as_json(held)
+    elif held.caught:
+        found = f"E {held.replay:.3g} from the replay and {held.sessions:.3g} from sessions, on {held.tasks} tasks"
+        out.print(f"[green]caught[/]: it passes {held.broken:.0%}, what serves {held.good:.0%} ({found})")
+    else:
+        out.print(f"[red]not caught[/]: {held.reason}")
+    raise typer.Exit(0 if held.caught else 1)

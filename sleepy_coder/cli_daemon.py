@@ -1,0 +1,103 @@
+"""`sleepy-coder pause`, `resume` and `logs`: for a daemon that runs in the background."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from shutil import which
+from typing import Annotated
+
+import typer
+
+from sleepy_coder import wiring
+from sleepy_coder.config import load_config
+from sleepy_coder.console import as_json, explained, out
+from sleepy_coder.errors import ConfigError, SleepyError
+from sleepy_coder.pause import Pause
+from sleepy_coder.pause import pause as call_off
+from sleepy_coder.pause import resume as call_on
+from sleepy_coder.report.logs import readable
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+_UNIT = "sleepy-coder"
+
+
+def pause_command(
+    tonight: Annotated[bool, typer.Option("--tonight", help="Only the next night, or the one that runs.")] = False,
+    hours: Annotated[float | None, typer.Option(min=0, help="For so many hours.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; `status` shows it.")] = "",
+    json: Json = False,
+) -> None:
+    """Have no nights for a while. One that runs pauses within a minute and goes on when nights are held again.
+
+    Collecting goes on. Without an option it lasts until [bold]sleepy-coder resume[/].
+
+    Example: [bold]sleepy-coder pause --tonight --reason "a demo tomorrow"[/]
+    """
+    with explained():
+        config, now = load_config(), wiring.SystemClock().now()
+        if tonight and hours is not None:
+            raise ConfigError("--tonight and --hours say different things", "give one of them")
+        until = now + timedelta(hours=hours) if hours is not None else None
+        if tonight:
+            window = config.night.hours()
+            until = window.coming(now).ends if window else now + timedelta(days=1)
+        held = Pause(since=now, until=until, reason=reason)
+        call_off(config.state, held)
+    if json:
+        as_json(held)
+    else:
+        until_when = f"until {until.astimezone():%A %H:%M}" if until else "until `sleepy-coder resume`"
+        out.print(f"no nights {until_when}", highlight=False)
+
+
+def resume_command(json: Json = False) -> None:
+    """Hold nights again after a pause.
+
+    Example: [bold]sleepy-coder resume[/]
+    """
+    with explained():
+        was = call_on(load_config().state)
+    if json:
+        as_json({"was_paused": was})
+    else:
+        out.print("nights are held again" if was else "nights were not paused")
+
+
+def logs_command(
+    nights: Annotated[bool, typer.Option("--nights", help="Only what the nights did.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more comes, until Ctrl-C.")] = False,
+    since: Annotated[str, typer.Option(help='As journalctl takes it: "today", "-2h", "2026-11-20".')] = "-1d",
+    user: Annotated[bool, typer.Option("--user", help="Of the service of this user.")] = False,
+    file: Annotated[Path | None, typer.Option(help="Read a file of JSON lines instead; - is stdin.")] = None,
+    json: Json = False,
+) -> None:
+    """The daemon's log for a person: one line an event, from the journal.
+
+    Example: [bold]sleepy-coder logs --nights --since "2 days ago"[/]
+    """
+    with explained():
+        for line in readable(_lines(file, follow, since, user), nights=nights, raw=json):
+            out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _lines(file: Path | None, follow: bool, since: str, user: bool) -> Iterable[str]:
+    if file is not None:
+        try:
+            with sys.stdin if str(file) == "-" else file.open() as lines:
+                yield from lines
+        except OSError as error:
+            raise SleepyError(f"{file} cannot be read ({error.strerror})", "name a file of JSON lines") from error
+        return
+    if not which("journalctl"):
+        raise SleepyError("there is no journalctl here", "read the daemon's output with --file")
+    argv = ["journalctl", "--unit" if not user else "--user-unit", _UNIT, "--output", "cat", "--no-pager"]
+    argv += ["--since", since, *(["--follow"] if follow else [])]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as journal:
+        assert journal.stdout and journal.stderr
+        yield from journal.stdout
+        if journal.wait() != 0:
+            raise SleepyError(f"journalctl said: {journal.stderr.read().strip()}", "try `journalctl -u sleepy-coder`")

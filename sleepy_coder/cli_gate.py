@@ -1,0 +1,230 @@
+"""`sleepy-coder gate ...` and `sleepy-coder replay-verdict`: what the gate can show, how it errs, and what it said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sleepy_coder import wiring
+from sleepy_coder.config import Config, load_config
+from sleepy_coder.console import as_json, err, explained, out, progress_bar, table
+from sleepy_coder.errors import SleepyError
+from sleepy_coder.journal import no_night
+from sleepy_coder.judge.clusters import Cluster, form_clusters
+from sleepy_coder.judge.metrics import task_scores
+from sleepy_coder.store_gate import broken_links
+from sleepy_coder.tasks import set_id
+from sleepy_coder.types import EvalReport
+
+gate_app = typer.Typer(help="What the gate can show, how often it errs, and a new frozen set.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+USUAL_RATE = 0.767  # of a base model that nobody has measured here yet
+
+
+@gate_app.command("power")
+def power(
+    samples: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Samples per task and arm; default: eval.samples.")
+    ] = None,
+    gain: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=40, help="A gain to show, in points; default: half of what is shown."),
+    ] = None,
+    nights: Annotated[int, typer.Option(min=50, max=100_000, help="Simulated nights per line.")] = 500,
+    json: Json = False,
+) -> None:
+    """How large a gain has to be for this frozen set to show it, by simulation; and what smaller ones would need.
+
+    Example: [bold]sleepy-coder gate power --samples 4[/]
+    """
+    from sleepy_coder.judge.power import frozen_set, power_report
+
+    with explained():
+        config = load_config()
+        k = samples or config.eval.samples
+        heat = config.eval.temperature if k == 1 else 0.8  # as `sleepy-coder eval` draws several samples
+        of = frozen_set(form_clusters(wiring.frozen_sets(config).current()), k, heat, config.eval.baseline_samples)
+        wanted = gain / 100 if gain else None
+        found = power_report(of, config.gate, _base_rate(config), wanted, nights, config.seed)
+        with wiring.open_store(config) as store:
+            epoch, used = store.openings_used()
+    if json:
+        budget = {"epoch": epoch, "openings_used": used, "openings": config.gate.openings}
+        as_json({**found.model_dump(), **budget})
+        return
+    table(
+        f"{found.clusters} clusters of {found.tasks} tasks, {found.samples} samples each",
+        ("true change", "promoted", "held", "rejected", "clusters measured"),
+        [
+            (f"{r.change * 100:+.0f}", f"{r.promoted:.0%}", f"{r.held:.0%}", f"{r.rejected:.0%}", f"{r.clusters:.0f}")
+            for r in found.rows
+        ],
+    )
+    shows = f"a gain of {found.detectable * 100:.1f} points" if found.detectable else "no gain up to 40 points"
+    out.print(f"Promoted in 4 nights of 5: {shows}.")
+    need = f"{found.times} times as many clusters" if found.times else "more than 16 times as many clusters"
+    adds_up = f", or {found.nights} nights of as much that add up on the trunk" if found.nights else ""
+    out.print(f"A gain of {found.gain * 100:.1f} points needs {need}{adds_up}.")
+    out.print(f"Epoch {epoch or 1}: {used} of {config.gate.openings} openings are used.")
+
+
+@gate_app.command("calibrate")
+def calibrate(
+    nights: Annotated[int, typer.Option(min=100, max=1_000_000, help="Nights to simulate.")] = 2000,
+    json: Json = False,
+) -> None:
+    """Judge the served model against itself (A/A), many times: how often does the gate promote what is no better?
+
+    Chances to pass are those of the last evaluation with several samples per task, else simulated ones.
+
+    Example: [bold]sleepy-coder gate calibrate --nights 10000 --json[/]
+    """
+    from sleepy_coder.judge.paired import exact_interval
+    from sleepy_coder.judge.power import calibrate as judged_against_itself
+    from sleepy_coder.judge.power import frozen_set
+
+    with explained():
+        config = load_config()
+        clusters = form_clusters(wiring.frozen_sets(config).current())
+        of = frozen_set(clusters, max(2, config.eval.samples), 1.0)  # greedy answers never differ from themselves
+        chances, source = _chances(config, clusters)
+        found = judged_against_itself(of, config.gate, chances, nights, config.seed)
+        low, high = exact_interval(found.promoted, found.nights, 0.95)
+    allowed = config.gate.alpha / config.gate.openings
+    if json:
+        as_json(
+            {
+                **found.model_dump(),
+                "false_promotion_rate": found.promoted / found.nights,
+                "interval": [low, high],
+                "allowed_per_night": allowed,
+                "chances_from": source,
+            }
+        )
+        return
+    out.print(
+        f"{found.promoted} of {found.nights} nights promoted a model over itself "
+        f"(95% interval {low:.2%} to {high:.2%}; {allowed:.2%} is allowed), "
+        f"{found.held} held, {found.rejected} rejected as futile."
+    )
+    out.print(f"Chances to pass: {source}.")
+
+
+@gate_app.command("renew")
+def renew_command(
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="A JSONL file of tasks, or a folder of cargo projects, instead of unseen koans."),
+    ] = None,
+    early: Annotated[bool, typer.Option("--early", help="Also while the epoch has openings left.")] = False,
+    json: Json = False,
+) -> None:
+    """Put unseen tasks in the place of the frozen set, once its openings are used: a new epoch begins.
+
+    The set before it is retired and stays out of training. All arms are measured anew on the new one.
+
+    Example: [bold]sleepy-coder gate renew --from own-exam.jsonl[/]
+    """
+    from sleepy_coder.renewal import practice_tasks, renew
+
+    with explained():
+        config = load_config()
+        with (
+            wiring.open_store(config) as store,
+            no_night(wiring.night_lock(config)) as free,
+            progress_bar() as progress,
+        ):
+            if not free:
+                raise SleepyError("a night runs, and is judged on the set of now", "wait for it to end")
+            bar = progress.add_task("tasks", total=None, note="")
+            found = renew(
+                config,
+                store,
+                wiring.frozen_sets(config),
+                wiring.open_verifier(config).forgetful(),
+                source,
+                early,
+                lambda total: progress.update(bar, advance=1, total=total),
+                practice_tasks(),
+            )
+    if json:
+        as_json(found)
+        return
+    out.print(
+        f"{found.tasks} tasks in {found.clusters} clusters judge from now on (set {found.set_id}); "
+        f"{found.retired} are retired. The next judged night begins a new epoch and measures the baseline anew."
+    )
+    if found.clusters < config.gate.autonomous_clusters:
+        out.print(
+            f"[yellow]With fewer than {config.gate.autonomous_clusters} clusters nothing is promoted on its own: "
+            "see gate.small_sets"
+        )
+
+
+def replay_command(
+    cycle: Annotated[int | None, typer.Argument(metavar="NIGHT", help="The night; default: all of them.")] = None,
+    json: Json = False,
+) -> None:
+    """Compute verdicts again from their records and compare them byte for byte; check the chain of hashes.
+
+    Exit status: 0 when all are reproduced, 1 when one differs or the chain is broken.
+
+    Example: [bold]sleepy-coder replay-verdict 3[/]
+    """
+    from sleepy_coder.judge.record import read, replay
+
+    with explained():
+        with wiring.open_store(load_config()) as store:
+            chain = store.verdicts()
+        chosen = [verdict for verdict in chain if cycle in (None, verdict.cycle)]
+        if not chosen:
+            raise SleepyError("there is no verdict to replay", "`sleepy-coder nights` lists the nights")
+        broken = set(broken_links(chain))
+        rows = [
+            {
+                "night": verdict.cycle,
+                "decision": read(verdict.payload).finding.decision,
+                "reproduced": replay(verdict.payload) == verdict.payload,
+                "chained": verdict.cycle not in broken,
+                "sha256": verdict.sha256,
+            }
+            for verdict in chosen
+        ]
+    if json:
+        as_json(rows)
+    else:
+        for row in rows:
+            same = "reproduced byte for byte" if row["reproduced"] else "[red]comes out differently[/]"
+            link = "" if row["chained"] else ", [red]and is not the record that was appended[/]"
+            out.print(f"night {row['night']}: {row['decision']}, {same}{link}")
+    if not all(row["reproduced"] and row["chained"] for row in rows):
+        err.print("a verdict was changed, or the code that judges was")
+        raise typer.Exit(1)
+
+
+def _last_baseline(config: Config) -> EvalReport | None:
+    with wiring.open_store(config) as store:
+        found = store.evals(arm="baseline", set_id=set_id(wiring.frozen_sets(config).current()), limit=1)
+    return found[0] if found else None
+
+
+def _base_rate(config: Config) -> float:
+    """The pass rate of the base model on the frozen set, as last measured."""
+    report = _last_baseline(config)
+    return report.pass_rate if report else USUAL_RATE
+
+
+def _chances(config: Config, clusters: tuple[Cluster, ...]) -> tuple[list[float], str]:
+    """The chance to pass of each task, in the clusters' order, and where it is from."""
+    from sleepy_coder.judge.power import frozen_set, typical_chances
+
+    frozen = wiring.frozen_sets(config).current()
+    with wiring.open_store(config) as store:
+        for report in store.evals(set_id=set_id(frozen)):
+            scores = task_scores(report)
+            if len(report.samples) >= 2 * len(frozen) and len(scores) == len(frozen):
+                return [scores[t] for c in clusters for t in c.tasks], f"{report.model}, as evaluated"
+    chances = typical_chances(frozen_set(clusters, 2, 1.0), _base_rate(config), config.seed)
+    return chances, "simulated; `sleepy-coder eval --samples 8` measures them"

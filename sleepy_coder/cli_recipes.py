@@ -1,0 +1,55 @@
+"""`sleepy-coder recipes`: how a night may learn."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sleepy_coder.config import RecipeName, load_config
+from sleepy_coder.console import as_json, explained, out, table
+from sleepy_coder.errors import ConfigError
+from sleepy_coder.learn.recipes import RECIPES, RecipeSpec
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def recipe_named(name: str) -> RecipeName:
+    """The recipe of that name. Raises ConfigError."""
+    for known in RECIPES:
+        if known == name:
+            return known
+    raise ConfigError(f"there is no recipe {name!r}", f"there are {', '.join(RECIPES)}")
+
+
+def recipes_command(
+    name: Annotated[str | None, typer.Argument(help="Show all of this one; default: list them.")] = None,
+    json: Json = False,
+) -> None:
+    """List the recipes, how a night may learn: what each does, where it is from, what it costs and needs.
+
+    `recipe.name` in the settings picks one, and `night --recipe NAME` another one for one night.
+
+    Example: [bold]sleepy-coder recipes sam[/]
+    """
+    with explained():
+        usual = load_config().recipe.name
+        shown = [RECIPES[recipe_named(name)]] if name else list(RECIPES.values())
+    if json:
+        as_json([{**spec.model_dump(mode="json"), "set": spec.name == usual} for spec in shown])
+    elif name:
+        rows = [(field.replace("_", " "), _said(getattr(shown[0], field))) for field in RecipeSpec.model_fields]
+        table(name, ("", ""), [row for row in rows if row[1]])
+    else:
+        table(
+            "Recipes",
+            ("name", "what it does, and whose idea it is", "cost of a night", "needs"),
+            [(f"{r.name}{' *' * (r.name == usual)}", f"{r.summary} ({r.source})", r.cost, r.needs) for r in shown],
+        )
+        out.print("* is what recipe.name says. `sleepy-coder night --recipe NAME` tries another one for a night.")
+
+
+def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)

@@ -1,0 +1,55 @@
+"""`sleepy-coder serve`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from sleepy_coder import wiring
+from sleepy_coder.config import Config, load_config
+from sleepy_coder.console import err, explained
+from sleepy_coder.errors import ConfigError
+from sleepy_coder.serve.vllm_command import VllmCommand, vllm_command
+
+
+def serve_command(
+    port: Annotated[int | None, typer.Option(help="Port; default: the one of server.url.")] = None,
+    only_print: Annotated[bool, typer.Option("--print", help="Print the command line and start nothing.")] = False,
+) -> None:
+    """Serve the base model in the foreground, until Ctrl-C: with the embedded server, or with vLLM.
+
+    `server.engine` chooses. vLLM is started with all the flags that the nights need; `server.vllm` may name the
+    program of another environment, and `server.extra_args` are added. Both speak the same protocol.
+
+    Example: [bold]sleepy-coder serve --print[/]
+    """
+    with explained():
+        config = load_config()
+        if config.server.engine == "vllm":
+            command = vllm_command(config, wiring.model_path(config), port)
+        else:
+            command = VllmCommand(_embedded(config, port), {})
+        if only_print:
+            typer.echo(str(command))
+            return
+        err.print(f"serving {config.server.base_name} with {config.server.engine}; Ctrl-C ends it")
+        try:
+            # The server is this process from here on, and gets its signals itself.
+            os.execvpe(command.argv[0], command.argv, {**os.environ, **command.environment})
+        except OSError as error:
+            reason = f"{command.argv[0]} cannot be started ({error.strerror})"
+            raise ConfigError(reason, "Set server.vllm to the vllm program of the environment it lives in") from error
+
+
+def _embedded(config: Config, port: int | None) -> tuple[str, ...]:
+    where = urlsplit(config.server.url)
+    return (
+        *(sys.executable, "-m", "sleepy_coder.serve.embedded"),
+        *("--host", where.hostname or "127.0.0.1", "--port", str(port or where.port or 8000)),
+        *("--model", str(wiring.model_path(config)), *wiring.embedded_arguments(config)),
+        *("--threads", str(config.server.threads or os.cpu_count() or 1)),
+    )

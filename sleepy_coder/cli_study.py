@@ -1,0 +1,166 @@
+"""`sleepy-coder study` and `sleepy-coder cycles`."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from sleepy_coder import log
+from sleepy_coder.config import Config, RecipeName, load_config
+from sleepy_coder.console import as_json, explained, out, progress_bar, table
+from sleepy_coder.errors import SleepyError
+from sleepy_coder.judge.study import Goal, Row, goals, points, remaining, rows
+from sleepy_coder.judge.study_data import Cell, StudyData, Trajectory
+from sleepy_coder.learn.recipes import RECIPES
+from sleepy_coder.study.plan import FULL, QUICK, Plan, cells
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+class StudyProgress:
+    """Two lines: all cells with the time that is left, and the step of the present one (`study.run.Onlooker`)."""
+
+    def __init__(self, progress: Progress, plan: Plan) -> None:
+        self._progress, self._all = progress, cells(plan)
+        self._cells = progress.add_task("study", total=len(self._all), note="")
+        self._step = progress.add_task("begins", total=None, note="")
+
+    def cell(self, of: Trajectory, cycle: int, done: tuple[Cell, ...]) -> None:
+        known = {(c.recipe, c.seed, c.gated, c.cycle) for c in done}
+        open_cells: list[tuple[RecipeName, bool]] = [
+            (recipe, gated) for recipe, seed, gated, k in self._all if (recipe, seed, gated, k) not in known
+        ]
+        left = remaining(done, open_cells)
+        self._progress.update(
+            self._cells,
+            completed=len(self._all) - len(open_cells),
+            description=f"{of.recipe}{'' if of.gated else ', no gate'}, seed {of.seed}, cycle {cycle}",
+            note="" if left is None else f"about {_clock(left)} left",
+        )
+
+    def end(self) -> None:
+        """All cells are done."""
+        self._progress.update(self._cells, completed=len(self._all), description="study", note="")
+
+    def phase(self, name: str) -> None:
+        self._progress.reset(self._step, total=None, description=f"  {name}", note="")
+
+    def tick(self, done: int, total: int, note: str = "") -> None:
+        self._progress.update(self._step, completed=done, total=total, note=note)
+
+
+def _clock(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{max(1, minutes)} min"
+
+
+def study_command(
+    recipes: Annotated[str, typer.Option(help="Names with commas between them; default: all that need no extra.")] = "",
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Trajectories per recipe.")] = 3,
+    cycles: Annotated[int, typer.Option(min=1, max=50, help="Days and nights of each trajectory.")] = 5,
+    day_tasks: Annotated[int, typer.Option(min=8, max=10_000, help="Tasks of one day at most.")] = 180,
+    samples: Annotated[int, typer.Option(min=2, max=64, help="Answers per task of the first and last pass@k.")] = 4,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One seed, one cycle, few rows and steps: is all in order? (minutes)")
+    ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Run nothing: only write the report of what is finished.")
+    ] = False,
+    to: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the report; default: reports/ in the home.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare the recipes: seeds x cycles of day and night on the nano model, each with the gate and without it.
+
+    Every recipe has the same days and the same frozen set. Each cycle is kept when it is finished: stop it whenever
+    you like, the same command goes on; with more seeds or recipes it adds to what is there. Nothing that is served is
+    touched: it works under state/study/ with a server of its own. Writes results.md, results.png, dashboard.html and
+    study.json from what it kept.
+
+    Example: [bold]sleepy-coder study --recipes rft-anchor,seed-plain,naive,no-update --seeds 1 --cycles 2[/]
+    """
+    from sleepy_coder.report.study import write_study
+    from sleepy_coder.study.run import kept
+    from sleepy_coder.wiring import titles
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with explained():
+        config = load_config()
+        plan = Plan(recipes=_recipes(recipes) or FULL, seeds=seeds, cycles=cycles, day_tasks=day_tasks, samples=samples)
+        if quick:
+            plan = Plan(recipes=_recipes(recipes) or QUICK, seeds=1, cycles=1, day_tasks=60, samples=2, quick=True)
+        data = kept(config, plan) if report else _run(config, plan)
+        files = write_study(data, titles(config), to or config.home / "reports")
+    found = rows(data)
+    if json:
+        as_json({"rows": [_summary(row) for row in found], "goals": goals(found), "files": [str(f) for f in files]})
+        return
+    _print(data, found)
+    for file in files:
+        out.print(str(file), highlight=False, soft_wrap=True)
+
+
+def _run(config: Config, plan: Plan) -> StudyData:
+    """Run what is left of it, with a progress bar; its hundreds of nights log to a file of the study."""
+    from sleepy_coder.study.run import run_study, study_folder
+
+    folder = study_folder(config, plan)
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress_bar() as progress, (folder / "log").open("a") as said:
+        log.set_up(verbose=True, as_json=True, to=said)
+        try:
+            shown = StudyProgress(progress, plan)
+            data = run_study(config, plan, shown)
+            shown.end()
+        finally:
+            log.set_up()
+    return data
+
+
+def _recipes(names: str) -> tuple[RecipeName, ...]:
+    """Raises SleepyError for a name that no recipe has."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in RECIPES]
+    if unknown:
+        raise SleepyError(f"there is no recipe {unknown[0]!r}", f"take some of {', '.join(RECIPES)}")
+    return tuple(name for name in RECIPES if name in wanted)
+
+
+def _summary(row: Row) -> dict[str, object]:
+    return {
+        **row.model_dump(mode="json", exclude={"courses"}),
+        "seeds": [course.of.seed for course in row.courses],
+        "cycles": len(row.courses[0].rates) - 1,
+        "rates": [course.rates for course in row.courses],
+        "promoted": [course.promoted for course in row.courses],
+        "train_seconds": [course.train_seconds for course in row.courses],
+    }
+
+
+def _print(data: StudyData, found: tuple[Row, ...]) -> None:
+    base = data.evals[data.facts.base].pass_rate
+    lines = [
+        (
+            row.recipe,
+            "yes" if row.gated else "no",
+            str(len(row.courses)),
+            f"{row.final.mean:.1%}",
+            points(row.gain),
+            f"{row.gained.mean:.0f}",
+            f"{row.lost.mean:.0f}",
+            points(row.bwt) if row.bwt else "",
+        )
+        for row in found
+    ]
+    columns = ("recipe", "gate", "seeds", "last", "points over baseline", "gained", "lost", "BWT")
+    table(f"{data.facts.frozen} frozen tasks, baseline {base:.1%}", columns, lines)
+    table("Goals", ("goal", "", "measured"), [(g.text, _met(g), g.numbers) for g in goals(found)])
+
+
+def _met(goal: Goal) -> str:
+    return {None: "not measured", True: "met", False: "missed"}[goal.met]

@@ -1,0 +1,175 @@
+"""Is everything in place for the nights? Machine, base model, model servers, gateway: one finding per check."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from sleepy_coder import wiring
+from sleepy_coder.adapter_manifest import model_sha256
+from sleepy_coder.config import CONFIG_FILE, Config
+from sleepy_coder.drill import complaint
+from sleepy_coder.errors import ServerUnreachable, SleepyError
+from sleepy_coder.files import private_folder, write_atomic
+from sleepy_coder.registry import Registry
+from sleepy_coder.report.standing import daemon_line
+from sleepy_coder.serve.checkup import Finding, check_server, checked, fail, ok, warn
+from sleepy_coder.serve.client import VllmClient
+from sleepy_coder.serve.gateway_client import gateway_answers, gateway_state
+from sleepy_coder.types import Adapter
+from sleepy_coder.verify.rust import Toolchain
+
+_GIB: Final = 1 << 30
+_PLENTY: Final = 5
+"""Times `night.min_free_gib`: below it, a night that begins well may yet fill the disk."""
+_GATEWAY_SECONDS: Final = 10.0
+
+
+def examine(config: Config, on_check: Callable[[str], None] = lambda _: None) -> tuple[Finding, ...]:
+    """All findings, in the order in which things depend on each other; `on_check` hears what is looked at."""
+    on_check("machine")
+    findings = [
+        _settings(config),
+        checked("home", lambda: _home(config)),
+        checked("disk", lambda: _disk(config)),
+        checked("store", lambda: _store(config)),
+        checked("rust", _rust),
+        checked("sandbox", lambda: _sandbox(config)),
+    ]
+    on_check("base model")
+    registry = wiring.open_registry(config)
+    serving = checked("registry", lambda: _registry(registry))
+    active = registry.active() if serving.level == "ok" else None
+    findings += [serving, checked("base model", lambda: _base_model(config, registry, active))]
+    findings.append(checked("drill", lambda: _drill(config)))
+    findings.append(checked("frozen set", lambda: _frozen_set(config)))
+    for url in config.server.urls:
+        on_check(url)
+        findings += _server(config, url, registry, active)
+    on_check("gateway")
+    return (*findings, checked("gateway", lambda: _gateway(config)), _nights(config))
+
+
+def _settings(config: Config) -> Finding:
+    path = config.home / CONFIG_FILE
+    return ok("settings", str(path) if path.is_file() else f"no {CONFIG_FILE} in {config.home}: defaults serve")
+
+
+def _frozen_set(config: Config) -> Finding:
+    tasks = wiring.frozen_sets(config).current()
+    with wiring.open_store(config) as store:
+        epoch, used = store.openings_used()
+    said = f"{len(tasks)} tasks; {wiring.budget(config, epoch, used)}"
+    if used < config.gate.openings:
+        return ok("frozen set", said)
+    return warn("frozen set", said, "Put unseen tasks in its place: `sleepy-coder gate renew`.")
+
+
+def _home(config: Config) -> Finding:
+    probe = config.state / "doctor"
+    private_folder(config.state)
+    write_atomic(probe, "")
+    probe.unlink()
+    return ok("home", f"{config.home} can be written")
+
+
+def _disk(config: Config) -> Finding:
+    free, needs = shutil.disk_usage(config.home).free / _GIB, config.night.min_free_gib
+    said = f"{free:.1f} GiB free at {config.home}; a night needs {needs:g}"
+    remedy = "Make room; `sleepy-coder adapters prune` and `sleepy-coder episodes prune` drop what is old."
+    if free < needs:
+        return fail("disk", said, remedy)
+    return warn("disk", said, remedy) if free < _PLENTY * needs else ok("disk", said)
+
+
+def _store(config: Config) -> Finding:
+    path = config.state / "sleepy.db"
+    if not path.exists():
+        return ok("store", "nothing is collected yet")
+    with wiring.open_store(config) as store:
+        store.check()
+        return ok("store", f"{path} is whole; {store.count_episodes()} episodes")
+
+
+def _rust() -> Finding:
+    version = Toolchain.find().version.splitlines()[0]
+    if shutil.which("cargo") is None:
+        return warn("rust", f"{version}, but no cargo", "Install Rust with rustup, for tasks that are cargo projects.")
+    return ok("rust", f"{version}, and cargo")
+
+
+def _sandbox(config: Config) -> Finding:
+    return ok("sandbox", f"level {wiring.open_verifier(config).level}")
+
+
+def _registry(registry: Registry) -> Finding:
+    active = registry.active()
+    if active is None:
+        return ok("registry", "no adapter is active: the base serves")
+    registry.verify(active.name)
+    return ok("registry", f"{active.name} is active and whole")
+
+
+def _drill(config: Config) -> Finding:
+    with wiring.open_store(config) as store:
+        last, promotions = store.last_drill(), len(store.canaries())
+    wrong = complaint(last, promotions, wiring.SystemClock().now())
+    if not wrong:
+        return ok("drill", f"caught a broken adapter on {last.at:%Y-%m-%d}" if last else "nothing was promoted yet")
+    remedy = "Hold one: `sleepy-coder drill`. Until it catches the broken adapter, do not rely on rollbacks."
+    return (fail if last is not None and not last.caught else warn)("drill", wrong, remedy)
+
+
+def _base_model(config: Config, registry: Registry, active: Adapter | None) -> Finding:
+    path = wiring.model_path(config)
+    sha256 = model_sha256(path)
+    if active is not None and registry.manifest(active.name).base_sha256 != sha256:
+        return fail(
+            "base model",
+            f"{path} is not the model that {active.name} was trained on",
+            "Set model.path to that model, or go back to the base: `sleepy-coder adapters rollback`.",
+        )
+    return ok("base model", f"{path}, sha256 {sha256[:12]}")
+
+
+def _server(config: Config, url: str, registry: Registry, active: Adapter | None) -> list[Finding]:
+    try:
+        base: Path | None = wiring.model_path(config)
+    except SleepyError:
+        base = None
+    sha256 = registry.manifest(active.name).base_sha256 if active else ""
+    with VllmClient(url, config.server.api_key, config.server.timeout_seconds) as client:
+        try:
+            found = check_server(client, config, base, active, wiring.canary(config), sha256)
+        except SleepyError as error:
+            found = [fail("server", error.message, error.remedy)]
+    several = len(config.server.urls) > 1
+    return [finding.model_copy(update={"name": f"{finding.name} ({url})"}) for finding in found] if several else found
+
+
+def _nights(config: Config) -> Finding:
+    state = gateway_state(config.gateway)
+    said = daemon_line(state, gateway_answers(config.gateway))
+    if state is None or state.nights is None:
+        return warn("nights", said, "Nights begin by themselves in the daemon only; by hand: `sleepy-coder night`.")
+    return ok("nights", said)
+
+
+def _gateway(config: Config) -> Finding:
+    url, settings = config.gateway.local_url, config.gateway
+    try:
+        httpx.get(f"{url}/healthz", timeout=_GATEWAY_SECONDS).raise_for_status()
+    except httpx.HTTPError:
+        return warn("gateway", f"none answers at {url}", "Start it: `sleepy-coder gateway`.")
+    with VllmClient(url, settings.api_key, _GATEWAY_SECONDS) as client:
+        try:
+            names = [model.name for model in client.models()]
+        except ServerUnreachable as error:
+            return fail("gateway", error.message, error.remedy)
+    if settings.alias not in names:
+        return fail("gateway", f"{url} does not list {settings.alias}", "Restart it: `sleepy-coder gateway`.")
+    return ok("gateway", f"{url} passes {settings.alias} on")

@@ -1,0 +1,62 @@
+"""The fresh tasks of a night: met in the last days, held back from training, and asked of what is to be promoted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+
+from sleepy_coder.judge.controls import quarantined, run_control
+from sleepy_coder.learn.mix import without
+from sleepy_coder.material import own_of
+from sleepy_coder.parts import Parts
+from sleepy_coder.serve.rollout import in_parallel
+from sleepy_coder.tasks import load_split
+from sleepy_coder.tasks.leaks import LeakIndex, example_rows, find_leaks
+from sleepy_coder.types import Task, TrainingMix
+
+_AHEAD = timedelta(days=1)  # a task that a wrong clock noted further ahead is not held back for ever
+
+
+def held_back(parts: Parts, until: int) -> tuple[str, ...]:
+    """The tasks, of the episodes up to the position `until`, that may not train yet: none before the first promotion.
+
+    What they guard against is a model chosen by its luck on the frozen set. Until something was promoted nothing was
+    chosen, and the first nights need every row.
+    """
+    now, settings, first = parts.clock.now(), parts.config.mix, parts.store.first_promotion()
+    if first is None:
+        return ()
+    after = max(first, now - timedelta(days=settings.fresh_days))
+    return parts.store.fresh_ids(until, settings.fresh_share, after, now + _AHEAD)
+
+
+def without_fresh(parts: Parts, mix: TrainingMix, held: Collection[str]) -> TrainingMix:
+    """The mix without rows of the tasks `held`, and without those that are too close to one of them."""
+    tasks = parts.store.latest_tasks(held, len(held))
+    near = {leak.provenance for leak in find_leaks(example_rows(mix.examples), tasks)} if tasks else set[str]()
+    near |= {row.provenance for row in mix.examples if row.task_id in held}
+    if not near:
+        return mix
+    left = sum(row.provenance in near for row in mix.examples)
+    return without(mix, near, f"{left} rows are too close to fresh tasks, which are judged before they may train")
+
+
+def judgeable(parts: Parts, held: Collection[str]) -> tuple[Task, ...]:
+    """The latest of the tasks `held` that tell their fix from their broken input, far from frozen and dev tasks."""
+    tasks = parts.store.latest_tasks(held, parts.config.eval.fresh_tasks)
+    index = LeakIndex((*parts.judging, *load_split("dev")))
+    apart = [task for task in untrained(parts, tasks) if not any(index.find(task.id, text) for text in _texts(task))]
+    controls = in_parallel(lambda task: run_control(parts.verifier, task, 1), apart, parts.config.eval.concurrency)
+    out = quarantined(controls)
+    return tuple(task for task in apart if task.id not in out)
+
+
+def untrained(parts: Parts, tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Those of `tasks` that are not too close to a row of any night: a file with one line more is another task."""
+    rows = example_rows((*parts.store.examples(), *own_of(parts).rows)) if tasks else ()
+    near = {leak.task_id for leak in find_leaks(rows, tasks)}
+    return tuple(task for task in tasks if task.id not in near)
+
+
+def _texts(task: Task) -> tuple[str, ...]:
+    return tuple("\n".join(files.values()) for files in (task.files, task.reference) if files)

@@ -1,0 +1,69 @@
+"""What may keep a proved gain from being promoted: a harmed family, a gain that fresh tasks do not show."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import numpy as np
+
+from sleepy_coder.config import GatePolicy
+from sleepy_coder.judge import paired
+from sleepy_coder.judge.eprocess import Array, log_paths
+from sleepy_coder.judge.units import Units
+from sleepy_coder.types import FamilyChange
+
+
+def family_guard(units: Units, policy: GatePolicy) -> tuple[FamilyChange, ...]:
+    """Harm against served in each large enough group, by Holm's step-down test."""
+    members: dict[str, list[float]] = defaultdict(list)
+    for group, d in zip(units.groups, units.progress.tolist(), strict=True):
+        members[group].append(d)
+    tested = sorted(
+        (paired.p_gain([-x for x in d], units.single), group)
+        for group, d in members.items()
+        if len(d) >= policy.min_family_clusters
+    )
+    changes: list[FamilyChange] = []
+    blocked = True
+    for rank, (p_harm, group) in enumerate(tested):
+        d = members[group]
+        blocked = blocked and p_harm <= policy.family_alpha / (len(tested) - rank)
+        changes.append(
+            FamilyChange(
+                family=group,
+                tasks=len(d),
+                gained=sum(x > 0 for x in d),
+                lost=sum(x < 0 for x in d),
+                p_harm=p_harm,
+                blocked=blocked,
+            )
+        )
+    return tuple(changes)
+
+
+def fresh_evidence(fresh: Units, policy: GatePolicy) -> float | None:
+    """Log e-value against "worse than the baseline on fresh tasks by the margin or more".
+
+    None with too few fresh clusters: even a perfect tie could not reach the threshold then.
+    """
+    if len(fresh.names) < policy.min_fresh_clusters:
+        return None
+    return float(log_paths(fresh.anchor, -policy.fresh_margin)[-1])
+
+
+def leak_gap(frozen: Units, fresh: Units, policy: GatePolicy) -> float | None:
+    """z value of (gain over baseline on frozen tasks) - (gain on fresh tasks); None with too few fresh clusters.
+
+    A frozen set that leaked into training gains where nothing else does.
+    """
+    if len(fresh.names) < policy.min_fresh_clusters or len(frozen.names) < 2:
+        return None
+    gap = float(frozen.anchor.mean() - fresh.anchor.mean())
+    return gap / math.sqrt(_error(frozen.anchor) + _error(fresh.anchor))
+
+
+def _error(d: Array) -> float:
+    """Squared standard error of a mean, with one observation of a full difference added so that it is never 0."""
+    n = len(d)
+    return float((np.square(d - d.mean()).sum() + 1) / (n * (n - 1)))

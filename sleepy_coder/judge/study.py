@@ -1,0 +1,268 @@
+"""What a study says: recipes compared over seeds, with and without the gate. Pure functions over its finished cells.
+
+A trajectory is one recipe with one seed, gated or not, over several cycles of day and night. Without the gate every
+candidate becomes the next start. Rates and differences are fractions; intervals over seeds are Student's t, because
+seeds, and not tasks, are what a trajectory is repeated over.
+"""
+
+# scipy ships no type information; every value it returns is converted to float right here.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from scipy.stats import t as student
+
+from sleepy_coder.config import RecipeName
+from sleepy_coder.judge import metrics
+from sleepy_coder.judge.study_data import HERO, Cell, StudyData, Trajectory
+from sleepy_coder.types import Record
+
+CONFIDENCE: Final = 0.95
+GOAL_GAIN, GOAL_BWT, GOAL_NIGHTS = 0.10, -0.01, 5
+RIVALS: Final[tuple[RecipeName, ...]] = ("seed-plain", "hints-only", "no-update")
+
+
+class Course(Record):
+    """How one trajectory went. `rates` begins with the baseline; then what serves after each cycle.
+
+    `gained` and `lost` are task ids, last against baseline. `acc`, `bwt` and `forgetting` are over the themes, one a
+    cycle; those that speak of change take two cycles. `pass_k` is (baseline, last) at `k` samples, None where that
+    was not measured. `worse` are the cycles that were promoted though the candidate passes less of the frozen set
+    than what served before or the baseline.
+    """
+
+    of: Trajectory
+    rates: tuple[float, ...]
+    gained: tuple[str, ...]
+    lost: tuple[str, ...]
+    acc: float | None
+    bwt: float | None
+    forgetting: float | None
+    k: int
+    pass_k: tuple[float, float] | None
+    kl: float | None
+    steps: int
+    train_seconds: float
+    seconds: float
+    promoted: int
+    worse: tuple[int, ...]
+
+    @property
+    def gain(self) -> float:
+        return self.rates[-1] - self.rates[0]
+
+
+class Estimate(Record):
+    """A mean over seeds with its interval, which takes two seeds at least."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Row(Record):
+    """One recipe, gated or not, over its seeds."""
+
+    recipe: RecipeName
+    gated: bool
+    courses: tuple[Course, ...]
+    final: Estimate
+    gain: Estimate
+    gained: Estimate
+    lost: Estimate
+    acc: Estimate | None
+    bwt: Estimate | None
+    forgetting: Estimate | None
+    kl: Estimate | None
+
+
+class Goal(Record):
+    """What the study has to show, whether it does (None: not measured), and the numbers that say so."""
+
+    text: str
+    met: bool | None
+    numbers: str
+
+
+def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+    """Mean of `values` with Student's t interval. Raises StatisticsError when there are none."""
+    mean, n = statistics.fmean(values), len(values)
+    if n < 2:
+        return Estimate(mean=mean, low=None, high=None, n=n)
+    half = float(student.ppf(0.5 + confidence / 2, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    return Estimate(mean=mean, low=mean - half, high=mean + half, n=n)
+
+
+def course(data: StudyData, of: Trajectory) -> Course:
+    """How this trajectory went, as far as it is done. Raises ValueError when nothing of it is."""
+    cells = data.cells_of(of)
+    if not cells:
+        raise ValueError(f"no cell of {of} is finished")
+    base, last = data.evals[data.facts.base], data.evals[cells[-1].served]
+    change = metrics.changes(base, last)
+    matrix = _matrix(data, of, cells)
+    k, pass_k = _pass_k(data, cells[-1].served)
+    known = [cell.kl for cell in cells if cell.kl is not None]
+    return Course(
+        of=of,
+        rates=(base.pass_rate, *(data.evals[cell.served].pass_rate for cell in cells)),
+        gained=change.gained,
+        lost=change.lost,
+        acc=metrics.acc(matrix) if matrix else None,
+        bwt=metrics.bwt(matrix) if len(matrix) > 1 else None,
+        forgetting=metrics.forgetting(matrix) if len(matrix) > 1 else None,
+        k=k,
+        pass_k=pass_k,
+        kl=known[-1] if known else None,
+        steps=sum(cell.night.steps for cell in cells if cell.night),
+        train_seconds=math.fsum(cell.train_seconds for cell in cells),
+        seconds=math.fsum(cell.seconds for cell in cells),
+        promoted=sum(cell.outcome == "promoted" for cell in cells),
+        worse=tuple(cell.cycle for cell in cells if _is_worse(data, cell)),
+    )
+
+
+def _matrix(data: StudyData, of: Trajectory, cells: Sequence[Cell]) -> tuple[tuple[float, ...], ...]:
+    """R[i][j]: what serves after cycle i, on the theme of day j. Empty when a theme has no frozen task."""
+    themes = data.themes.get(of.seed, ())[: len(cells)]
+    if len(themes) < len(cells) or not all(themes):
+        return ()
+    return metrics.accuracy_matrix([data.evals[cell.served] for cell in cells], themes)
+
+
+def _pass_k(data: StudyData, last: str) -> tuple[int, tuple[float, float] | None]:
+    if data.facts.base not in data.many or last not in data.many:
+        return 0, None
+    first, after = data.many[data.facts.base], data.many[last]
+    k = min(max(sample.index for sample in report.samples) for report in (first, after)) + 1
+    return k, (metrics.mean_pass_at_k(first, k), metrics.mean_pass_at_k(after, k))
+
+
+def _is_worse(data: StudyData, cell: Cell) -> bool:
+    if cell.outcome != "promoted" or cell.candidate is None:
+        return False
+    against = max(data.evals[cell.before].pass_rate, data.evals[data.facts.base].pass_rate)
+    return data.evals[cell.candidate].pass_rate < against
+
+
+def rows(data: StudyData) -> tuple[Row, ...]:
+    """Every recipe, gated or not, over its seeds; only trajectories that are as long as the longest of their row."""
+    found: dict[tuple[RecipeName, bool], list[Course]] = {}
+    for of in data.trajectories():
+        found.setdefault((of.recipe, of.gated), []).append(course(data, of))
+    return tuple(_row(recipe, gated, courses) for (recipe, gated), courses in found.items())
+
+
+def _row(recipe: RecipeName, gated: bool, courses: Sequence[Course]) -> Row:
+    longest = max(len(c.rates) for c in courses)
+    whole = tuple(c for c in courses if len(c.rates) == longest)
+
+    def over(value: Callable[[Course], float | None]) -> Estimate | None:
+        known = [v for c in whole if (v := value(c)) is not None]
+        return estimate(known) if known else None
+
+    return Row(
+        recipe=recipe,
+        gated=gated,
+        courses=whole,
+        final=estimate([c.rates[-1] for c in whole]),
+        gain=estimate([c.gain for c in whole]),
+        gained=estimate([len(c.gained) for c in whole]),
+        lost=estimate([len(c.lost) for c in whole]),
+        acc=over(lambda c: c.acc),
+        bwt=over(lambda c: c.bwt),
+        forgetting=over(lambda c: c.forgetting),
+        kl=over(lambda c: c.kl),
+    )
+
+
+def names(found: Sequence[Row]) -> tuple[RecipeName, ...]:
+    """The recipes that were measured."""
+    seen: dict[RecipeName, None] = {row.recipe: None for row in found}
+    return tuple(seen)
+
+
+def find(found: Sequence[Row], recipe: RecipeName, gated: bool) -> Row | None:
+    """The row of a recipe; one that trains nothing has but one, for there is nothing to gate."""
+    mine = [row for row in found if row.recipe == recipe]
+    return next((row for row in mine if row.gated == gated), next((r for r in mine if r.courses[0].steps == 0), None))
+
+
+def paired(one: Row, other: Row) -> Estimate | None:
+    """The difference of the last rates, seed by seed; None when they share no seed of the same length."""
+    theirs = {c.of.seed: c for c in other.courses}
+    pairs = [(c, theirs[c.of.seed]) for c in one.courses if c.of.seed in theirs]
+    same = [mine.rates[-1] - its.rates[-1] for mine, its in pairs if len(mine.rates) == len(its.rates)]
+    return estimate(same) if same else None
+
+
+def points(value: Estimate | None) -> str:
+    """A difference in points, with its interval where there is one."""
+    if value is None:
+        return "not measured"
+    span = "" if value.low is None or value.high is None else f" [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
+    return f"{100 * value.mean:+.1f}{span}".replace("-", "\N{MINUS SIGN}")
+
+
+def goals(found: Sequence[Row]) -> tuple[Goal, ...]:
+    """The goals with what was measured; a goal is met by the means, and the intervals say how sure that is."""
+    hero, naive = find(found, HERO, True), next((r for r in found if r.recipe == "naive" and not r.gated), None)
+    gain = _gain_within(hero, GOAL_NIGHTS) if hero else None
+    out = [
+        Goal(
+            text=f"`{HERO}`, gated, gains at least {100 * GOAL_GAIN:.0f} points within {GOAL_NIGHTS} nights",
+            met=None if gain is None else gain.mean >= GOAL_GAIN,
+            numbers=points(gain),
+        ),
+        Goal(
+            text=f"its BWT is at least {100 * GOAL_BWT:.0f} point".replace("-", "\N{MINUS SIGN}"),
+            met=None if hero is None or hero.bwt is None else hero.bwt.mean >= GOAL_BWT,
+            numbers=points(hero.bwt if hero else None),
+        ),
+    ]
+    for name in RIVALS:
+        rival = find(found, name, True)
+        difference = paired(hero, rival) if hero and rival else None
+        met = None if difference is None else difference.mean > 0
+        out.append(Goal(text=f"it beats `{name}`", met=met, numbers=points(difference)))
+    out.append(
+        Goal(
+            text="`naive` without a gate loses",
+            met=None if naive is None else naive.gain.mean < 0,
+            numbers=points(naive.gain if naive else None),
+        )
+    )
+    gated = [c for row in found if row.gated for c in row.courses]
+    worse, promoted = sum(len(c.worse) for c in gated), sum(c.promoted for c in gated)
+    out.append(
+        Goal(
+            text="with the gate nothing is promoted that is worse",
+            met=worse == 0 if promoted else None,
+            numbers=f"{worse} of {promoted} promotions",
+        )
+    )
+    return tuple(out)
+
+
+def _gain_within(row: Row, nights: int) -> Estimate:
+    """The gain over the baseline after so many nights, or after all where there were fewer."""
+    return estimate([c.rates[min(nights, len(c.rates) - 1)] - c.rates[0] for c in row.courses])
+
+
+def remaining(done: Sequence[Cell], open_cells: Sequence[tuple[RecipeName, bool]]) -> float | None:
+    """Seconds that the open cells (recipe, gated) will take, by the cells done: of their kind where there are any."""
+    if not done:
+        return None
+
+    def usual(recipe: RecipeName, gated: bool) -> float:
+        mine = [c for c in done if c.recipe == recipe]
+        kind = [c for c in mine if c.gated == gated]
+        return statistics.fmean(c.seconds for c in kind or mine or done)
+
+    return math.fsum(usual(recipe, gated) for recipe, gated in open_cells)

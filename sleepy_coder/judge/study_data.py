@@ -1,0 +1,83 @@
+"""What a study records: its cells, and what was measured on the frozen set, by the weights that were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sleepy_coder.config import RecipeName
+from sleepy_coder.types import EvalReport, NightReport, Record
+
+HERO: Final[RecipeName] = "rft-anchor"
+"""The default recipe, which the others are compared with."""
+
+
+class Cell(Record):
+    """One cycle of one trajectory. `served`, `before` and `candidate` are keys of `StudyData.evals`.
+
+    `night` has no reports of its own: what was measured is in `evals`, on the whole frozen set. `kl` is the KL to the
+    base in nats per token over the last steps of training; `train_seconds` what training took when it was done, and
+    `seconds` the cell as it was run here, where work that an equal cell had done before is not done again.
+    """
+
+    recipe: RecipeName
+    seed: int
+    gated: bool
+    cycle: int
+    outcome: str
+    before: str
+    served: str
+    candidate: str | None
+    night: NightReport | None
+    kl: float | None
+    train_seconds: float
+    seconds: float
+
+
+class Trajectory(Record):
+    """One recipe with one seed, gated or not."""
+
+    recipe: RecipeName
+    seed: int
+    gated: bool
+
+
+class StudyFacts(Record):
+    """What a study is about. `base` is the key of the baseline; `frozen` tasks judge; `samples` of each give pass@k."""
+
+    base: str
+    base_name: str
+    cycles: int
+    day_tasks: int
+    samples: int
+    quick: bool
+    frozen: int
+    set_id: str
+
+
+class StudyData(Record):
+    """All that is known: the cells, what was measured by key, and the themes (groups of frozen tasks) by seed.
+
+    `many` are reports with several samples per task, of the first and the last weights only.
+    """
+
+    facts: StudyFacts
+    cells: tuple[Cell, ...]
+    evals: Mapping[str, EvalReport]
+    many: Mapping[str, EvalReport]
+    themes: Mapping[int, tuple[tuple[str, ...], ...]]
+
+    def trajectories(self) -> tuple[Trajectory, ...]:
+        """Those with a finished cell, in the order in which they were begun."""
+        found = (Trajectory(recipe=c.recipe, seed=c.seed, gated=c.gated) for c in self.cells)
+        return tuple(dict.fromkeys(found))
+
+    def cells_of(self, of: Trajectory) -> tuple[Cell, ...]:
+        """The finished cells of one trajectory, by cycle."""
+        mine = (c for c in self.cells if (c.recipe, c.seed, c.gated) == (of.recipe, of.seed, of.gated))
+        return tuple(sorted(mine, key=lambda c: c.cycle))
+
+    def shown(self) -> Trajectory | None:
+        """The one whose nights the dashboard shows: the default recipe's first, with the gate where there is one."""
+        trained = [of for of in self.trajectories() if any(c.night and c.candidate for c in self.cells_of(of))]
+        return min(trained, key=lambda of: (of.recipe != HERO, not of.gated, of.seed), default=None)

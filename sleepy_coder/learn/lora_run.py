@@ -1,0 +1,152 @@
+"""What a training run carries from step to step, and how it is begun, kept and written.
+
+Every 10 steps adapter, running average and optimiser are written whole, so that a killed run goes on to the same bytes.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# torch and peft are only partly typed.
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from sleepy_coder.adapter_manifest import CONFIG, WEIGHTS
+from sleepy_coder.files import atomic_writer, folder_in_the_making, replace_folder
+from sleepy_coder.learn.outputs import PROBE, Probe
+from sleepy_coder.types import Recipe
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+def device() -> str:
+    """Where training computes."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_base(folder: Path) -> Any:
+    """The base model in the precision of training: as it is served, bfloat16 on a GPU and float32 on a CPU."""
+    dtype = torch.bfloat16 if device() == "cuda" else torch.float32
+    return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype)
+
+
+def attach_adapter(model: Any, recipe: Recipe) -> PeftModel:
+    """A fresh LoRA on all linear layers but the head."""
+    torch.manual_seed(recipe.seed)
+    config = LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)  # pyright: ignore[reportReturnType]
+
+
+def weights_in(folder: Path, recipe: Recipe) -> dict[str, torch.Tensor]:
+    """The weights of the adapter in `folder`, such that `recipe`'s alpha makes the same model of them.
+
+    An adapter that was chosen at half its scale says half the alpha: that half goes into B.
+    """
+    scale = json.loads((folder / CONFIG).read_bytes())["lora_alpha"] / recipe.alpha
+    tensors = load_file(folder / WEIGHTS)
+    return {name: value * scale if ".lora_B." in name else value for name, value in tensors.items()}
+
+
+@dataclass(slots=True)
+class Run:
+    """What changes while training: the model, its optimiser, the running average and the next step.
+
+    `slow`: the average goes on from an earlier night, and has no start that it should forget.
+    """
+
+    model: PeftModel
+    optimizer: torch.optim.Optimizer
+    average: dict[str, torch.Tensor]
+    step: int
+    slow: bool = False
+
+    @classmethod
+    def begin(cls, model: PeftModel, recipe: Recipe, parent: Path | None = None, fast: Path | None = None) -> Run:
+        """Before the first step, warm-started from the adapter in `parent` where there is one.
+
+        Of two learners the slow one, the average, goes on from `parent` and the fast one from `fast`, or from `parent`
+        too where there is none (SuRe, arXiv 2511.22367).
+        """
+        slow: dict[str, torch.Tensor] = {}
+        if parent is not None:
+            slow = weights_in(parent, recipe)
+            set_peft_model_state_dict(model, weights_in(fast, recipe) if fast else slow)
+        average = weights_of(model)
+        if slow and recipe.dual:
+            average = {name: slow[name].to(value) for name, value in average.items()}
+        learned = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(learned, lr=recipe.learning_rate, weight_decay=0.0)
+        return cls(model, optimizer, average, 0, bool(slow) and recipe.dual)
+
+    def save(self, path: Path, job_sha: str) -> None:
+        """Write a checkpoint whole."""
+        state = {
+            "job": job_sha,
+            "step": self.step,
+            "adapter": get_peft_model_state_dict(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+        }
+        with atomic_writer(path) as file:
+            torch.save(state, file)
+
+    def restore(self, path: Path, job_sha: str) -> bool:
+        """Go on from `path` when it belongs to this job; an unreadable checkpoint is as good as none."""
+        if not path.is_file():
+            return False
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)  # it may be another rank's
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+            return False
+        if state["job"] != job_sha:
+            return False
+        set_peft_model_state_dict(self.model, state["adapter"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average = {name: state["average"][name].to(value.device) for name, value in self.average.items()}
+        self.step = state["step"]
+        return True
+
+    def update_average(self, decay: float) -> None:
+        """EMA of A and of B, each by itself; the early decay is smaller, so that a fresh start is soon forgotten.
+
+        The average of the products would be of a higher rank; along one run A and B move little, and theirs is close.
+        """
+        rate = decay if self.slow else min(decay, (1 + self.step) / (10 + self.step))
+        for name, value in get_peft_model_state_dict(self.model).items():
+            self.average[name].mul_(rate).add_(value.detach(), alpha=1 - rate)
+
+
+def weights_of(model: PeftModel) -> dict[str, torch.Tensor]:
+    """A copy of the adapter's present weights."""
+    return {name: value.detach().clone() for name, value in get_peft_model_state_dict(model).items()}
+
+
+def write_folder(model: PeftModel, tensors: Tensors, base: str, out: Path, probe: Probe | None = None) -> None:
+    """`tensors` in PEFT's layout (float32 safetensors) as the folder `out`, whole, with what was measured of them.
+
+    `base` is the base model's name and no path: the adapter outlives this machine's folders.
+    """
+    config = model.peft_config["default"]
+    described = {k: sorted(v) if isinstance(v, set) else v for k, v in config.to_dict().items()}
+    described |= {"inference_mode": True, "base_model_name_or_path": base}
+    with folder_in_the_making(out) as made:
+        save_file({name: value.float().contiguous().cpu() for name, value in tensors.items()}, made / WEIGHTS)
+        (made / CONFIG).write_text(json.dumps(described, indent=2, sort_keys=True, default=str))
+        if probe is not None:
+            (made / PROBE).write_text(probe.model_dump_json())
+        replace_folder(made, out)

@@ -1,0 +1,79 @@
+"""The parent of a merge: hands base and adapter to a child process and follows its progress.
+
+A child, because torch must not live in a command that a person waits for, and because a model that does not fit into
+memory takes only the child with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Literal, cast
+
+from sleepy_coder.errors import ConfigError, TrainingError
+from sleepy_coder.learn.trainer import message_in
+from sleepy_coder.types import Record
+
+STEPS: Final = ("load", "ask", "merge", "write", "prove")
+_QUOTED_LINES: Final = 20
+
+
+class MergeJob(Record):
+    """What the child needs: two folders to read, an existing one to write to, and in which precision."""
+
+    model: Path
+    adapter: Path
+    out: Path
+    dtype: Literal["base", "float32"]
+
+
+class MergeProof(Record):
+    """Mean KL in nats per token on fixed texts: `update` is KL(base || base with adapter), what the adapter changes;
+    `error` is KL(base with adapter || merged), what of it the merged files say otherwise."""
+
+    update: float
+    error: float
+
+    @property
+    def lost(self) -> float:
+        """What share of the update the merged files say otherwise."""
+        return self.error / self.update if self.update else 0.0
+
+
+def merge(job: MergeJob, on_step: Callable[[str, int], None] = lambda _, __: None) -> MergeProof:
+    """Merge in `python -m sleepy_coder.learn.merge_lora`; `on_step` hears each of STEPS with its number from 1.
+
+    Raises ConfigError for a quantised base, whose weights cannot take the update, and TrainingError, with the end of
+    the child's own words, when it ends without a model whose proof holds.
+    """
+    if "quantization_config" in json.loads((job.model / "config.json").read_bytes()):
+        raise ConfigError("the base is quantised", "serve the adapter beside it, or set model.path to the full weights")
+    argv = [sys.executable, "-m", "sleepy_coder.learn.merge_lora", job.model_dump_json()]
+    last: deque[str] = deque(maxlen=_QUOTED_LINES)
+    proof: MergeProof | None = None
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0) as child:
+        try:
+            for line in cast("list[str]", child.stdout):
+                said = message_in(line)
+                if said is None:
+                    last.append(line.rstrip())
+                elif said.pop("event") == "step":
+                    on_step(STEPS[int(said["step"]) - 1], int(said["step"]))
+                else:
+                    proof = MergeProof.model_validate(said)
+        except BaseException:  # a Ctrl-C too: what is half written goes with the folder
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            raise
+    if child.returncode != 0 or proof is None:
+        killed = child.returncode == -signal.SIGKILL
+        remedy = "it needs 4 bytes of memory per parameter" if killed else "nothing was written"
+        raise TrainingError("\n".join((f"merging ended with status {child.returncode}", *last)), remedy)
+    return proof

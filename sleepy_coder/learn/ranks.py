@@ -1,0 +1,82 @@
+"""The processes that train together under `accelerate launch`: who is who, what each takes, and how they agree.
+
+Every process holds the whole adapter and takes its share of each batch; gradients are added up, so that all of them
+make the same step. torch.distributed averages them with nccl between GPUs, with gloo between CPU processes.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# torch.distributed is only partly typed.
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed
+from torch.distributed.fsdp import fully_shard
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among those that train together: `rank` of `size`, from 0. Alone it is 0 of 1."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def of_environment(cls) -> Ranks:
+        """As the launcher told this process."""
+        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+    @contextmanager
+    def joined(self) -> Generator[None]:
+        """Wait for the others, each on a GPU of its own where there are GPUs, and stay in touch while this is open."""
+        if self.size > 1:
+            cuda = torch.cuda.is_available()
+            if cuda:
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            distributed.init_process_group("nccl" if cuda else "gloo")
+        yield
+        if self.size > 1:  # not after an error: the others may be gone, and would be waited for
+            distributed.destroy_process_group()
+
+    def share(self, batch: Sequence[Item]) -> list[Item]:
+        """What this process takes of a batch."""
+        return list(batch[self.rank :: self.size])
+
+    def add_up(self, weights: Iterable[torch.nn.Parameter], *figures: float) -> tuple[float, ...]:
+        """Replace each gradient by its sum over all processes; the sums of `figures`."""
+        if self.size == 1:
+            return figures
+        grown = [weight.grad for weight in weights if weight.grad is not None]
+        flat = torch.cat([*(grad.flatten().float() for grad in grown), grown[0].new_tensor(figures).float()])
+        distributed.all_reduce(flat)
+        *sums, told = flat.split([*(grad.numel() for grad in grown), len(figures)])
+        for grad, total in zip(grown, sums, strict=True):
+            grad.copy_(total.view_as(grad))
+        return tuple(told.tolist())
+
+    def any(self, *wishes: bool) -> tuple[bool, ...]:
+        """For each wish, whether one of the processes has it; all hear the same."""
+        if self.size == 1:
+            return wishes
+        told = torch.tensor(wishes, dtype=torch.int32, device="cuda" if torch.cuda.is_available() else "cpu")
+        distributed.all_reduce(told, distributed.ReduceOp.MAX)
+        return tuple(bool(wish) for wish in told.tolist())
+
+
+def spread(model: Any) -> None:
+    """Spread the frozen weights of the decoder's layers over the processes (FSDP2); a layer is whole while it works.
+
+    The adapter, the embeddings and the head stay whole on each.
+    """
+    decoder = model.get_base_model().get_decoder()
+    learned = {weight for weight in model.parameters() if weight.requires_grad}
+    for layer in decoder.layers:
+        fully_shard(layer, ignored_params=learned)

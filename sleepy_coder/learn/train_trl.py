@@ -1,0 +1,283 @@
+"""The training child of the recipes that learn from their own answers, through TRL: GRPO and SDFT.
+
+`python -m sleepy_coder.learn.train_trl WORKDIR` keeps the protocol of train_lora: a job in, JSON lines out, the same
+LoRA in the same form, a pause at a checkpoint.
+
+GRPO (arXiv 2402.03300): eight answers to each task's opening message, rewarded by the real verifier (`reward`). The KL
+term, KL(adapter || base) estimated on the answers, holds the policy near the base.
+
+SDFT (arXiv 2601.19897): the student answers a row's messages; the teacher is the base with that row's verified answer
+in its prompt; the loss is KL(student || teacher) on the student's own tokens. The paper's teacher is a running average
+of the student; the base needs no second copy of the adapter, and holds the student near itself.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# torch, transformers, peft, datasets and trl are only partly typed.
+
+from __future__ import annotations
+
+import math
+import random
+import shutil
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset  # pyright: ignore[reportMissingTypeStubs]
+from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
+from trl.experimental.sdft import SDFTConfig, SDFTTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
+
+from sleepy_coder.errors import InfraError, TrainingError
+from sleepy_coder.files import sha256_file, write_atomic
+from sleepy_coder.learn.child import Parent, Pause, only_child, say, say_left_out
+from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, weights_of, write_folder
+from sleepy_coder.learn.outputs import OUTPUT
+from sleepy_coder.learn.reward import Reward
+from sleepy_coder.learn.train_lora import CHECKPOINT_EVERY, learning_rate
+from sleepy_coder.learn.trainer import JOB_FILE, PAUSED, TrainingJob
+from sleepy_coder.serve.rollout import opening
+from sleepy_coder.types import Message, Recipe
+from sleepy_coder.verify.command import verifier
+
+GENERATIONS = 8
+TEACHER_PROMPT = """{prompt}
+
+This answer to the same question was verified:
+{privileged_context}
+
+Now give an answer of your own."""
+_CHECKPOINTS = "trl"
+_WHOLE = "whole"  # written last: a checkpoint without it was cut off by a kill
+_TOP_TOKENS = 100
+
+
+class Reporter(TrainerCallback):
+    """Says each step, marks whole checkpoints, and stops at one when asked to or when the parent is gone."""
+
+    def __init__(self, pause: Pause, recipe: Recipe) -> None:
+        self._pause = pause
+        self._recipe = recipe
+        self.parent = Parent()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: object) -> None:
+        self._pause.stepping = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: object) -> None:
+        if self._pause.asked or self.parent.gone:
+            control.should_save = control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, **told: Any) -> None:
+        """Raises TrainingError when the loss is no number any more."""
+        logs: Mapping[str, Any] = told["logs"]
+        if "loss" not in logs:  # the summary at the end
+            return
+        loss, kl, reward = float(logs["loss"]), float(logs.get("kl") or 0.0), logs.get("reward")
+        if not math.isfinite(loss + kl):
+            raise TrainingError(f"training diverged at step {state.global_step}", "lower recipe.learning_rate")
+        say(
+            "step",
+            step=state.global_step,
+            steps=state.max_steps,
+            loss=round(loss, 4),
+            kl=round(kl, 4),
+            learning_rate=learning_rate(state.global_step - 1, self._recipe),
+            **({} if reward is None else {"reward": round(reward, 4)}),
+        )
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: object) -> None:
+        write_atomic(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """What both objectives share: the job, its folder for checkpoints, the model with its adapter and optimiser."""
+
+    job: TrainingJob
+    folder: Path
+    run: Run
+    tokenizer: Any
+
+    def fits(self, messages: Sequence[Message]) -> bool:
+        """Whether an answer of the longest length fits behind `messages` into the model's context."""
+        asked = self.tokenizer.apply_chat_template(plain(messages), add_generation_prompt=True, tokenize=False)
+        prompt = self.tokenizer(asked, add_special_tokens=False)["input_ids"]
+        return len(prompt) + self.job.max_tokens <= self.job.recipe.max_length
+
+    def settings(self, batch_size: int) -> dict[str, Any]:
+        """What TRL's two configurations have in common. Checkpoints after every CHECKPOINT_EVERY steps."""
+        recipe, cuda = self.job.recipe, torch.cuda.is_available()
+        return {
+            "output_dir": str(self.folder),
+            "max_steps": recipe.steps,
+            "per_device_train_batch_size": batch_size,
+            "learning_rate": recipe.learning_rate,
+            "max_grad_norm": 1.0,
+            "max_completion_length": self.job.max_tokens,
+            "temperature": 1.0,
+            "seed": recipe.seed,
+            "shuffle_dataset": False,
+            "use_cpu": not cuda,
+            "bf16": cuda,
+            "gradient_checkpointing": False,
+            "dataloader_pin_memory": cuda,
+            "logging_steps": 1,
+            "logging_nan_inf_filter": False,
+            "save_strategy": "steps",
+            "save_steps": CHECKPOINT_EVERY,
+            "save_total_limit": 2,
+            "report_to": "none",
+            "disable_tqdm": True,
+        }
+
+    def optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+        """AdamW and the warm-up of train_lora."""
+        recipe, adam = self.job.recipe, self.run.optimizer
+        full = recipe.learning_rate
+        return adam, torch.optim.lr_scheduler.LambdaLR(adam, lambda step: learning_rate(step, recipe) / full)
+
+
+def plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Messages as the chat template wants them."""
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def grpo(child: Child) -> GRPOTrainer:
+    """The trainer of `mix.tasks`; the batch is rounded to whole groups of GENERATIONS answers to one task."""
+    recipe, judge = child.job.recipe, verifier(child.folder.parent / "verdicts.db")
+    rows: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    for task in child.job.mix.tasks:
+        try:
+            messages = opening(judge, task)
+        except InfraError as error:
+            left_out.append(error.message)
+            continue
+        if child.fits(messages):
+            rows.append({"prompt": plain(messages), "task": task.id})
+        else:
+            left_out.append(f"it is beyond {recipe.max_length} tokens")
+    say_left_out(left_out)
+    groups = max(1, recipe.batch_size // GENERATIONS)
+    trainer = GRPOTrainer(
+        model=child.run.model,
+        reward_funcs=Reward(judge, child.job.mix.tasks),
+        args=GRPOConfig(
+            **child.settings(groups * GENERATIONS),
+            num_generations=GENERATIONS,
+            beta=recipe.kl_verified,
+            loss_type="grpo",
+        ),
+        train_dataset=dataset(rows, groups, recipe),
+        processing_class=child.tokenizer,
+        optimizers=child.optimizers(),
+    )
+    if recipe.kl_verified:
+        child.run.model.delete_adapter("ref")  # TRL's copy of the parent: without it the reference is the base
+    return trainer
+
+
+def sdft(child: Child) -> SDFTTrainer:
+    """The trainer of the rows of one question and one verified answer; others cannot show the answer to a teacher."""
+    recipe = child.job.recipe
+    rows: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    for row in child.job.mix.examples:
+        if row.reply or row.tools or row.first_turn is not None or row.messages[-1].role != "user":
+            left_out.append("it is a conversation with tools or several answers")
+            continue
+        question = row.messages[-1]
+        told = TEACHER_PROMPT.format(prompt=question.content, privileged_context=row.completion)
+        if child.fits((*row.messages[:-1], question.model_copy(update={"content": told}))):
+            rows.append({"prompt": plain(row.messages), "privileged_context": row.completion})
+        else:
+            left_out.append(f"with its answer shown it is beyond {recipe.max_length} tokens")
+    say_left_out(left_out)
+    return SDFTTrainer(
+        model=child.run.model,
+        args=SDFTConfig(
+            **child.settings(recipe.batch_size),
+            num_generations=1,
+            teacher_model_kind="base",
+            teacher_prompt_template=TEACHER_PROMPT,
+            distillation_alpha=1.0,  # KL(student || teacher)
+            distillation_topk=min(_TOP_TOKENS, child.run.model.config.vocab_size),
+            distillation_add_tail=True,
+            max_prompt_length=None,
+        ),
+        train_dataset=dataset(rows, recipe.batch_size, recipe),
+        processing_class=child.tokenizer,
+        optimizers=child.optimizers(),
+    )
+
+
+def dataset(rows: Sequence[dict[str, Any]], at_once: int, recipe: Recipe) -> Dataset:
+    """`at_once` rows for each step: fresh shuffles of `rows`, one after the other, from the seed alone.
+
+    One pass of TRL's over this is the whole run. Its own shuffles start over in a resumed run.
+    Raises TrainingError when there are no rows.
+    """
+    if not rows:
+        raise TrainingError("no row of the mix can be answered anew", "see `train.left_out` in the log for the reasons")
+    count = recipe.steps * at_once
+    drawn: list[dict[str, Any]] = []
+    for number in range(math.ceil(count / len(rows))):
+        drawn += random.Random(f"{recipe.seed}/{number}").sample(rows, len(rows))
+    return Dataset.from_list(drawn[:count])
+
+
+def last_checkpoint(folder: Path, job_sha: str) -> Path | None:
+    """The newest whole checkpoint of this very job; those of another are deleted."""
+    mark = folder / "job"
+    if not mark.is_file() or mark.read_text() != job_sha:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        write_atomic(mark, job_sha)
+    whole = [path.parent for path in folder.glob(f"checkpoint-*/{_WHOLE}")]
+    return max(whole, key=step_of, default=None)
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def train(job: TrainingJob, workdir: Path, pause: Pause) -> None:
+    """Run the whole job and leave the adapter in `workdir/adapter`.
+
+    Ends the process with status PAUSED, after a checkpoint, when `pause` is asked for.
+    """
+    recipe = job.recipe
+    tokenizer = AutoTokenizer.from_pretrained(str(job.model), padding_side="left")
+    run = Run.begin(attach_adapter(load_base(job.model).to(device()), recipe), recipe, job.parent)
+    found = last_checkpoint(workdir / _CHECKPOINTS, sha256_file(workdir / JOB_FILE))
+    reporter = Reporter(pause, recipe)
+    build = {"grpo": grpo, "sdft": sdft}[recipe.objective]
+    trainer: Any = build(Child(job, workdir / _CHECKPOINTS, run, tokenizer))
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(reporter)
+    if found:
+        say("resumed", step=step_of(found), steps=recipe.steps)
+    trainer.train(resume_from_checkpoint=str(found) if found else None)
+    if trainer.state.global_step < recipe.steps:
+        if reporter.parent.gone:
+            raise TrainingError("the parent is gone", "start the night again; it goes on from here")
+        raise SystemExit(PAUSED)
+    write_folder(run.model, weights_of(run.model), job.model.name, workdir / OUTPUT)
+
+
+def main() -> None:
+    """Train with the work folder's lock held."""
+    workdir = Path(sys.argv[1])
+    pause = Pause()
+    signal.signal(signal.SIGTERM, pause)
+    with only_child(workdir):
+        train(TrainingJob.model_validate_json((workdir / JOB_FILE).read_text()), workdir, pause)
+
+
+if __name__ == "__main__":
+    main()

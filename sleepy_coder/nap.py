@@ -1,0 +1,203 @@
+"""The nap: the model server sleeps while a night trains on its GPU, and wakes when somebody asks for it.
+
+Between this process and the gateway's there are the files of `nap_files`. The order is: say so, so that the gateway
+lets nothing more through; wait until what went through has ended; sleep; train; wake; prove it; take the word back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+from sleepy_coder import log
+from sleepy_coder.config import Config, ServerSettings
+from sleepy_coder.deploy import incumbent
+from sleepy_coder.errors import AdapterError, ServerError, SleepyError, StoreError, TrainingPaused
+from sleepy_coder.idle import in_flight
+from sleepy_coder.journal import alone
+from sleepy_coder.nap_files import Nap, NapFiles
+from sleepy_coder.parts import Parts
+from sleepy_coder.ports import Clock, ModelServer
+from sleepy_coder.registry import Registry
+from sleepy_coder.serve.canary import Canary
+from sleepy_coder.types import Message
+
+T = TypeVar("T")
+Pause = Callable[[], bool]
+_DRAIN_LOOK, _QUIET_LOOK, _START_LOOK = 0.2, 5.0, 1.0  # seconds
+_PROOF = (Message(role="user", content="Are you awake?"),)
+_log = log.get("nap")
+
+
+def undisturbed(parts: Parts, why: str, work: Callable[[Pause], T]) -> T:
+    """The result of `work`, which hears through its argument when to stop with TrainingPaused.
+
+    With `night.share_gpu` the server sleeps meanwhile. When a request wants it, work pauses, the server wakes, and
+    after `night.quiet_minutes` without requests work is called again, to go on where it was. Raises NightPaused when
+    the curfew ends it, and ServerError when the server does not wake.
+    """
+    files = NapFiles(parts.config.state)
+    while True:
+        parts.curfew.check()
+        try:
+            if not parts.config.night.share_gpu:
+                return work(parts.curfew.over)
+            with _asleep(parts, files, why):
+                return work(lambda: files.wanted() or parts.curfew.over())
+        except TrainingPaused:
+            parts.curfew.check()
+            _wait_until_quiet(parts)
+
+
+@contextmanager
+def _asleep(parts: Parts, files: NapFiles, why: str) -> Generator[None]:
+    """The server sleeps while this is open. Raises TrainingPaused when it is needed too much to begin."""
+    config, began = parts.config, time.monotonic()
+    files.begin(Nap(why=why, since=parts.clock.now(), pid=os.getpid()))
+    try:
+        _drain(parts, files)
+        parts.server.sleep(config.night.sleep_level)
+        _log.info("nap.began", why=why, drained=round(time.monotonic() - began, 3))
+        yield
+        if files.wanted():
+            _log.info("nap.wanted")
+    finally:
+        # An error on the way to sleep leaves the server in a state that only looking at it tells.
+        _end(files, config, parts.registry, parts.server, parts.canary, parts.clock)
+        _log.info("nap.ended", seconds=round(time.monotonic() - began, 3))
+
+
+def _drain(parts: Parts, files: NapFiles) -> None:
+    """Wait until no request is at the server nor on its way there.
+
+    The gateway's own count closes the gap between its look at the files and the request's arrival.
+    """
+    until = parts.clock.now() + timedelta(seconds=parts.config.night.drain_seconds)
+    while parts.server.busy() or passing(parts.config):
+        if files.wanted() or parts.curfew.over() or parts.clock.now() > until:
+            _log.info("nap.postponed", wanted=files.wanted())
+            raise TrainingPaused("the model server is in use", "training begins when it is quiet")
+        parts.clock.sleep(_DRAIN_LOOK)
+
+
+def passing(config: Config) -> int:
+    """Requests that the gateway has let through and that have not ended; 0 without a gateway."""
+    return in_flight(config.gateway, held=False) or 0
+
+
+def _wait_until_quiet(parts: Parts) -> None:
+    """Let `night.quiet_minutes` pass without a request. Raises NightPaused and ServerError."""
+    quiet, since = timedelta(minutes=parts.config.night.quiet_minutes), parts.clock.now()
+    while True:
+        parts.curfew.check()
+        now = parts.clock.now()
+        latest = parts.store.latest_exchange()
+        if parts.server.busy() or passing(parts.config):
+            since = now
+        elif now - max(since, latest or since) >= quiet:
+            return
+        parts.clock.sleep(_QUIET_LOOK)
+
+
+def _end(
+    files: NapFiles, config: Config, registry: Registry, server: ModelServer, canary: Canary, clock: Clock
+) -> None:
+    """Wake the server and let requests through again. Raises what `rouse` raises."""
+    try:
+        rouse(config.server, registry, server, canary, clock, weights_dropped=config.night.sleep_level == 2)
+    except AdapterError:
+        files.end()  # it is awake, and has all but the adapter
+        raise
+    files.end()
+
+
+def rouse(
+    settings: ServerSettings,
+    registry: Registry,
+    server: ModelServer,
+    canary: Canary,
+    clock: Clock,
+    *,
+    weights_dropped: bool = False,
+) -> None:
+    """Wake the server if it sleeps, and prove that it answers, with the adapter that serves loaded.
+
+    Where it does not, `server.restart_command` is run; so it is where `weights_dropped`, for a server that wakes from
+    level 2 has none. Raises ServerError when it does not answer in the end, and AdapterError when it does, but not with
+    that adapter.
+    """
+    try:
+        if server.asleep():
+            if weights_dropped:
+                raise ServerError("a sleep of level 2 dropped the weights")
+            server.wake_up()
+        _prove(registry, server, canary)
+    except (ServerError, AdapterError) as error:
+        if not settings.restart_command:
+            raise
+        _restart(settings, server, clock, error)
+        _prove(registry, server, canary)
+
+
+def _prove(registry: Registry, server: ModelServer, canary: Canary) -> None:
+    """One token from the model that serves: /health and /v1/models answer in the sleep as well."""
+    active = incumbent(registry, server, canary)
+    server.chat(active.name if active else server.models()[0].name, _PROOF, max_tokens=1)
+
+
+def _restart(settings: ServerSettings, server: ModelServer, clock: Clock, reason: SleepyError) -> None:
+    command = settings.restart_command
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=settings.restart_seconds, text=True)
+    except subprocess.CalledProcessError as error:
+        raise ServerError(f"{command[0]} ended with {error.returncode}: {error.stderr.strip()[-500:]}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ServerError(f"the model server could not be restarted ({error})", "start it by hand") from error
+    until = clock.now() + timedelta(seconds=settings.restart_seconds)
+    while True:
+        with contextlib.suppress(ServerError):
+            server.models()
+            break
+        if clock.now() > until:
+            remedy = "look at its log, or raise server.restart_seconds"
+            raise ServerError(f"the model server did not answer {settings.restart_seconds:g} s after {command}", remedy)
+        clock.sleep(_START_LOOK)
+    _log.warning("server.restarted", reason=reason.message)
+
+
+def recover(config: Config, registry: Registry, server: ModelServer, canary: Canary, clock: Clock) -> bool:
+    """End a nap that a killed night left behind; False when there is none or its night is alive.
+
+    Raises ServerError when the server does not wake; the nap stays, and can be tried again. Raises AdapterError when it
+    has woken without the adapter that serves.
+    """
+    files = NapFiles(config.state)
+    if files.mark() is None:
+        return False
+    try:
+        with alone(files.lock):
+            return _end_left_behind(files, config, registry, server, canary, clock)
+    except StoreError:
+        return False
+
+
+def recover_own(parts: Parts) -> bool:
+    """The same for a night, which holds the lock already."""
+    files, server = NapFiles(parts.config.state), parts.server
+    return _end_left_behind(files, parts.config, parts.registry, server, parts.canary, parts.clock)
+
+
+def _end_left_behind(
+    files: NapFiles, config: Config, registry: Registry, server: ModelServer, canary: Canary, clock: Clock
+) -> bool:
+    if files.mark() is None:  # its night has ended it meanwhile
+        return False
+    _end(files, config, registry, server, canary, clock)
+    _log.warning("nap.recovered")
+    return True

@@ -1,0 +1,113 @@
+"""A new frozen set in place of one that has judged its share of candidates: what `sleepy-coder gate renew` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from sleepy_coder.config import Config
+from sleepy_coder.errors import SleepyError, TaskFormatError
+from sleepy_coder.judge.clusters import form_clusters
+from sleepy_coder.judge.controls import quarantined, run_control
+from sleepy_coder.ports import Verifier
+from sleepy_coder.serve.rollout import in_parallel
+from sleepy_coder.store import Store
+from sleepy_coder.tasks import load_split, set_id
+from sleepy_coder.tasks.frozen import FrozenSets
+from sleepy_coder.tasks.leaks import example_rows
+from sleepy_coder.tasks.loaders import load_cargo_folder, load_jsonl
+from sleepy_coder.tasks.proof import Rustc
+from sleepy_coder.tasks.renew import own_frozen, unseen_koans
+from sleepy_coder.types import Record, Task
+
+
+class Renewed(Record):
+    """The set that judges from now on. `retired` is how many tasks of the one before it are not in it."""
+
+    path: Path
+    set_id: str
+    tasks: int
+    clusters: int
+    retired: int
+
+
+def renew(
+    config: Config,
+    store: Store,
+    sets: FrozenSets,
+    witness: Verifier,
+    source: Path | None,
+    early: bool,
+    step: Callable[[int], object],
+    practice: Sequence[Task],
+) -> Renewed:
+    """Put unseen koans, or the tasks in `source`, in the place of the frozen set.
+
+    The next judged night begins an epoch.
+
+    `witness` verifies without memory; `practice` are the packaged tasks that are trained on; `step` hears, after each
+    task, how many there are. Raises SleepyError while a night is unfinished, and while the epoch has openings left
+    unless `early`; TaskFormatError for tasks that cannot judge.
+    """
+    _refuse_early(config, store, early)
+    rows = list(_practised(store, practice))
+    if source is None:
+        seen = {task.cluster for tasks in sets.all() for task in tasks}
+        tasks = unseen_koans(len(sets.all()), seen, rows, Rustc.find(), step)
+    else:
+        tasks = own_frozen(list(load_cargo_folder(source) if source.is_dir() else load_jsonl(source)), rows)
+        _refuse_blind(config, witness, tasks, step)
+    if not store.begins_epoch([task.cluster for task in tasks]):
+        raise TaskFormatError(
+            "at least half of these programs have judged before, or more than half of the last set are kept",
+            "take tasks that have not judged yet; otherwise the epoch goes on, and its budget with it",
+        )
+    before = {task.id for task in sets.current()}
+    path = sets.add(tasks)
+    return Renewed(
+        path=path,
+        set_id=set_id(tasks),
+        tasks=len(tasks),
+        clusters=len(form_clusters(tasks)),
+        retired=len(before - {task.id for task in tasks}),
+    )
+
+
+def _refuse_early(config: Config, store: Store, early: bool) -> None:
+    if (night := store.unfinished_night()) is not None:
+        raise SleepyError(f"night {night} is not finished, and is judged on the set of now", "run `sleepy-coder night`")
+    _, used = store.openings_used()
+    left = config.gate.openings - used
+    if used and left > 0 and not early:
+        raise SleepyError(
+            f"the epoch has {left} of {config.gate.openings} openings left",
+            f"go on with it: every epoch may promote falsely with a chance of {config.gate.alpha:g}; or use --early",
+        )
+
+
+def practice_tasks() -> tuple[Task, ...]:
+    """The packaged tasks that are practised or tuned on."""
+    return (*load_split("day"), *load_split("rehearsal"), *load_split("dev"))
+
+
+def _practised(store: Store, practice: Sequence[Task]) -> Iterator[tuple[str, str]]:
+    """What was trained on or may be: the practice tasks, the tasks met, and the rows of all nights."""
+    met = store.latest_tasks(store.task_ids(), -1)
+    for task in (*practice, *met):
+        yield from ((task.id, "\n".join(files.values())) for files in (task.files, task.reference) if files)
+    yield from example_rows(store.examples())
+
+
+def _refuse_blind(config: Config, witness: Verifier, tasks: tuple[Task, ...], step: Callable[[int], object]) -> None:
+    """Raises TaskFormatError naming the tasks that cannot tell their own fix from their broken input."""
+
+    def one(task: Task) -> str:
+        control = run_control(witness, task, config.gate.controls)
+        step(len(tasks))
+        return ", ".join(sorted(quarantined([control])))
+
+    if blind := [found for found in in_parallel(one, tasks, config.eval.concurrency) if found]:
+        raise TaskFormatError(
+            f"{len(blind)} tasks pass as they stand, or their own reference fails: {', '.join(blind)}",
+            "correct them; `koans run --from` shows what the checks say",
+        )

@@ -1,0 +1,60 @@
+"""How things stand, in a line each: why this model serves, and when the next night is due."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sleepy_coder.pause import Pause
+from sleepy_coder.serve.gateway_client import NEEDS_KEY, HomeState
+from sleepy_coder.types import Adapter, Decision, GateVerdict
+from sleepy_coder.window import Opening, Window
+
+
+def why_it_serves(active: Adapter | None, verdict: GateVerdict | None, since: datetime | None) -> str:
+    """Why `active` (None: the base) serves: what the gate said of it, and when the pointer was moved last."""
+    if active is None:
+        return f"went back to the base {_when(since)}" if since else "no adapter has been promoted yet"
+    if verdict is None:
+        return f"promoted by hand {_when(since)}, never judged"
+    said = f"the gate of night {active.cycle}: {_measured(verdict)}"
+    if verdict.decision is Decision.PROMOTE:
+        return f"serves since {_when(since)}; {said}"
+    return f"promoted by hand {_when(since)}; {said}, {verdict.decision} ({', '.join(verdict.reasons)})"
+
+
+def next_night(opening: Opening | None, window: Window | None, held: Pause | None, now: datetime) -> str:
+    """When the next night is due, and what keeps it away."""
+    if held is not None and held.until is None:
+        return f"paused until `sleepy-coder resume`{_because(held)}"
+    paused = f"paused until {_when(held.until)}{_because(held)}, then " if held else ""
+    if opening is None or window is None:
+        return f"{paused}whenever nobody is at work, once a day"
+    if opening.begins <= now:
+        return f"{paused}the window is open until {opening.ends.astimezone(window.zone):%H:%M}"
+    return f"{paused}from {opening.begins.astimezone(window.zone):%a %Y-%m-%d %H:%M}, when nobody is at work"
+
+
+def daemon_line(daemon: HomeState | None, answers: bool) -> str:
+    """Whether the daemon runs, and what its nights wait for; `answers` says that there is one, whatever it tells."""
+    if daemon is None and answers:
+        return f"runs, and tells no more without its key. {NEEDS_KEY}"
+    if daemon is None:
+        return "does not run: `sleepy-coder service install`, or `sleepyd` in a terminal"
+    if daemon.nights is None:
+        return "only the gateway runs; nothing begins nights by itself"
+    return f"runs; nights: {daemon.nights.why}"
+
+
+def _measured(verdict: GateVerdict) -> str:
+    against = next((found for found in verdict.comparisons if found.versus == "current"), None)
+    if against is None:
+        return "no comparison"
+    return f"{len(against.gained)} gained, {len(against.lost)} lost of {against.tasks} tasks"
+
+
+def _because(held: Pause) -> str:
+    return f" ({held.reason})" if held.reason else ""
+
+
+def _when(moment: datetime | None) -> str:
+    return f"{moment.astimezone():%a %Y-%m-%d %H:%M}" if moment else ""

@@ -1,0 +1,257 @@
+"""A study's results.md: goals, tables over seeds, what the gate did, and what the numbers cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sleepy_coder.judge import metrics
+from sleepy_coder.judge import study as judged
+from sleepy_coder.judge.study import Course, Estimate, Row
+from sleepy_coder.judge.study_data import HERO, Cell, StudyData
+from sleepy_coder.learn.recipes import RECIPES
+from sleepy_coder.report import words
+
+_MET = {None: "not measured", True: "**met**", False: "**missed**"}
+
+
+def study_markdown(data: StudyData, found: Sequence[Row]) -> str:
+    """The whole page."""
+    parts = [
+        "# Results",
+        _summary(data, found),
+        "![Learning curves with and without the gate, gains over the baseline, and each frozen task over the cycles]"
+        "(results.png)",
+        "## Goals",
+        _table(
+            ["Goal", "", "Measured (points over the baseline, or as said)"],
+            [[g.text, _MET[g.met], g.numbers] for g in judged.goals(found)],
+        ),
+        "## With the gate",
+        _rows(data, [row for row in found if row.gated or not row.courses[0].steps]),
+        "## Without the gate",
+        "Every candidate becomes the next start, whatever it is worth.",
+        _rows(data, [row for row in found if not row.gated]),
+        _COLUMNS,
+        "## The default recipe against the others",
+        _pairs(found),
+        *_founding_failure(data, found),
+        "## What the gate did",
+        _gate(data, found),
+        "## Every trajectory",
+        _trajectories(data, found),
+        *_families(data),
+        "## How it was measured",
+        _method(data),
+        "## Sources",
+        "\n".join(
+            [
+                *(f"- `{name}`: {RECIPES[name].source}" for name in judged.names(found)),
+                "- ACC and BWT: Lopez-Paz & Ranzato 2017; forgetting: Chaudhry et al. 2018; pass@k: Chen et al. 2021",
+            ]
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(data: StudyData, found: Sequence[Row]) -> str:
+    facts, base = data.facts, data.evals[data.facts.base]
+    low, high = metrics.pass_rate_interval(base)
+    seeds = max((len(row.courses) for row in found), default=0)
+    nights = [cell.night.finished for cell in data.cells if cell.night]
+    names = ",".join(judged.names(found))
+    command = (
+        "sleepy-coder study --quick"
+        if facts.quick
+        else (f"sleepy-coder study --recipes {names} --seeds {seeds} --cycles {facts.cycles}")
+    )
+    lines = [
+        f"{words.counted(len(data.cells), 'cell')} ({words.counted(len({r.recipe for r in found}), 'recipe')}, up to "
+        f"{words.counted(seeds, 'seed')}, {words.counted(facts.cycles, 'cycle')} of day and night), the last one of "
+        f"{max(nights):%Y-%m-%d %H:%M %Z}."
+        if nights
+        else "No night was measured yet.",
+        f"The baseline `{facts.base_name}` passes **{words.percent(base.pass_rate)}** "
+        f"[{100 * low:.0f}, {100 * high:.0f}] of {facts.frozen} frozen tasks.",
+        f"Written by `{command} --out docs`; [how to run it](how-to/run-the-study.md).",
+    ]
+    if facts.quick:
+        lines.append("This was a quick study: too little training and too few tasks to compare anything.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _number(value: Estimate | None, digits: int = 1) -> str:
+    if value is None:
+        return ""
+    span = "" if value.low is None else f" [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+    return f"{value.mean:.{digits}f}{span}"
+
+
+def _share(value: Estimate | None) -> str:
+    return "" if value is None else words.percent(value.mean)
+
+
+def _passes(row: Row) -> str:
+    known = [course.pass_k for course in row.courses if course.pass_k]
+    if not known:
+        return ""
+    first, last = (sum(pair[i] for pair in known) / len(known) for i in (0, 1))
+    return f"{words.percent(first)} \N{RIGHTWARDS ARROW} {words.percent(last)}"
+
+
+def _rows(data: StudyData, found: Sequence[Row]) -> str:
+    head = ["Recipe", "Seeds", "Last rate", "Gain", "Gained", "Lost", "ACC", "BWT", "Forgetting"]
+    head += [f"pass@{data.facts.samples}", "KL", "Steps", "Training s a cycle", "Promoted"]
+    lines: list[list[str]] = []
+    for row in sorted(found, key=lambda r: -r.final.mean):
+        cycles = sum(len(course.rates) - 1 for course in row.courses)
+        trained = row.courses[0].steps > 0
+        lines.append(
+            [
+                f"`{row.recipe}`",
+                str(len(row.courses)),
+                _share(row.final),
+                judged.points(row.gain),
+                f"{row.gained.mean:.0f}",
+                f"{row.lost.mean:.0f}",
+                _share(row.acc),
+                judged.points(row.bwt) if row.bwt else "",
+                judged.points(row.forgetting) if row.forgetting else "",
+                _passes(row),
+                _number(row.kl, 4),
+                f"{sum(c.steps for c in row.courses) / len(row.courses):.0f}" if trained else "none",
+                f"{sum(c.train_seconds for c in row.courses) / cycles:.0f}" if trained else "none",
+                f"{sum(c.promoted for c in row.courses)} of {cycles}" if trained else "",
+            ]
+        )
+    return _table(head, lines) if lines else "None yet."
+
+
+_COLUMNS = (
+    "Means over the seeds; in brackets 95% intervals over the seeds (Student's t), where there are two at least. "
+    "Gain, BWT and forgetting in points; gained and lost are tasks, last against baseline; ACC, BWT and forgetting "
+    "are over the themes of the days; KL to the base in nats a token, as training ended."
+)
+
+
+def _pairs(found: Sequence[Row]) -> str:
+    lines: list[list[str]] = []
+    for name in judged.names(found):
+        pairs = [(judged.find(found, HERO, gated), judged.find(found, name, gated)) for gated in (True, False)]
+        both = [judged.paired(one, other) if one and other else None for one, other in pairs]
+        if name != HERO and any(both):
+            lines.append([f"`{name}`", *(judged.points(value) for value in both)])
+    note = "Points by which the last model passes more of the frozen tasks, seed by seed, with 95% intervals."
+    table = _table([f"`{HERO}` \N{MINUS SIGN}", "with the gate", "without"], lines) if lines else "Nothing to compare."
+    return f"{note}\n\n{table}"
+
+
+def _founding_failure(data: StudyData, found: Sequence[Row]) -> tuple[str, ...]:
+    """What the project's first attempt does here, cycle by cycle."""
+    row = next((row for row in found if row.recipe == "naive" and not row.gated), None)
+    if row is None:
+        return ()
+    lines = [
+        [str(course.of.seed), *(words.percent(rate) for rate in course.rates), str(len(course.lost))]
+        for course in row.courses
+    ]
+    cycles = len(row.courses[0].rates) - 1
+    first = judged.estimate([c.rates[1] - c.rates[0] for c in row.courses])
+    counts = {sum(cell.night.counts.values()) for cell in data.cells if cell.recipe == "naive" and cell.night}
+    rows_of = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(next(iter(counts), 0))
+    said = (
+        "The first attempt of the project that this one started from: plain SFT on the day's failures with "
+        "hand-written fixes, loss on the prompt too, learning rate 2e-4, rank 16, 500 steps. There it lost 16.7 "
+        f"points. Here one night of it, on {rows_of} rows, changes the pass rate by {judged.points(first)} points."
+    )
+    head = ["Seed", "Baseline", *(f"after {cycle}" for cycle in range(1, cycles + 1)), "Lost at last"]
+    return ("## The founding failure", said, _table(head, lines))
+
+
+def _gate(data: StudyData, found: Sequence[Row]) -> str:
+    lines: list[list[str]] = []
+    for row in found:
+        if row.gated:
+            mine = [cell for course in row.courses for cell in data.cells_of(course.of)]
+            outcomes = [cell.outcome for cell in mine]
+            worse = [cell for cell in mine if cell.candidate and _change(data, cell) < 0]
+            lines.append(
+                [
+                    f"`{row.recipe}`",
+                    *(str(outcomes.count(name)) for name in ("promoted", "inconclusive", "rejected")),
+                    str(len(outcomes) - sum(map(outcomes.count, ("promoted", "inconclusive", "rejected")))),
+                    str(len(worse)),
+                    str(sum(len(course.worse) for course in row.courses)),
+                ]
+            )
+    head = ["Recipe", "Promoted", "Inconclusive", "Rejected", "Skipped or failed", "Candidates that were worse"]
+    head += ["Promoted though worse"]
+    note = (
+        "Worse: passing less of the frozen set than what served before (promoted though worse: or than the baseline)."
+    )
+    return f"{_table(head, lines)}\n\n{note}" if lines else "No gated night was measured yet."
+
+
+def _change(data: StudyData, cell: Cell) -> float:
+    assert cell.candidate
+    return data.evals[cell.candidate].pass_rate - data.evals[cell.before].pass_rate
+
+
+def _trajectories(data: StudyData, found: Sequence[Row]) -> str:
+    courses: list[Course] = [judged.course(data, of) for of in data.trajectories()]
+    longest = max((len(course.rates) for course in courses), default=1)
+    head = ["Recipe", "Gate", "Seed", "Baseline", *(f"after {cycle}" for cycle in range(1, longest))]
+    lines: list[list[str]] = []
+    for course in courses:
+        marks = {"promoted": "", "none": "", "inconclusive": " (held)", "rejected": " (turned down)"}
+        shown = [
+            words.percent(rate) + marks.get(cell.outcome, f" ({cell.outcome})")
+            for rate, cell in zip(course.rates[1:], data.cells_of(course.of), strict=True)
+        ]
+        gate = "yes" if course.of.gated else "no"
+        lines.append([f"`{course.of.recipe}`", gate, str(course.of.seed), words.percent(course.rates[0]), *shown])
+    return _table(head, [[*line, *[""] * (len(head) - len(line))] for line in lines]) + (
+        "\n\nPass rate of what serves after each cycle; in brackets what became of a candidate that does not."
+    )
+
+
+def _families(data: StudyData) -> tuple[str, ...]:
+    shown = data.shown()
+    if shown is None:
+        return ()
+    base, last = data.evals[data.facts.base], data.evals[data.cells_of(shown)[-1].served]
+    changed = [row for row in metrics.family_table([base, last]) if row.rates[0] != row.rates[1]]
+    changed.sort(key=lambda row: (row.rates[0] or 0.0) - (row.rates[1] or 0.0))
+    lines = [[row.family, str(row.tasks), *(f"{100 * (rate or 0.0):.0f}" for rate in row.rates)] for row in changed]
+    where = f"`{shown.recipe}`, seed {shown.seed}, {'with' if shown.gated else 'without'} the gate"
+    table = _table(["Family", "Tasks", "Baseline %", "Last %"], lines) if lines else "None."
+    return ("## Families that changed", f"{where}; its nights are in [dashboard.html](dashboard.html).", table)
+
+
+_METHOD: Final = """\
+- Each day has up to {day_tasks} tasks of the day split, met by the base model, once for each seed: every recipe has the
+  same episodes, and none are held back as fresh tasks. The tasks of a real day would be met by what serves, which
+  would give each recipe other rows.
+- Each day has a theme, a part of the task families. Half of a theme's tasks come on its day and the others on any day.
+  ACC, BWT and forgetting are over the frozen tasks of the themes: R[i][j] is what serves after cycle i on the theme of
+  day j.
+- All models answer the same {frozen} frozen tasks (set `{set_id}`), greedily, judged by rustc. pass@k is at {samples}
+  samples with temperature 0.8.
+- With the gate a night is what `sleepy-coder night` does, in a home of its own. Without it the same night promotes its
+  candidate, whatever the gate says.
+- Work that is equal is done once: the same weights are not asked the same twice, nor the same rows trained on the same
+  start twice. So the seconds are those of training alone, on a machine that may have had other work; all cells took
+  {hours:.1f} h as they were run.
+- `hints-only` and `no-update` train nothing, so there is nothing to gate.
+- The frozen set judges every candidate, so the best of several is a little flattered on it; differences between recipes
+  share that."""
+
+
+def _method(data: StudyData) -> str:
+    hours = sum(cell.seconds for cell in data.cells) / 3600
+    return _METHOD.format(**data.facts.model_dump(), hours=hours)

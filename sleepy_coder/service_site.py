@@ -1,0 +1,116 @@
+"""What a machine has for the daemon: its Python, its Rust toolchain, its GPU groups, its settings."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from sleepy_coder.config import CREDENTIALS_VARIABLE, HOME_VARIABLE, Config, load_config
+from sleepy_coder.errors import ConfigError
+from sleepy_coder.service import KEYS, SERVICE, SYSTEM_HOME, Folders, Scope, Site, closed
+
+_GPU_DEVICES: Final = ("nvidia*", "kfd", "dri/render*")
+_SETTINGS: Final = "SLEEPY_CODER_"
+_SYSTEM_TREES: Final = ("/usr", "/lib", "/lib64", "/bin")
+
+
+def find_site(scope: Scope, home: Path | None) -> Site:
+    """This machine, as the units have to know it.
+
+    Raises ConfigError when the settings are wrong, or when the service's user could not read what it runs.
+    """
+    home = _home(scope, home)
+    sysroot = rust_sysroot()
+    site = Site(
+        scope,
+        home,
+        _config(scope, home),
+        bin=Path(sys.prefix) / "bin",
+        reads=_reads(sysroot) if scope is Scope.SYSTEM else (),
+        tools=(Path(sys.prefix) / "bin", *([sysroot / "bin"] if sysroot else [])),
+        groups=_groups() if scope is Scope.SYSTEM else (),
+    )
+    if not (site.bin / "sleepyd").is_file():
+        raise ConfigError(f"{site.bin / 'sleepyd'} is missing", "Install sleepy-coder with pip, in this environment")
+    if shut := closed(site):
+        remedy = f"`chmod o+rx {shut}`, or install sleepy-coder in a folder that all may read, like /opt/sleepy-coder"
+        raise ConfigError(f"the service's user cannot read {shut}", remedy)
+    return site
+
+
+def left_behind(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Settings in this shell's environment that the service will not have."""
+    return tuple(sorted(name for name in environ if name.startswith(_SETTINGS) and name != HOME_VARIABLE))
+
+
+def home_of(scope: Scope, folders: Folders, environ: Mapping[str, str] = os.environ) -> Path:
+    """The home folder of the installed daemon, or the one that it would get.
+
+    That is /var/lib/sleepy-coder, or for a user `sleepy-coder` in $XDG_STATE_HOME.
+    """
+    if scope is Scope.SYSTEM:
+        return SYSTEM_HOME
+    unit = folders.units / SERVICE
+    lines = unit.read_text().splitlines() if unit.is_file() else []
+    if found := next((line for line in lines if line.startswith("WorkingDirectory=")), None):
+        return Path(found.partition("=")[2])
+    return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "sleepy-coder"
+
+
+def rust_sysroot() -> Path | None:
+    """The folder of the real toolchain, not of rustup's stand-ins; None when there is none.
+
+    `sudo` has a PATH of its own: the toolchain of the person behind it is looked for too.
+    """
+    environ = dict(os.environ)
+    if shutil.which("rustc") is None and (person := environ.get("SUDO_USER")):
+        theirs = pwd.getpwnam(person).pw_dir
+        environ |= {"HOME": theirs, "PATH": f"{theirs}/.cargo/bin:{environ.get('PATH', '')}"}
+    rustc = shutil.which("rustc", path=environ.get("PATH"))
+    if rustc is None:
+        return None
+    done = subprocess.run(
+        (rustc, "--print", "sysroot"), env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    return Path(done.stdout.strip()) if done.returncode == 0 else None
+
+
+def _home(scope: Scope, home: Path | None) -> Path:
+    if home is not None and scope is Scope.SYSTEM:
+        remedy = f"Leave --home out; for a larger disk make {SYSTEM_HOME} a link to a folder on it"
+        raise ConfigError(f"the system's service keeps its data in {SYSTEM_HOME}", remedy)
+    return home.expanduser().resolve() if home else home_of(scope, Folders.of(scope))
+
+
+def _config(scope: Scope, home: Path) -> Config:
+    """The settings as the service will read them: its file and its keys, without this shell's environment."""
+    for name in left_behind():
+        del os.environ[name]
+    if scope is Scope.SYSTEM:
+        os.environ[CREDENTIALS_VARIABLE] = str(KEYS)
+    try:
+        return load_config(home)
+    except PermissionError as error:  # the state of an installed service is for its user and root only
+        raise ConfigError(f"{error.filename} cannot be read", "Run the command with sudo") from error
+
+
+def _reads(sysroot: Path | None) -> tuple[Path, ...]:
+    """The folders that this Python, this package and rustc are read from, without those inside of others."""
+    named = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path))]
+    named += [sysroot] if sysroot else []
+    found = {folder for path in named for folder in (path, path.resolve()) if folder.is_dir()}
+    found -= {folder for folder in found if any(folder.is_relative_to(tree) for tree in _SYSTEM_TREES)}
+    return tuple(sorted(folder for folder in found if not any(parent in found for parent in folder.parents)))
+
+
+def _groups() -> tuple[str, ...]:
+    """The groups of the GPU devices that not everyone may use."""
+    devices = [device for pattern in _GPU_DEVICES for device in Path("/dev").glob(pattern)]
+    found = {device.group() for device in devices if device.stat().st_mode & 0o006 != 0o006}
+    return tuple(sorted(found - {"root"}))

@@ -1,0 +1,92 @@
+"""In the shadow, where no user is: each night what serves and what served before answer the same tasks of the day."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sleepy_coder import log
+from sleepy_coder.canary import look, weigh
+from sleepy_coder.deploy import ensure_loaded
+from sleepy_coder.errors import AdapterError
+from sleepy_coder.fresh import untrained
+from sleepy_coder.judge.evaluate import evaluate
+from sleepy_coder.judge.metrics import task_scores
+from sleepy_coder.parts import Parts
+from sleepy_coder.ports import counting
+from sleepy_coder.store_canary import LiveTrial
+from sleepy_coder.store_shadow import Replayed
+from sleepy_coder.types import EvalReport, Record, Task
+
+_log = log.get("canary")
+
+
+class Replay(Record):
+    """What a night replayed: tasks that both could be measured on, and whether that led to a rollback."""
+
+    tasks: int = 0
+    rolled_back: bool = False
+
+
+def watch(parts: Parts) -> LiveTrial | None:
+    """Look at the canary once, also where no gateway does. Raises StoreError and AdapterError."""
+    return look(parts.store, parts.registry, parts.config.canary, parts.base.name, parts.clock.now())
+
+
+def replay_day(parts: Parts, cycle: int, until: int) -> Replay:
+    """Have both answer some tasks that were met since the promotion, up to episode `until`; roll back when E says so.
+
+    Neither was trained on them, and each task counts once, so the evidence of all nights adds up. Raises NightPaused
+    at the curfew; then nothing of this night counts.
+    """
+    trial, settings = watch(parts), parts.config.canary
+    if trial is None or not trial.running or not settings.shadow_tasks:
+        return Replay(rolled_back=trial is not None and trial.stage == "rolled_back")
+    seed = parts.config.seed + cycle
+    tasks = untrained(parts, parts.store.unreplayed(trial.id, trial.after, until, settings.shadow_tasks, seed))
+    if not tasks:
+        return Replay()
+    try:
+        for name in (trial.adapter, trial.previous):
+            if name != parts.base.name:
+                ensure_loaded(parts.registry, parts.server, parts.registry.get(name), parts.canary)
+    except AdapterError as error:  # what serves is looked after by the night, and without the other nothing is compared
+        _log.error("canary.watch_failed", reason=error.message)
+        return Replay()
+    served, previous = answers(parts, (trial.adapter, trial.previous), tasks, cycle)
+    parts.store.save_replayed(trial.id, cycle, pairs(served, previous))
+    _log.warning(
+        "canary.replayed",
+        cycle=cycle,
+        adapter=trial.adapter,
+        previous=trial.previous,
+        tasks=len(tasks),
+        statistics={
+            **weigh(parts.store, trial).statistics(),
+            "served_rate": round(served.pass_rate, 4),
+            "previous_rate": round(previous.pass_rate, 4),
+        },
+    )
+    after = watch(parts)
+    return Replay(tasks=len(tasks), rolled_back=after is not None and after.stage == "rolled_back")
+
+
+def answers(parts: Parts, models: tuple[str, str], tasks: Sequence[Task], seed: int) -> tuple[EvalReport, EvalReport]:
+    """What the two models, which are loaded, do on `tasks`: one after the other, with the same seeds.
+
+    Not mixed: vLLM's CPU build answers for the base with an adapter's weights in a mixed batch (vllm#48421).
+    """
+    canary = parts.config.canary
+    update = {"samples": canary.shadow_samples, "temperature": canary.shadow_temperature, "seed": 1000 * seed}
+    settings = parts.config.eval.model_copy(update=update)
+    tick = counting(parts.watcher, 2 * len(tasks) * canary.shadow_samples)
+    first, second = (
+        evaluate(parts.punctual, parts.verifier, model, "other", "", tasks, settings, parts.environment, tick)
+        for model in models
+    )
+    return first, second
+
+
+def pairs(served: EvalReport, previous: EvalReport) -> tuple[Replayed, ...]:
+    """Task by task; those that the machine failed on for either are left out."""
+    mine, theirs = task_scores(served), task_scores(previous)
+    return tuple(Replayed(task=task, served=mine[task], previous=theirs[task]) for task in mine if task in theirs)

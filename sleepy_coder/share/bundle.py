@@ -1,0 +1,84 @@
+"""Exports: a verified adapter in a form that others load, with its model card and its manifest, in one new folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sleepy_coder.adapter_manifest import CARD, CONFIG, MANIFEST, WEIGHTS, Manifest, model_sha256
+from sleepy_coder.errors import AdapterError
+from sleepy_coder.files import folder_in_the_making, publish_folder
+from sleepy_coder.learn.merge import MergeJob, MergeProof, merge
+from sleepy_coder.model_card import Edition, Form, model_card
+from sleepy_coder.registry import Registry
+from sleepy_coder.share.gguf_lora import write_gguf
+from sleepy_coder.types import AdapterState, Record
+
+
+class Bundle(Record):
+    """An exported adapter: the files in `folder` with their sizes in bytes, and of a merged model its proof."""
+
+    adapter: str
+    form: Form
+    folder: Path
+    files: dict[str, int]
+    proof: MergeProof | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """Exports from `registry`; `base` is the folder of the base model, which PEFT's form does not need.
+
+    A merged model is written in the base's precision unless `dtype` says float32; `on_step` follows the merge.
+    """
+
+    registry: Registry
+    base: Callable[[], Path]
+    dtype: Literal["base", "float32"] = "base"
+    on_step: Callable[[str, int], None] = lambda _, __: None
+
+    def export(self, name: str, edition: Edition, out: Path) -> Bundle:
+        """Write the adapter to the new folder `out`, whole; `edition` names the form and completes the card.
+
+        Raises AdapterError when the adapter has changed on disk, belongs to another base or `out` exists, and what
+        the form's own writer raises.
+        """
+        adapter = self.registry.verify(name)
+        if out.exists():
+            raise AdapterError(f"{out} exists already", "Name a folder that does not exist")
+        with folder_in_the_making(out.absolute()) as folder:
+            proof = None
+            if edition.form == "peft":
+                for file in (WEIGHTS, CONFIG):
+                    shutil.copyfile(adapter.path / file, folder / file)
+            else:
+                base = self.base()
+                self.registry.verify(name, model_sha256(base))
+                if edition.form == "gguf":
+                    write_gguf(adapter.path, base, folder / f"{name}.gguf")
+                else:
+                    job = MergeJob(model=base, adapter=adapter.path, out=folder, dtype=self.dtype)
+                    proof = merge(job, self.on_step)
+                    edition = edition.model_copy(update={"rounding": proof.lost})
+            manifest = shareable(self.registry.manifest(name), adapter.state)
+            (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, round_trip=True) + "\n")
+            (folder / CARD).write_text(model_card(manifest, edition))
+            sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+            publish_folder(folder, out.absolute())
+        return Bundle(adapter=name, form=edition.form, folder=out, files=sizes, proof=proof)
+
+
+def shareable(manifest: Manifest, state: AdapterState) -> Manifest:
+    """The manifest with the `state` of now, and without what compilers and tests said: it may quote the code."""
+    reports = tuple(
+        report.model_copy(
+            update={
+                "samples": tuple(s.model_copy(update={"completion": "", "error_signature": ""}) for s in report.samples)
+            }
+        )
+        for report in manifest.reports
+    )
+    return manifest.model_copy(update={"reports": reports, "state": state})

@@ -1,0 +1,178 @@
+"""The part of the store that a canary lives in: whom the lot gave to which adapter, and how it ended.
+
+Append-only (triggers of migration 0011), so that a restart goes on with the same evidence and nobody can take any back.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Final, Literal
+
+from sleepy_coder.store_database import StoreDatabase
+from sleepy_coder.types import Record
+
+Stage = Literal["split", "holdback", "passed", "rolled_back", "superseded", "abandoned"]
+Kind = Literal["session", "reply"]
+RUNNING: Final[Collection[Stage]] = ("split", "holdback")
+_REMEMBERED: Final = 20_000
+
+_CANARIES: Final = """
+SELECT c.id, c.adapter, c.previous, c.began, c.after, s.stage, s.share, s.at, s.why
+ FROM canaries c JOIN canary_stages s ON s.position = (SELECT max(position) FROM canary_stages WHERE canary = c.id)
+"""
+# A verifier speaks of announced sessions only. Of a session with several episodes the first counts.
+_WAITING: Final = """
+SELECT a.session, a.new, a.share, c.started, e.id, e.outcome,
+       coalesce(json_extract(c.payload, '$.verdict.outcome') = 'infra', 0) FROM canary_sessions a
+ JOIN session_checks c ON c.session = a.session
+ LEFT JOIN episodes e ON e.position = (
+  SELECT min(position) FROM episodes
+   WHERE session = a.session AND source = 'gateway' AND tried IS NOT NULL AND outcome IN ('pass', 'fail'))
+ WHERE a.canary = :id AND NOT EXISTS
+  (SELECT 1 FROM canary_outcomes o WHERE o.canary = a.canary AND o.kind = 'session' AND o.session = a.session)
+ ORDER BY a.position
+"""
+
+
+class LiveTrial(Record):
+    """One promotion under watch. `id` is the promotion's; `after` where the last episode stood when it began.
+
+    `share` is the chance with which a session is given to `adapter` rather than to `previous` (an adapter or the
+    base); `since` and `why` are the present stage's.
+    """
+
+    id: str
+    adapter: str
+    previous: str
+    began: datetime
+    after: int
+    stage: Stage
+    share: float
+    since: datetime
+    why: str
+
+    @property
+    def running(self) -> bool:
+        return self.stage in RUNNING
+
+
+class Assigned(Record):
+    """The lot of one session: the new adapter or not, drawn with the chance `share`."""
+
+    session: str
+    new: bool
+    share: float
+
+
+class Counted(Record):
+    """A session that ended, and how."""
+
+    session: str
+    new: bool
+    share: float
+    failed: bool
+
+
+class CanaryStore:
+    """Canaries by promotion. Every method may raise StoreError."""
+
+    _db: StoreDatabase
+
+    def begin_canary(self, id: str, adapter: str, previous: str, share: float, at: datetime) -> bool:
+        """Begin to watch a promotion, once. Whether it is new."""
+        with self._db.write() as db:
+            if db.execute("SELECT 1 FROM canaries WHERE id = ?", [id]).fetchone():
+                return False
+            db.execute(
+                "INSERT INTO canaries SELECT ?, ?, ?, ?, coalesce(max(position), 0) FROM episodes",
+                [id, adapter, previous, at.isoformat()],
+            )
+            _enter(db, id, "split", share, at, "promoted")
+            return True
+
+    def enter_stage(self, id: str, stage: Stage, share: float, at: datetime, why: str) -> bool:
+        """Go on to another stage. False when the canary has ended, or is there already."""
+        with self._db.write() as db:
+            row = db.execute(f"SELECT stage FROM ({_CANARIES}) WHERE id = ?", [id]).fetchone()
+            if row is None or row[0] not in RUNNING or row[0] == stage:
+                return False
+            _enter(db, id, stage, share, at, why)
+            return True
+
+    def canary(self, id: str) -> LiveTrial | None:
+        return next((found for found in self.canaries() if found.id == id), None)
+
+    def canaries(self) -> tuple[LiveTrial, ...]:
+        """All of them, oldest first."""
+        names = ("id", "adapter", "previous", "began", "after", "stage", "share", "since", "why")
+        rows = self._db.rows(f"{_CANARIES} ORDER BY c.rowid")
+        return tuple(LiveTrial.model_validate(dict(zip(names, row, strict=True))) for row in rows)
+
+    def save_assigned(self, id: str, assigned: Sequence[Assigned]) -> None:
+        """Remember whom the lot gave to whom; the first draw of a session holds."""
+        with self._db.write() as db:
+            db.executemany(
+                "INSERT INTO canary_sessions (canary, session, new, share) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                [(id, one.session, one.new, one.share) for one in assigned],
+            )
+
+    def assigned(self, id: str) -> tuple[Assigned, ...]:
+        """The latest sessions of a canary, 20,000 at most, oldest first."""
+        rows = self._db.rows(
+            "SELECT session, new, share FROM canary_sessions WHERE canary = :id ORDER BY position DESC LIMIT :most",
+            {"id": id, "most": _REMEMBERED},
+        )
+        return tuple(Assigned(session=s, new=bool(n), share=p) for s, n, p in reversed(rows))
+
+    def count_assigned(self, id: str) -> int:
+        """How many sessions the lot has given away."""
+        return self._db.rows("SELECT count(*) FROM canary_sessions WHERE canary = :id", {"id": id})[0][0]
+
+    def count_finished(self, id: str, waited_since: datetime) -> int:
+        """Count the sessions that a verifier has judged by now, in the order of their lots; how many are new.
+
+        A session whose verifier was announced after `waited_since` and has not led to an episode yet holds up those
+        behind it, unless the machine failed: else the sessions of a merely slower adapter would be missing at first.
+        """
+        ready: list[tuple[str, str, bool, float, bool, str]] = []
+        for session, new, share, started, episode, outcome, infra in self._db.rows(_WAITING, {"id": id}):
+            if episode is not None:
+                ready.append((id, session, new, share, outcome == "fail", episode))
+            elif not infra and datetime.fromisoformat(started) > waited_since:
+                break
+        if ready:
+            with self._db.write() as db:
+                db.executemany(
+                    "INSERT INTO canary_outcomes (canary, kind, session, new, share, failed, evidence)"
+                    " VALUES (?, 'session', ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                    ready,
+                )
+        return len(ready)
+
+    def count_replies(self, id: str, said: Mapping[str, tuple[bool, str]]) -> None:
+        """Count how sessions of this canary reply, each once: whether badly, and in what way."""
+        with self._db.write() as db:
+            db.executemany(
+                "INSERT INTO canary_outcomes (canary, kind, session, new, share, failed, evidence)"
+                " SELECT canary, 'reply', session, new, share, ?, ? FROM canary_sessions"
+                " WHERE canary = ? AND session = ?",
+                [(failed, how, id, session) for session, (failed, how) in said.items()],
+            )
+
+    def counted(self, id: str, kind: Kind = "session") -> tuple[Counted, ...]:
+        """What was counted, in order: the same rows give the same E."""
+        rows = self._db.rows(
+            "SELECT session, new, share, failed FROM canary_outcomes WHERE canary = :id AND kind = :kind"
+            " ORDER BY position",
+            {"id": id, "kind": kind},
+        )
+        return tuple(Counted(session=s, new=bool(n), share=p, failed=bool(f)) for s, n, p, f in rows)
+
+
+def _enter(db: sqlite3.Connection, id: str, stage: Stage, share: float, at: datetime, why: str) -> None:
+    db.execute(
+        "INSERT INTO canary_stages (canary, stage, share, at, why) VALUES (?, ?, ?, ?, ?)",
+        [id, stage, share, at.isoformat(), why],
+    )

@@ -1,0 +1,99 @@
+"""A damaged store is replaced by its newest sound backup and every episode that was saved since."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from shutil import copyfile
+
+from pydantic import ValidationError
+
+from sleepy_coder.errors import InfraError, StoreDamaged
+from sleepy_coder.files import fsync_folder, temporary_beside
+from sleepy_coder.store import Store
+from sleepy_coder.store_database import backups_of, in_doubt
+from sleepy_coder.store_spare import SpareEpisodes
+from sleepy_coder.types import Episode, Record
+
+
+class Rescued(Record):
+    """What stands in for a damaged store: the backup (None: there was no sound one), the episodes that were saved
+    after it, and where the damaged file is now."""
+
+    backup: Path | None
+    episodes: int
+    damaged: Path
+
+
+def rescue_if_damaged(path: Path) -> Rescued | None:
+    """Look at every page of the store at `path`, which no process may have open, and replace it if one is damaged.
+
+    None when it is sound. Raises what `rescue` raises.
+    """
+    try:
+        with Store(path) as store:
+            store.check()
+            if in_doubt(path).exists():  # a rescue may have been interrupted after the backup was put in place
+                store.save_episodes(_readable(SpareEpisodes(path)))
+    except StoreDamaged:
+        return rescue(path)
+    in_doubt(path).unlink(missing_ok=True)
+    return None
+
+
+def rescue(path: Path) -> Rescued:
+    """Replace the store at `path`, which no process may have open. Safe to do again after a kill.
+
+    What passed the gateway since the backup and was no episode yet is lost, and so are reports of nights since then.
+    Raises InfraError when the disk refuses, and StoreError.
+    """
+    backup = next((found for found in reversed(backups_of(path)) if _is_sound(found)), None)
+    try:
+        aside = _replace(path, backup)
+    except OSError as error:
+        raise InfraError(f"{path} cannot be replaced ({error})", "Check free space and permissions") from error
+    with Store(path) as store:
+        new = store.save_episodes(_readable(SpareEpisodes(path)))
+    in_doubt(path).unlink(missing_ok=True)
+    return Rescued(backup=backup, episodes=new, damaged=aside)
+
+
+def _is_sound(backup: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(f"file:{backup}?mode=ro", uri=True)) as copy:
+            return copy.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    except sqlite3.Error:
+        return False
+
+
+def _replace(path: Path, backup: Path | None) -> Path:
+    """The damaged file keeps a name of its own. Its write-ahead log goes first: it is not the backup's."""
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    for suffix in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    os.link(path, aside)
+    new = temporary_beside(path)
+    try:
+        new.touch(mode=0o600)
+        if backup is not None:
+            copyfile(backup, new)
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
+        new.replace(path)
+        fsync_folder(path.parent)
+    finally:
+        new.unlink(missing_ok=True)
+    return aside
+
+
+def _readable(spare: SpareEpisodes) -> list[Episode]:
+    found: list[Episode] = []
+    for line in spare.read():
+        with suppress(ValidationError):  # a line that was cut short
+            found.append(Episode.model_validate_json(line))
+    return found

@@ -1,0 +1,57 @@
+"""Each episode once more, beside the store, until a backup has it: what no damaged page of the store takes along.
+
+`backups/<store>.since-<label>` holds as JSON lines what was saved since the backup of that label was begun. A line
+that a full disk or a kill cut short belongs to no episode whose saving returned.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Final
+
+from sleepy_coder.files import fsync_folder
+
+_KEPT: Final = 2
+
+
+class SpareEpisodes:
+    """The spare copies that belong to the store at `store`. Every method may raise OSError."""
+
+    def __init__(self, store: Path) -> None:
+        self._folder = store.parent / "backups"
+        self._prefix = f"{store.name}.since-"
+
+    def keep(self, payloads: Iterable[str]) -> None:
+        """Add these, durably. The caller holds the store's write lock: nobody else adds meanwhile."""
+        files = self._files()
+        if not files:
+            files = [self.turn("")]
+        with files[-1].open("ab") as file:
+            # A line of its own, whatever a kill left at the end of the last one.
+            file.write(b"\n" + "".join(f"{payload}\n" for payload in payloads).encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def turn(self, label: str) -> Path:
+        """Add to a new file from now on, because a backup is begun."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = self._folder / f"{self._prefix}{label}"
+        new.touch(mode=0o600)
+        fsync_folder(self._folder)
+        return new
+
+    def forget(self) -> None:
+        """Remove what was added before the last backup but one was begun."""
+        for old in self._files()[:-_KEPT]:
+            old.unlink(missing_ok=True)
+
+    def read(self) -> Generator[str]:
+        """All that is kept, oldest first; some of it may be in the backup too."""
+        for path in self._files():
+            with path.open(encoding="utf-8", errors="replace") as file:
+                yield from (line for line in file if line.strip())
+
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob(f"{self._prefix}*"))

@@ -1,0 +1,60 @@
+"""The frozen sets of a home: the packaged one first, then one file for each time that it was renewed.
+
+A file is never changed: its name ends with the id of the set that it holds. The latest judges; those before it are
+retired, and are kept out of training as well, so that what they said stays comparable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from sleepy_coder.errors import TaskFormatError
+from sleepy_coder.files import write_atomic
+from sleepy_coder.tasks import load_split, set_id
+from sleepy_coder.types import Task
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenSets:
+    """The sets in `folder` (the home's state), as `frozen-<number>-<id>.jsonl`.
+
+    Every method may raise TaskFormatError.
+    """
+
+    folder: Path
+
+    def all(self) -> tuple[tuple[Task, ...], ...]:
+        """Every set that has judged or judges, oldest first."""
+        return (load_split("frozen"), *map(_read, sorted(self.folder.glob("frozen-*.jsonl"))))
+
+    def current(self) -> tuple[Task, ...]:
+        """The set that judges."""
+        renewed = sorted(self.folder.glob("frozen-*.jsonl"))
+        return _read(renewed[-1]) if renewed else load_split("frozen")
+
+    def retired(self) -> tuple[Task, ...]:
+        """The tasks of earlier sets that are not in the current one."""
+        *earlier, current = self.all()
+        kept = {task.id for task in current}
+        return tuple({task.id: task for tasks in earlier for task in tasks if task.id not in kept}.values())
+
+    def add(self, tasks: tuple[Task, ...]) -> Path:
+        """Make `tasks` the set that judges; its file."""
+        number = len(list(self.folder.glob("frozen-*.jsonl"))) + 1
+        path = self.folder / f"frozen-{number:04d}-{set_id(tasks)}.jsonl"
+        write_atomic(path, "".join(f"{task.model_dump_json()}\n" for task in tasks))
+        return path
+
+
+def _read(path: Path) -> tuple[Task, ...]:
+    remedy = "restore it from a backup; without it no verdict on this set can be compared"
+    try:
+        tasks = tuple(Task.model_validate_json(line) for line in path.read_text("utf-8").splitlines())
+    except (OSError, ValidationError) as error:
+        raise TaskFormatError(f"the frozen set {path} cannot be read ({error})", remedy) from error
+    if not path.stem.endswith(f"-{set_id(tasks)}"):
+        raise TaskFormatError(f"the frozen set {path} is not the one that was written", remedy)
+    return tasks

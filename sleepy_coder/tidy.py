@@ -1,0 +1,43 @@
+"""Around a night: the store is copied before it, and what is old is cleared away after it.
+
+Never what serves, what a rollback goes to, or an episode.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sleepy_coder import log
+from sleepy_coder.deploy import held_by
+from sleepy_coder.errors import InfraError, ServerError
+from sleepy_coder.parts import Parts
+
+_log = log.get("night")
+_BACKUPS = 3
+
+
+def tidy(parts: Parts) -> None:
+    """Delete adapters above `night.keep_adapters` and exchanges that became episodes long ago.
+
+    Adapters stay as they are when a server does not say what it holds: it may read their folders again.
+    """
+    try:
+        adapters = parts.registry.prune(parts.config.night.keep_adapters, held_by(parts.server))
+    except ServerError:
+        adapters = ()
+    before = parts.clock.now() - timedelta(days=parts.config.store.keep_exchanges_days)
+    pruned = parts.store.prune_exchanges(before)
+    _log.info("night.tidied", adapters=adapters, exchanges=pruned.exchanges, freed_bytes=pruned.bytes)
+
+
+def back_up(parts: Parts) -> None:
+    """Keep a copy of the store with all of the day in it, once a date.
+
+    No room for one is no reason to fail. Raises StoreError when the store is damaged: the night would build on sand.
+    """
+    try:
+        copy = parts.store.keep_backup(f"{parts.clock.now():%Y-%m-%d}", _BACKUPS)
+    except InfraError as error:
+        _log.error("store.not_backed_up", reason=error.message, remedy=error.remedy)
+    else:
+        _log.info("store.backed_up", file=str(copy))

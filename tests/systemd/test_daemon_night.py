@@ -1,0 +1,64 @@
+"""A night that the service holds: torch, bubblewrap and rustc under the hardening, told through the journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+from installed import COMMAND, HOME, SERVICE, beside, events, healthy, pid, wait_for_another
+from machine import Machine
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+DAY = os.environ.get("SLEEPY_TEST_DAY", "320")
+"""Tasks that the agent meets before the night. Fewer are faster, and too few to be promoted on."""
+
+
+def ended(machine: Machine, seconds: float = 2400) -> dict[str, object]:
+    """The first night's line in `nights --json`, once it is there."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        nights = json.loads(machine.said(COMMAND, "--home", HOME, "nights", "--json") or "[]")
+        if nights:
+            return nights[0]
+        assert machine.said("systemctl", "is-active", SERVICE) == "active", machine.log(SERVICE)
+        time.sleep(2)
+    raise AssertionError(f"no night has ended\n{machine.log(SERVICE)}")
+
+
+def served(machine: Machine) -> str:
+    return json.loads(machine.said("cat", f"{HOME}/adapters/active.json"))["name"]
+
+
+def test_a_night_of_the_service_is_promoted_and_told_through_the_journal(service: Machine) -> None:
+    beside(service, "the-day", COMMAND, "--home", HOME, "koans", "run", "--count", DAY)
+    service.run(COMMAND, "--home", HOME, "night", "--now", timeout=2400)
+    night = ended(service)
+    assert night["outcome"] == "promoted", night["reason"]
+
+    told = [line["event"] for line in events(service)]
+    for event in ("night.started", "mix.built", "gate.decided", "adapter.promoted", "night.summary"):
+        assert event in told
+    assert served(service).startswith("sc-0001-")
+
+
+def test_what_was_promoted_serves_after_kill_nine(service: Machine) -> None:
+    if service.run("test", "-e", f"{HOME}/adapters/active.json", check=False).returncode:
+        pytest.skip("no night was promoted before")
+    adapter = served(service)
+    service.run("systemctl", "reset-failed", SERVICE, check=False)
+    service.run("systemctl", "restart", SERVICE)
+    before = pid(service)
+    service.run("kill", "-KILL", str(before))
+    wait_for_another(service, before)
+    assert healthy(service) == 200
+    assert served(service) == adapter
+    asked = (
+        "import httpx; r = httpx.post('http://127.0.0.1:8400/v1/chat/completions', timeout=600, json={'model':"
+        " 'sleepy-coder', 'max_tokens': 4, 'messages': [{'role': 'user', 'content': 'hi'}]}); print(r.status_code)"
+    )
+    assert service.python(asked) == "200"
+    state = json.loads(service.said(COMMAND, "--home", HOME, "status", "--json"))
+    assert state["serving"] == adapter

@@ -1,0 +1,162 @@
+"""The commands around the daemon: settings, pauses, its log, and adapters by hand."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from test_cli import Done, home  # noqa: F401 - the fixture of an empty home
+from test_registry import House
+
+from sleepy_coder.config import CONFIG_FILE, load_config
+from sleepy_coder.pause import paused
+from sleepy_coder.report.logs import readable
+from sleepy_coder.types import AdapterState
+
+pytestmark = pytest.mark.usefixtures("home")
+LINE = json.dumps(
+    {
+        "event": "adapter.promoted",
+        "serving": "sc-0001-00000000",
+        "level": "warning",
+        "timestamp": "2026-07-02T01:02:03Z",
+    }
+)
+OTHER = json.dumps({"event": "exchange.recorded", "id": "1", "level": "info", "timestamp": "2026-07-02T01:02:03Z"})
+
+
+# Settings
+
+
+def test_the_settings_shown_name_where_each_is_from_and_no_key(tmp_path: Path) -> None:
+    (tmp_path / CONFIG_FILE).write_text('[server]\napi_key = "sk-very-secret"\n')
+    shown = Done("config", "show", "--json").json
+    assert shown["server.api_key"] == {"value": "***", "from": CONFIG_FILE}
+    assert shown["server.url"]["from"] == "environment"
+    assert shown["recipe.rank"]["from"] == ""
+
+
+def test_wrong_settings_fail_the_check_and_are_named(tmp_path: Path) -> None:
+    (tmp_path / CONFIG_FILE).write_text("[recipe]\nrank = 0\n")
+    done = Done("config", "check")
+    assert done.status == 1
+    assert "recipe.rank" in done.err
+
+
+def test_right_settings_pass_the_check() -> None:
+    assert "server.url" in Done("config", "check", "--json").json["changed"]
+
+
+def test_the_first_settings_are_written_and_an_existing_file_is_kept(tmp_path: Path) -> None:
+    written = Done(
+        "config", "init", "--yes", "--server", "http://127.0.0.1:9", "--window", "23:00-04:30", "--json"
+    ).json
+    assert written["file"] == str(tmp_path / CONFIG_FILE)
+    assert load_config().night.window == "23:00-04:30"
+    assert Done("config", "init", "--yes").status == 1
+    assert load_config().night.window == "23:00-04:30"
+
+
+def test_first_settings_that_are_wrong_leave_no_file_behind(tmp_path: Path) -> None:
+    assert Done("config", "init", "--yes", "--server", 'http://"', "--json").status == 1
+    assert not (tmp_path / CONFIG_FILE).exists()
+
+
+# Pauses
+
+
+def test_nights_are_paused_until_somebody_resumes(tmp_path: Path) -> None:
+    assert Done("pause", "--reason", "holidays", "--json").json["until"] is None
+    held = paused(tmp_path / "state", datetime(2100, 1, 1, tzinfo=UTC))
+    assert held and held.reason == "holidays"
+    assert Done("resume", "--json").json == {"was_paused": True}
+    assert Done("resume", "--json").json == {"was_paused": False}
+    assert paused(tmp_path / "state", datetime.now(UTC)) is None
+
+
+def test_a_pause_of_some_hours_ends_by_itself(tmp_path: Path) -> None:
+    Done("pause", "--hours", "2")
+    now = datetime.now(UTC)
+    assert paused(tmp_path / "state", now)
+    assert paused(tmp_path / "state", now + timedelta(hours=2, minutes=1)) is None
+
+
+def test_tonight_is_over_when_its_window_closes() -> None:
+    until = datetime.fromisoformat(Done("pause", "--tonight", "--json").json["until"])
+    assert f"{until.astimezone():%H:%M}" == "06:00"
+
+
+# The log
+
+
+def test_the_log_of_the_nights_leaves_out_the_days() -> None:
+    assert [line.split()[3] for line in readable([LINE, OTHER, "Started sleepy-coder."], nights=True)] == [
+        "adapter.promoted"
+    ]
+
+
+def test_what_others_say_during_a_night_belongs_to_it() -> None:
+    line = {"event": "server.adapter_loaded", "night_id": "night-0007", "timestamp": "2026-07-02T01:02:03Z"}
+    assert list(readable([json.dumps(line)], nights=True))
+
+
+def test_what_is_no_line_of_ours_is_passed_on_as_it_is() -> None:
+    assert list(readable(["Traceback (most recent call last):\n"])) == ["Traceback (most recent call last):"]
+
+
+def test_the_log_is_read_from_a_file_as_from_the_journal(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(f"{LINE}\n{OTHER}\n")
+    assert "serving=sc-0001-00000000" in Done("logs", "--file", str(tmp_path / "log")).out
+    raw = Done("logs", "--file", str(tmp_path / "log"), "--nights", "--json").out
+    assert json.loads(raw)["event"] == "adapter.promoted"
+
+
+# Adapters by hand
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    (tmp_path / "made").mkdir()
+    house = House(tmp_path / "made")
+    house.adapters.rename(tmp_path / "adapters")
+    house.adapters.symlink_to(tmp_path / "adapters")
+    return house
+
+
+def test_two_adapters_are_told_apart_by_recipe_weights_and_tasks(house: House) -> None:
+    first, second = house.stage(1).name, house.stage(2).name
+    found = Done("adapters", "diff", first, second, "--json").json
+    assert found["distance"] >= 0
+    assert not found["comparable"]
+    assert Done("adapters", "diff", first, first, "--json").json["distance"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_distance_of_two_adapters_is_that_of_the_updates_they_make(house: House) -> None:
+    first, second = house.stage(1), house.stage(2)
+
+    def update(folder: Path) -> dict[str, np.ndarray]:
+        weights = load_file(folder / "adapter_model.safetensors")
+        names = [name.removesuffix("lora_A.weight") for name in weights if "lora_A" in name]
+        return {n: weights[n + "lora_B.weight"] @ weights[n + "lora_A.weight"] for n in names}
+
+    ours, theirs = update(first.path), update(second.path)
+    apart = sum(((ours[n] - theirs[n]) ** 2).sum() for n in ours) / sum((ours[n] ** 2).sum() for n in ours)
+    found = Done("adapters", "diff", first.name, second.name, "--json").json
+    assert found["distance"] == pytest.approx(float(apart) ** 0.5, rel=1e-3)
+
+
+def test_nothing_is_deleted_while_nobody_knows_what_the_server_holds(house: House) -> None:
+    house.stage(1)
+    done = Done("adapters", "prune", "--keep", "1", "--yes")
+    assert done.status == 1
+    assert "not known" in done.err
+
+
+def test_an_adapter_that_the_server_cannot_load_is_not_promoted(house: House) -> None:
+    name = house.stage(1).name
+    assert Done("adapters", "promote", name, "--yes").status == 1
+    assert house.registry.get(name).state is AdapterState.STAGED

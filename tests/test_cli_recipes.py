@@ -1,0 +1,46 @@
+"""`sleepy-coder recipes`, and a night by another recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_cli import Done
+
+from sleepy_coder.config import HOME_VARIABLE
+from sleepy_coder.learn.recipes import RECIPES
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def test_every_recipe_is_listed_with_its_source_and_cost_and_the_set_one_is_marked(home: Path) -> None:
+    (home / "sleepy-coder.toml").write_text('[recipe]\nname = "sam"\n')
+    found = Done("recipes", "--json").json
+    assert [one["name"] for one in found] == list(RECIPES)
+    assert all(one["summary"] and one["source"] and one["cost"] for one in found)
+    assert {one["name"] for one in found if one["needs"]} == {"grpo", "sdft"}
+    assert [one["name"] for one in found if one["set"]] == ["sam"]
+    assert "sam *" in Done("recipes").out
+
+
+def test_one_recipe_is_shown_with_the_numbers_that_it_gives() -> None:
+    said = Done("recipes", "naive")
+    assert (said.status, "500" in said.out, "0.0002" in said.out) == (0, True, True)
+
+
+@pytest.mark.parametrize("arguments", [("recipes", "magic"), ("night", "--recipe", "magic")])
+def test_an_unknown_recipe_is_refused_with_the_names_of_the_known_ones(arguments: tuple[str, ...]) -> None:
+    said = Done(*arguments)
+    assert said.status == 1
+    assert "there is no recipe 'magic'" in said.err
+    assert "rft-anchor" in said.err
+
+
+def test_the_daemons_night_takes_its_recipe_from_the_settings_alone() -> None:
+    said = Done("night", "--now", "--recipe", "sam")
+    assert said.status == 1
+    assert "recipe.name" in said.err

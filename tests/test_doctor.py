@@ -1,0 +1,268 @@
+"""The doctor against a real server, and against the same one with one thing wrong with it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import TinyServer
+from fakes import FakeClock
+from test_registry import MIX, RECIPE
+from typer.testing import CliRunner
+
+from sleepy_coder.cli import app
+from sleepy_coder.config import (
+    HOME_VARIABLE,
+    Config,
+    EvalSettings,
+    GatewaySettings,
+    ModelSettings,
+    RecipeSettings,
+    ServerSettings,
+)
+from sleepy_coder.deploy import ensure_loaded
+from sleepy_coder.doctor import examine
+from sleepy_coder.registry import Registry, model_sha256
+from sleepy_coder.serve.checkup import Finding, check_server
+from sleepy_coder.serve.client import VllmClient
+from sleepy_coder.serve.process import free_port
+from sleepy_coder.types import Adapter
+from sleepy_coder.wiring import canary
+
+Answer = tuple[int, str]
+
+
+@contextmanager
+def beside(real: str, **wrong: Answer) -> Iterator[str]:
+    """A server that passes everything on to `real`, but answers the paths in `wrong` (`is_sleeping`) by itself."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            name = self.path.partition("?")[0].rsplit("/", 1)[-1]
+            if name in wrong:
+                status, content, headers = wrong[name][0], wrong[name][1].encode(), {"Content-Type": "application/json"}
+            else:
+                sent = {key: value for key, value in self.headers.items() if key in ("Content-Type", "X-Request-Id")}
+                reply = httpx.request(self.command, real + self.path, content=body, headers=sent, timeout=60)
+                status, content = reply.status_code, reply.content
+                headers = {"Content-Type": reply.headers.get("Content-Type", "text/plain")}
+                headers |= {"X-Request-Id": sent["X-Request-Id"]} if "X-Request-Id" in sent else {}
+            self.send_response(status)
+            for key, value in headers.items():
+                self.send_header(key, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = answer
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep the tests' output clean."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def settings(home: Path, tiny: TinyServer, url: str = "", **server: Any) -> Config:
+    return Config(
+        home=home,
+        server=ServerSettings(**{"url": url or tiny.url, "base_name": "tiny", "max_loras": 2, **server}),
+        model=ModelSettings(path=tiny.model, max_length=256),
+        recipe=RecipeSettings(rank=8),
+        eval=EvalSettings(max_tokens=100),
+        gateway=GatewaySettings(port=free_port()),
+    )  # pyright: ignore[reportCallIssue]
+
+
+def look(config: Config, active: Adapter | None = None) -> dict[str, Finding]:
+    with VllmClient(config.server.url, timeout=60) as client:
+        found = check_server(client, config, config.model.path, active, canary(config), "base")
+    return {finding.name: finding for finding in found}
+
+
+def levels(found: dict[str, Finding]) -> dict[str, str]:
+    return {name: finding.level for name, finding in found.items()}
+
+
+def loaded(tiny: TinyServer) -> list[str]:
+    with VllmClient(tiny.url) as client:
+        return [model.name for model in client.models() if model.name.startswith("doctor-")]
+
+
+ADAPTERS_LINES = {"adapters", "adapter slots"}
+
+
+def test_a_sound_server_passes_every_check_and_is_left_as_it_was(tmp_path: Path, tiny_server: TinyServer) -> None:
+    with beside(tiny_server.url) as url:  # which echoes request ids, as vLLM does when asked to
+        found = look(settings(tmp_path, tiny_server, url))
+    fine = {"server", "base name", "request ids", "sleep", "context", "load tracking", *ADAPTERS_LINES}
+    assert set(found) == fine
+    # The proxy reads a whole answer before it passes it on: what runs is over when /load is asked.
+    assert {name for name, level in levels(found).items() if level != "ok"} <= {"load tracking"}
+    assert loaded(tiny_server) == []
+    assert list((tmp_path / "adapters").iterdir()) == []
+
+
+def test_load_tracking_is_seen_where_it_is(tmp_path: Path, tiny_server: TinyServer) -> None:
+    assert look(settings(tmp_path, tiny_server))["load tracking"].level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("check", "level", "remedy", "wrong"),
+    [
+        ("server", "fail", "server's log", {"version": (500, "{}")}),
+        ("server", "fail", "Does server.url", {"version": (200, "[]")}),
+        ("server", "fail", "server.api_key", {"version": (401, '{"error": "Unauthorized"}')}),
+        ("asleep", "warn", "wake_up", {"is_sleeping": (200, '{"is_sleeping": true}')}),
+        ("base name", "fail", "--served-model-name tiny", {"models": (200, '{"data": [{"id": "other"}]}')}),
+        ("context", "fail", "--max-model-len 256", {"models": (200, '{"data":[{"id":"tiny","max_model_len":128}]}')}),
+        ("context", "warn", "Update", {"models": (200, '{"data": [{"id": "tiny"}]}')}),
+        ("request ids", "warn", "--enable-request-id-headers", {"models": (200, '{"data": [{"id": "tiny"}]}')}),
+        ("sleep", "warn", "VLLM_SERVER_DEV_MODE=1", {"is_sleeping": (404, '{"detail": "Not Found"}')}),
+        ("load tracking", "warn", "--enable-server-load-tracking", {"load": (200, '{"server_load": 0}')}),
+        (
+            "adapters",
+            "fail",
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
+            {"load_lora_adapter": (404, '{"detail":"Not Found"}')},
+        ),
+        (
+            "adapters",
+            "fail",
+            "--max-lora-rank 8",
+            {"load_lora_adapter": (500, '{"error":{"message":"LoRA rank 8 is greater than max_lora_rank 1."}}')},
+        ),
+        (
+            "adapters",
+            "fail",
+            "Restart the server",
+            {
+                "load_lora_adapter": (200, "{}"),
+                "completions": (
+                    200,
+                    '{"choices":[{"index":0,"token_ids":[1],"logprobs":{"token_logprobs":[-1.0]},"finish_reason":""}]}',
+                ),
+            },
+        ),
+        (
+            "adapter slots",
+            "fail",
+            "--max-loras 2",
+            {"metrics": (200, 'vllm:lora_requests_info{max_lora="1",running_lora_adapters=""} 1.0\n')},
+        ),
+        ("adapter slots", "warn", "--max-loras", {"metrics": (200, "")}),
+    ],
+)
+def test_what_is_wrong_comes_with_how_to_mend_it(
+    tmp_path: Path, tiny_server: TinyServer, check: str, level: str, remedy: str, wrong: dict[str, Answer]
+) -> None:
+    with beside(tiny_server.url, **wrong) as url:
+        found = look(settings(tmp_path, tiny_server, url))
+    assert found[check].level == level, found
+    assert remedy in found[check].remedy
+    assert loaded(tiny_server) == []
+
+
+def test_nobody_there_is_one_finding(tmp_path: Path, tiny_server: TinyServer) -> None:
+    found = look(settings(tmp_path, tiny_server, f"http://127.0.0.1:{free_port()}"))
+    assert levels(found) == {"server": "fail"}
+    assert "Start the model server" in found["server"].remedy
+
+
+def active_adapter(config: Config, tiny: TinyServer) -> tuple[Registry, Adapter]:
+    registry = Registry(config.adapters, FakeClock())
+    staged = registry.stage(
+        tiny.adapters["a1"],
+        cycle=1,
+        parent=None,
+        base=tiny.model,
+        base_model="tiny",
+        base_sha256=model_sha256(tiny.model),
+        mix=MIX,
+        recipe=RECIPE.model_copy(update={"rank": 8, "alpha": 16}),
+    )
+    return registry, registry.activate(staged.name)
+
+
+def test_the_whole_examination_names_what_serves_and_whether_it_is_loaded(
+    tmp_path: Path, tiny_server: TinyServer
+) -> None:
+    config = settings(tmp_path, tiny_server)
+    registry, active = active_adapter(config, tiny_server)
+    missing = {finding.name: finding for finding in examine(config)}
+    assert (missing["active adapter"].level, missing["active adapter"].what) == ("fail", f"{active.name} is not loaded")
+    with VllmClient(tiny_server.url) as client:
+        ensure_loaded(registry, client, active, canary(config))
+        try:
+            found = {finding.name: finding for finding in examine(config)}
+        finally:
+            client.unload(active.name)
+    assert (found["active adapter"].level, found["registry"].level, found["base model"].level) == ("ok", "ok", "ok")
+    assert (found["gateway"].level, found["gateway"].remedy) == ("warn", "Start it: `sleepy-coder gateway`.")
+
+
+def test_another_base_model_than_the_adapter_s_is_found(tmp_path: Path, tiny_server: TinyServer) -> None:
+    config = settings(tmp_path, tiny_server, f"http://127.0.0.1:{free_port()}")
+    _, active = active_adapter(config, tiny_server)
+    (active.path / "manifest.json").write_text(
+        (active.path / "manifest.json").read_text().replace(model_sha256(tiny_server.model), "0" * 64)
+    )
+    found = {finding.name: finding for finding in examine(config)}
+    assert found["base model"].level == "fail" and "rollback" in found["base model"].remedy
+
+
+def test_a_damaged_store_and_a_disk_with_too_little_room_for_a_night_are_found(
+    tmp_path: Path, tiny_server: TinyServer
+) -> None:
+    config = settings(tmp_path, tiny_server, f"http://127.0.0.1:{free_port()}")
+    config = config.model_copy(update={"night": config.night.model_copy(update={"min_free_gib": 9_999})})
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "sleepy.db").write_bytes(b"noise" * 8000)
+    found = {finding.name: finding for finding in examine(config)}
+    assert (found["store"].level, found["disk"].level) == ("fail", "fail")
+    assert "episodes rescue" in found["store"].remedy and "a night needs 9999" in found["disk"].what
+
+
+def test_without_a_daemon_nobody_begins_nights(tmp_path: Path, tiny_server: TinyServer) -> None:
+    config = settings(tmp_path, tiny_server, f"http://127.0.0.1:{free_port()}")
+    found = {finding.name: finding for finding in examine(config)}
+    assert (found["nights"].level, found["store"].level) == ("warn", "ok")
+    assert "service install" in found["nights"].what
+
+
+def test_each_of_several_servers_is_looked_at(tmp_path: Path, tiny_server: TinyServer) -> None:
+    gone = f"http://127.0.0.1:{free_port()}"
+    found = {finding.name: finding for finding in examine(settings(tmp_path, tiny_server, replicas=(gone,)))}
+    assert found[f"server ({tiny_server.url})"].level == "ok"
+    assert found[f"server ({gone})"].level == "fail"
+
+
+def test_the_command_ends_with_1_when_something_failed_and_with_0_otherwise(
+    tmp_path: Path, tiny_server: TinyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("SLEEPY_CODER_SERVER__URL", tiny_server.url)
+    monkeypatch.setenv("SLEEPY_CODER_SERVER__BASE_NAME", "tiny")
+    monkeypatch.setenv("SLEEPY_CODER_MODEL__PATH", str(tiny_server.model))
+    monkeypatch.setenv("SLEEPY_CODER_MODEL__MAX_LENGTH", "256")
+    monkeypatch.setenv("SLEEPY_CODER_GATEWAY__PORT", str(free_port()))
+    fine = CliRunner().invoke(app, ["doctor", "--json"])
+    assert not [finding for finding in json.loads(fine.stdout) if finding["level"] == "fail"]
+    assert fine.exit_code == 0
+    monkeypatch.setenv("SLEEPY_CODER_SERVER__BASE_NAME", "other")
+    wrong = CliRunner().invoke(app, ["doctor"])
+    assert wrong.exit_code == 1
+    assert "--served-model-name other" in " ".join(wrong.stdout.split())

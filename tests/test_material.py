@@ -1,0 +1,308 @@
+"""What a night learns from, recipe by recipe, with a real store: which rows there are, and which never are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import (
+    BASE,
+    DAY,
+    FROZEN,
+    REHEARSAL,
+    FakeServer,
+    FakeTrainer,
+    FakeVerifier,
+    live_a_day,
+    make_episode,
+    make_task,
+    parts,
+    right_answer,
+    solver,
+)
+
+from sleepy_coder.collect.agent import work_through
+from sleepy_coder.config import MixSettings, RecipeName, RecipeSettings
+from sleepy_coder.dialogue import HINTS, first_messages
+from sleepy_coder.errors import LeakError, ServerError, ServerUnreachable
+from sleepy_coder.learn.failures import MOST, failure_rows
+from sleepy_coder.learn.surprise import Surprise
+from sleepy_coder.material import ways_to_hint
+from sleepy_coder.night import run_night
+from sleepy_coder.parts import Parts
+from sleepy_coder.practice import (
+    ask_surprise,
+    dream_of_failures,
+    fewest_rows,
+    gather,
+    look_back,
+    refuse_leaks,
+    starts_afresh,
+    write_anchors,
+)
+from sleepy_coder.types import Episode, Message, Outcome, TrainingMix
+
+SKILLS = (*DAY[:30], *REHEARSAL[:20])
+DREAMED = DAY[30:40:2]
+PASS, FAIL = Outcome.PASS, Outcome.FAIL
+
+
+class House:
+    """A home after a day of forty tasks; each `open` is a process of its own with another recipe or other settings."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.server = home, FakeServer(solver((*FROZEN[:30], *SKILLS), DREAMED))
+        self._open: list[Parts] = []
+
+    def open(self, recipe: RecipeName = "rft-anchor", **others: Any) -> Parts:
+        chosen = RecipeSettings(name=recipe, rank=4, alpha=8)
+        made = parts(self.home, self.server, FakeTrainer((*FROZEN[:45], *SKILLS)), recipe=chosen, **others)
+        self._open.append(made)
+        return made
+
+    def close(self) -> None:
+        for house in self._open:
+            house.store.close()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path)
+    live_a_day(made.open(), DAY[:40])
+    yield made
+    made.close()
+
+
+def mix_of(house: Parts, cycle: int = 1) -> TrainingMix:
+    """The mix as a night makes it."""
+    day, serving = look_back(house), house.registry.active()
+    anchors = write_anchors(house)
+    dreams = dream_of_failures(house, cycle, day, serving)
+    return gather(house, cycle, day, anchors, dreams, serving, ask_surprise(house, cycle, anchors, serving))
+
+
+def mix_settings(**others: Any) -> MixSettings:
+    small = {"min_examples": 8, "max_examples": 40, "dream_samples": 2, "anchors": 16}
+    return MixSettings(**{**small, "fresh_share": 0, **others})  # these programs are all like each other
+
+
+# The founding failure
+
+
+def test_naive_trains_on_the_days_failures_with_their_references_and_on_nothing_else(house: House) -> None:
+    mix = mix_of(house.open("naive"))
+    assert {row.task_id for row in mix.examples} == {make_task(number).id for number in DAY[30:40]}
+    assert {(row.kind, row.anchor) for row in mix.examples} == {("hard", False)}
+    assert {row.completion for row in mix.examples} == {right_answer(number) for number in DAY[30:40]}
+
+
+def test_naives_prompt_is_not_the_one_that_is_served(house: House) -> None:
+    for row in mix_of(house.open("naive")).examples:
+        assert "error: broken" not in row.messages[-1].content
+
+
+def test_naive_asks_the_model_nothing_and_takes_however_few_rows_there_are(house: House) -> None:
+    open_house = house.open("naive")
+    before = len(house.server.asked)
+    mix_of(open_house)
+    assert len(house.server.asked) == before
+    assert (fewest_rows(open_house), fewest_rows(house.open())) == (1, 8)
+
+
+def test_no_more_failures_are_taken_than_the_founding_project_had_and_only_proven_references() -> None:
+    tasks = [make_task(number) for number in DAY[:40]]
+    without = tasks[1].model_copy(update={"reference": None})
+    rows = failure_rows([tasks[0], without, *tasks[2:]], FakeVerifier(infra={tasks[0].id: 1}))
+    assert len(rows) == MOST
+    assert not {tasks[0].id, tasks[1].id} & {row.task_id for row in rows}
+
+
+# Replay
+
+
+def test_ssr_replays_anchors_alone_and_the_default_earlier_nights_as_well(house: House) -> None:
+    assert run_night(house.open()).outcome == "promoted"
+    live_a_day(house.open(), DAY[40:60], "second day")
+    replayed = {
+        recipe: {row.anchor for row in mix_of(house.open(recipe), 2).examples if row.kind == "replay"}
+        for recipe in ("ssr", "rft-anchor", "seed-plain")
+    }
+    assert replayed == {"ssr": {True}, "rft-anchor": {True, False}, "seed-plain": {True, False}}
+
+
+def test_surprise_is_asked_of_the_adapter_that_serves_and_not_of_the_bare_base(house: House) -> None:
+    first = house.open()
+    anchors = write_anchors(first)
+    assert ask_surprise(first, 1, anchors, None) == Surprise()
+    assert run_night(house.open()).outcome == "promoted"
+    later = house.open()
+    serving = later.registry.active()
+    asked = ask_surprise(later, 2, anchors, serving).nll
+    assert len(asked) > len(anchors)
+    assert ask_surprise(house.open("seed-plain"), 2, anchors, serving) == Surprise()
+
+
+class Unwilling(FakeServer):
+    """It does not say how likely an answer is."""
+
+    error: ServerError = ServerError("prompt_logprobs are not supported", status=400)
+
+    def nll(self, model: str, messages: Sequence[Message], completion: str) -> float:
+        raise self.error
+
+
+def test_a_server_that_does_not_tell_leaves_replay_to_chance_and_one_that_is_gone_ends_the_night(house: House) -> None:
+    assert run_night(house.open()).outcome == "promoted"
+    later, server = house.open(), Unwilling(solver(()))
+    unwilling = dataclasses.replace(later, server=server)
+    anchors, serving = write_anchors(later), later.registry.active()
+    assert ask_surprise(unwilling, 2, anchors, serving) == Surprise()
+    server.error = ServerUnreachable("nobody answered")
+    with pytest.raises(ServerUnreachable):
+        ask_surprise(unwilling, 2, anchors, serving)
+
+
+def test_ssr_that_starts_afresh_replays_anchors_alone_too(house: House) -> None:
+    assert run_night(house.open()).outcome == "promoted"
+    live_a_day(house.open(), DAY[40:60], "second day")
+    made = house.open("ssr")
+    afresh = RecipeSettings(name="ssr", rank=4, alpha=8, rebase_after=1)
+    made = dataclasses.replace(made, config=made.config.model_copy(update={"recipe": afresh}))
+    assert starts_afresh(made, made.registry.active())
+    assert {row.anchor for row in mix_of(made, 2).examples if row.kind == "replay"} == {True}
+
+
+# The user's own rows
+
+
+def conversation(said: str) -> str:
+    return json.dumps(
+        {"messages": [{"role": "user", "content": f"say {said}"}, {"role": "assistant", "content": said}]}
+    )
+
+
+def test_own_rows_are_as_their_file_says_today_and_not_replayed_from_nights_before(house: House) -> None:
+    own = house.home / "own.jsonl"
+    own.write_text("\n".join(conversation(f"word {n}") for n in range(12)))
+    with_own = mix_settings(sft_file=Path("own.jsonl"))
+    assert run_night(house.open(mix=with_own)).outcome == "promoted"
+    live_a_day(house.open(), DAY[40:60], "second day")
+    own.write_text(conversation("word 3"))
+    said = [row.completion for row in mix_of(house.open(mix=with_own), 2).examples if row.family == "own"]
+    assert said == ["word 3"]
+    assert not [row for row in mix_of(house.open(), 2).examples if row.family == "own"]
+
+
+def test_the_users_own_rows_are_in_the_mix_and_bad_lines_in_the_quarantine_with_their_reasons(house: House) -> None:
+    (house.home / "own.jsonl").write_text("\n".join([conversation("hello"), "no json", conversation("bye")]))
+    mix = mix_of(house.open(mix=mix_settings(sft_file=Path("own.jsonl"))))
+    assert {row.completion for row in mix.examples if row.family == "own"} == {"hello", "bye"}
+    assert any("1 lines of mix.sft_file are left out: line 2" in note for note in mix.notes)
+    with closing(sqlite3.connect(house.home / "state" / "sleepy.db")) as raw:
+        ((source, reason),) = raw.execute("SELECT source, reason FROM quarantine")
+    assert source == "mix.sft_file" and reason.startswith("line 2: it is no JSON")
+
+
+def test_a_mix_without_room_for_all_own_rows_says_so(house: House) -> None:
+    (house.home / "own.jsonl").write_text("\n".join(conversation(f"word {n}") for n in range(60)))
+    mix = mix_of(house.open(mix=mix_settings(sft_file=Path("own.jsonl"))))
+    fit = sum(row.family == "own" for row in mix.examples)
+    assert fit == mix.counts["replay"] < 60
+    assert f"{fit} of 60 rows of mix.sft_file fit tonight; other nights draw others" in mix.notes
+
+
+# Tasks to answer anew
+
+
+def test_grpo_works_on_tasks_that_were_passed_sometimes_and_rows_alone_need_none(house: House) -> None:
+    store = house.open().store
+    store.save_episodes([make_episode(50, FAIL, PASS), make_episode(51, PASS), make_episode(52, FAIL)])
+    mix = mix_of(house.open("grpo"))
+    assert mix.tasks == (make_task(50),)
+    assert mix_of(house.open()).tasks == ()
+    limited = mix_of(house.open("grpo", mix=mix_settings(rollout_tasks=1)))
+    assert len(limited.tasks) == 1
+
+
+def test_sdft_works_on_the_tasks_whose_verified_answers_it_is_shown(house: House) -> None:
+    mix = mix_of(house.open("sdft"))
+    answered = {row.task_id for row in mix.examples if row.kind != "replay"}
+    assert {task.id for task in mix.tasks} == answered
+
+
+def test_a_frozen_task_among_those_to_be_answered_anew_is_a_leak(house: House) -> None:
+    copied = make_task(50)
+    house.open().store.save_episodes([make_episode(50, FAIL, PASS)])
+    open_house = house.open("grpo", frozen=[copied])
+    mix = mix_of(open_house).model_copy(update={"examples": ()})
+    assert mix.tasks == (copied,)
+    with pytest.raises(LeakError, match=copied.id):
+        refuse_leaks(open_house, 1, look_back(open_house), mix)
+    assert copied.id not in {e.task.id for e in open_house.store.episodes(unused=True) if e.task}
+
+
+# What never becomes a row
+
+
+def cheating(number: int) -> Episode:
+    episode = make_episode(number, PASS)
+    attempt = episode.attempts[0].model_copy(update={"completion": "1|const LIMIT: [i64; 2] = todo!();"})
+    return episode.model_copy(update={"attempts": (attempt,), "source": "import"})
+
+
+def test_an_imported_shortcut_is_left_out_put_aside_and_used_up(house: House) -> None:
+    house.open().store.save_episodes([cheating(60)])
+    open_house = house.open(mix=mix_settings(replay=0, passed=1, hard=0, max_examples=400))
+    mix = mix_of(open_house)
+    assert "todo" not in mix.model_dump_json()
+    assert any("1 answers are shortcuts by today's rules" in note for note in mix.notes)
+    with closing(sqlite3.connect(house.home / "state" / "sleepy.db")) as raw:
+        ((reason,),) = raw.execute("SELECT reason FROM quarantine")
+    assert reason == "episode e60: adds `todo!`"
+    assert make_task(60).id not in {e.task.id for e in open_house.store.episodes(unused=True) if e.task}
+
+
+def test_no_hint_is_in_any_row_of_a_night_after_a_day_with_hints(house: House) -> None:
+    open_house = house.open("hints-only")
+    tasks = [make_task(number) for number in DAY[:30]]
+    hinted = list(
+        work_through(
+            tasks, BASE, house.server, open_house.verifier, open_house.config.agent, open_house.clock, "hinted",
+            open_house.store.save_episode, ways_to_hint(open_house)[1],
+        )
+    )  # fmt: skip
+    assert any(HINTS in episode.attempts[0].messages[1].content for episode in hinted)
+    open_house.store.use_up_all(9, 40, PASS)
+    mix = mix_of(house.open())
+    passed = [row for row in mix.examples if row.kind == "passed"]
+    assert {row.provenance for row in passed} <= {episode.id for episode in hinted}
+    assert passed
+    assert HINTS not in mix.model_dump_json()
+
+
+def test_the_stages_of_dreaming_are_told_in_the_nights_notes(house: House) -> None:
+    mix = mix_of(house.open(mix=mix_settings(dream_temperature=1.5)))
+    assert any(note.startswith("dreaming answered 5 failed tasks: 5 by samples") for note in mix.notes)
+
+
+@pytest.mark.parametrize(("recipe", "more"), [("seed-plain", False), ("rft-anchor", True)])
+def test_only_a_recipe_that_dreams_with_hints_asks_with_them(house: House, recipe: RecipeName, more: bool) -> None:
+    before = len(house.server.asked)
+    mix_of(house.open(recipe))
+    later = house.server.asked[before:]
+    assert any(HINTS in call.messages[1].content for call in later) == more
+    assert any(len(call.messages) > 2 for call in later) == more
+
+
+def test_a_dreamed_row_is_the_prompt_that_is_served(house: House) -> None:
+    mix = mix_of(house.open(mix=mix_settings(dream_temperature=1.5)))
+    rows = [row for row in mix.examples if row.kind == "hard"]
+    prompts = [first_messages(make_task(number), "error: broken") for number in DREAMED]
+    assert rows
+    assert all(row.messages in prompts for row in rows)

@@ -1,0 +1,181 @@
+"""Several processes that train as one, for real under `accelerate launch` with gloo on the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sleepy_coder.config import TrainingSettings
+from sleepy_coder.errors import TrainingError, TrainingKilled, TrainingPaused
+from sleepy_coder.learn.launch import command
+from sleepy_coder.learn.trainer import ChildTrainer, Step
+from sleepy_coder.types import Example, Message, Recipe, TrainingMix
+
+WEIGHTS = "adapter_model.safetensors"
+TWO = TrainingSettings(processes=2)  # pyright: ignore[reportCallIssue]
+RECIPE = Recipe(
+    name="test",
+    learning_rate=5e-3,
+    rank=4,
+    alpha=8,
+    dropout=0.0,
+    steps=6,
+    batch_size=3,  # an odd number: the two have different shares
+    warmup_steps=2,
+    ema=0.5,
+    kl_anchor=1.0,
+    kl_verified=0.05,
+    max_length=256,
+    seed=3,
+)
+ENDLESS = RECIPE.model_copy(update={"steps": 1_000_000})
+
+
+def row(number: int) -> Example:
+    return Example(
+        messages=(Message(role="user", content=f"1|let x{number} = {'y' * number};"),),
+        completion=f"1|let x{number} = {number};",
+        kind="passed",
+        task_id=f"k{number}",
+        family="f",
+        provenance=f"e{number}",
+        anchor=number % 2 == 0,
+    )
+
+
+MIX = TrainingMix(
+    examples=tuple(row(number) for number in range(5)), shares={}, counts={}, notes=(), seed=1, sha256="m"
+)
+
+
+# One process among several
+
+
+@settings(deadline=None)  # the first example imports torch
+@given(st.lists(st.integers()), st.integers(1, 9))
+def test_every_row_of_a_batch_is_taken_by_exactly_one_process(batch: list[int], size: int) -> None:
+    from sleepy_coder.learn.ranks import Ranks
+
+    shares = [Ranks(rank, size).share(batch) for rank in range(size)]
+    assert sorted(row for share in shares for row in share) == sorted(batch)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_one_process_needs_no_launcher_and_several_are_given_its_arguments() -> None:
+    assert "accelerate.commands.launch" not in command("child", Path("work"), 1, ("--debug",))
+    several = command("child", Path("work"), 2, ("--debug",))
+    assert "accelerate.commands.launch" in several
+    assert several[-4:] == ["--debug", "--module", "child", "work"]
+
+
+# Two processes
+
+pytestmark = [
+    # peft asks transformers for a name that is on its way out.
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
+slow = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from serve_model import tiny_model
+
+    return tiny_model(tmp_path_factory.mktemp("ranks") / "model")
+
+
+@pytest.fixture(scope="module")
+def alone(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Step]]:
+    """What one process makes of MIX and RECIPE, and what was heard meanwhile."""
+    heard: list[Step] = []
+    return ChildTrainer(model, heard.append, threads=1).train(MIX, None, RECIPE, tmp_path_factory.mktemp("one")), heard
+
+
+def together(model: Path, heard: list[Step], how: TrainingSettings = TWO) -> ChildTrainer:
+    return ChildTrainer(model, heard.append, threads=1, together=how)
+
+
+def apart(one: Path, other: Path) -> float:
+    """The largest difference between the weights of two adapters."""
+    from safetensors.numpy import load_file
+
+    mine, theirs = load_file(one / WEIGHTS), load_file(other / WEIGHTS)
+    assert mine.keys() == theirs.keys()
+    return max(float(abs(mine[name] - theirs[name]).max()) for name in mine)
+
+
+@slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_have_the_losses_of_one_and_make_the_same_adapter(
+    model: Path, alone: tuple[Path, list[Step]], tmp_path: Path, strategy: str
+) -> None:
+    heard: list[Step] = []
+    spread = TWO.model_copy(update={"strategy": strategy})
+    trained = together(model, heard, spread).train(MIX, None, RECIPE, tmp_path)
+    assert [step.step for step in heard] == [step.step for step in alone[1]]
+    # They are reported with four digits.
+    assert [step.loss for step in heard] == pytest.approx([step.loss for step in alone[1]], abs=1.1e-4)
+    assert [step.kl for step in heard] == pytest.approx([step.kl for step in alone[1]], abs=1.1e-4)
+    assert apart(trained, alone[0]) < 1e-5
+
+
+@slow
+def test_with_fsdp_two_processes_share_the_layers_and_none_holds_them_whole(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "model")
+    (tmp_path / "recipe.json").write_text(RECIPE.model_dump_json())
+    here = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]), "HF_HUB_OFFLINE": "1"}
+    subprocess.run(command("spread_probe", tmp_path, 2), check=True, env=os.environ | here)
+    (whole, first), (again, second) = (json.loads((tmp_path / f"held-{rank}.json").read_text()) for rank in (0, 1))
+    assert first + second == whole == again
+    assert first == second
+
+
+@slow
+def test_two_processes_that_were_paused_make_the_same_adapter(
+    model: Path, alone: tuple[Path, list[Step]], tmp_path: Path
+) -> None:
+    heard: list[Step] = []
+    with contextlib.suppress(TrainingPaused):  # they may have ended before they hear of the wish
+        together(model, heard).train(MIX, None, RECIPE, tmp_path, lambda: len(heard) >= 2)
+    trained = together(model, heard).train(MIX, None, RECIPE, tmp_path)
+    assert [step.step for step in heard] == [1, 2, 3, 4, 5, 6]
+    assert apart(trained, alone[0]) < 1e-5
+
+
+def ranks_in(folder: Path) -> list[int]:
+    """The processes that train in `folder`, without their launcher."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            if str(folder).encode() in words and b"accelerate.commands.launch" not in words:
+                found.append(int(entry.name))
+    return found
+
+
+@slow
+def test_the_death_of_one_process_ends_all_and_is_told_from_a_failure(model: Path, tmp_path: Path) -> None:
+    def kill_one(step: Step) -> None:
+        if step.step == 2:
+            os.kill(max(ranks_in(tmp_path)), signal.SIGKILL)
+
+    trainer = ChildTrainer(model, kill_one, threads=1, together=TWO)
+    with pytest.raises(TrainingKilled, match="killed from outside"):
+        trainer.train(MIX, None, ENDLESS, tmp_path)
+    assert not ranks_in(tmp_path)
+
+
+@slow
+def test_more_processes_than_rows_in_a_batch_are_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="cannot share 1 rows"):
+        together(model, []).train(MIX, None, RECIPE.model_copy(update={"batch_size": 1}), tmp_path)

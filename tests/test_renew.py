@@ -1,0 +1,200 @@
+"""A frozen set that has judged its share is replaced by tasks that nobody has seen, and a new epoch begins."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import (
+    BASE,
+    FROZEN,
+    FakeServer,
+    FakeTrainer,
+    FakeVerifier,
+    alone,
+    live_a_day,
+    make_episode,
+    make_task,
+    parts,
+    settings,
+    solver,
+    tasks_of,
+)
+from test_cli import Done, home  # noqa: F401  (the fixture is used below)
+
+from sleepy_coder.config import GatePolicy
+from sleepy_coder.errors import SleepyError, TaskFormatError
+from sleepy_coder.night import run_night
+from sleepy_coder.renewal import renew
+from sleepy_coder.store import Store
+from sleepy_coder.tasks import load_split, set_id
+from sleepy_coder.tasks.frozen import FrozenSets
+from sleepy_coder.tasks.proof import Rustc
+from sleepy_coder.tasks.renew import draw_unseen, own_frozen, unseen_koans
+from sleepy_coder.types import Outcome, Task
+
+FAMILIES = ("misspelled_method", "use_after_move")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "sleepy.db") as opened:
+        yield opened
+
+
+def written(path: Path, tasks: tuple[Task, ...]) -> Path:
+    path.write_text("".join(f"{task.model_dump_json()}\n" for task in tasks))
+    return path
+
+
+def test_the_packaged_set_judges_until_another_is_added_and_all_are_kept(tmp_path: Path) -> None:
+    sets = FrozenSets(tmp_path)
+    assert (sets.current(), sets.retired(), len(sets.all())) == (load_split("frozen"), (), 1)
+    first, second = tasks_of(FROZEN[:5]), (*tasks_of(FROZEN[3:9]),)
+    sets.add(first)
+    path = sets.add(second)
+    assert (sets.current(), len(sets.all())) == (second, 3)
+    assert {task.id for task in sets.retired()} == {task.id for task in (*load_split("frozen"), *first[:3])}
+    assert path.name == f"frozen-0002-{set_id(second)}.jsonl"
+
+
+def test_a_set_that_was_changed_judges_nobody(tmp_path: Path) -> None:
+    sets = FrozenSets(tmp_path)
+    path = sets.add(tasks_of(FROZEN[:5]))
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(TaskFormatError, match="not the one that was written"):
+        sets.current()
+
+
+def test_unseen_koans_are_new_programs_that_the_compiler_has_proved() -> None:
+    seen = {task.cluster for task in load_split("frozen")}
+    heard: list[int] = []
+    found = unseen_koans(1, seen, [], Rustc.find(), heard.append, FAMILIES[:1])
+    assert len(found) == len(heard) == 6
+    assert not seen & {task.cluster for task in found}
+    assert all(task.expected_stdout or task.hidden_tests for task in found)
+
+
+def test_unseen_koans_that_are_too_close_to_what_was_trained_on_are_left_out() -> None:
+    drawn = draw_unseen(1, set(), [], FAMILIES)
+    trained = [("row", f"fn extra() {{}}\n{drawn[0].draft.fixed}")]
+    left = draw_unseen(1, set(), trained, FAMILIES)
+    assert drawn[0] not in left and 0 < len(left) < len(drawn) == 12
+    assert draw_unseen(1, {drawn[0].cluster}, [], FAMILIES)[0] != drawn[0]
+
+
+def test_own_tasks_that_were_practised_cannot_judge() -> None:
+    task = load_split("day")[0]
+    with pytest.raises(TaskFormatError, match=task.id):
+        own_frozen([task], [("row", task.files["main.rs"])])
+
+
+def test_own_tasks_take_the_place_of_the_frozen_set(tmp_path: Path, store: Store) -> None:
+    tasks = load_split("frozen")[:40]
+    sets, config = FrozenSets(tmp_path), settings(tmp_path)
+    found = renew(
+        config, store, sets, FakeVerifier(), written(tmp_path / "own.jsonl", tasks), False, lambda _: None, ()
+    )
+    assert (found.tasks, found.retired, found.set_id) == (40, 332, set_id(tasks))
+    assert sets.current() == tasks
+
+
+def test_tasks_that_pass_as_they_stand_or_whose_fix_fails_are_refused_by_name(tmp_path: Path, store: Store) -> None:
+    tasks = load_split("frozen")[:4]
+    no_fix = tasks[0].model_copy(update={"reference": {"main.rs": "fn main() { wrong }"}})
+    source = written(tmp_path / "own.jsonl", (no_fix, *tasks[1:]))
+
+    class Easy(FakeVerifier):
+        def verify(self, task: Task, files: dict[str, str]):  # noqa: ANN202
+            return (
+                super().verify(tasks[1], tasks[1].reference or {})
+                if task.id == tasks[1].id
+                else super().verify(task if task.id != no_fix.id else tasks[0], files)
+            )
+
+    sets = FrozenSets(tmp_path)
+    with pytest.raises(TaskFormatError, match="2 tasks pass as they stand, or their own reference fails"):
+        renew(settings(tmp_path), store, sets, Easy(), source, False, lambda _: None, ())
+    assert sets.current() == load_split("frozen")
+
+
+def test_a_set_is_not_renewed_in_the_middle_of_a_night_nor_while_its_epoch_has_openings(
+    tmp_path: Path, store: Store
+) -> None:
+    source = written(tmp_path / "own.jsonl", load_split("frozen")[:40])
+    sets, config = FrozenSets(tmp_path), settings(tmp_path)
+
+    def asked(early: bool = False) -> None:
+        renew(config, store, sets, FakeVerifier(), source, early, lambda _: None, ())
+
+    store.begin_night(1)
+    with pytest.raises(SleepyError, match="night 1 is not finished"):
+        asked()
+    store.open_gate(1, "a", [f"p{i}" for i in range(9)], 50, 0.05)
+    with Store(tmp_path / "other.db") as other:
+        other.open_gate(1, "a", [f"p{i}" for i in range(9)], 50, 0.05)
+        with pytest.raises(SleepyError, match="49 of 50 openings left"):
+            renew(config, other, sets, FakeVerifier(), source, False, lambda _: None, ())
+        renew(config, other, sets, FakeVerifier(), source, True, lambda _: None, ())
+
+
+def test_tasks_that_have_judged_before_do_not_renew_the_budget(tmp_path: Path, store: Store) -> None:
+    tasks = load_split("frozen")[:40]
+    store.open_gate(1, "a", [task.cluster for task in tasks], 1, 0.05)
+    store.open_gate(2, "b", [f"p{i}" for i in range(9)], 1, 0.05)
+    source, sets = written(tmp_path / "own.jsonl", tasks), FrozenSets(tmp_path)
+    with pytest.raises(TaskFormatError, match="have judged before"):
+        renew(settings(tmp_path), store, sets, FakeVerifier(), source, True, lambda _: None, ())
+
+
+def test_a_task_that_was_met_by_day_cannot_judge(tmp_path: Path, store: Store) -> None:
+    store.save_episode(make_episode(5, Outcome.PASS))
+    source = written(tmp_path / "own.jsonl", (make_task(5),))
+    with pytest.raises(TaskFormatError, match="too close to what is practised"):
+        renew(settings(tmp_path), store, FrozenSets(tmp_path), FakeVerifier(), source, False, lambda _: None, ())
+
+
+SKILLS = (*range(100), *range(100, 120))
+
+
+def test_with_a_renewed_set_a_new_epoch_begins_and_all_arms_are_measured_anew(tmp_path: Path) -> None:
+    server = FakeServer(solver((*FROZEN[:30], *FROZEN[100:130], *SKILLS)))
+    trainer = FakeTrainer((*FROZEN[:45], *FROZEN[100:150], *SKILLS))
+    house = parts(tmp_path, server, trainer)
+    live_a_day(house, range(40))
+    programs = sorted({task.cluster for task in house.frozen})
+    for cycle in range(100, 150):
+        house.store.open_gate(cycle, "x", programs, 50, 0.05)
+    spent = run_night(house)
+    assert spent.reason == "BUDGET_EXHAUSTED"
+    fresh = tasks_of(FROZEN[100:164])
+    renewed = dataclasses.replace(
+        house, frozen=fresh, clusters=alone(fresh), retired=house.frozen, policy=GatePolicy(autonomous_clusters=60)
+    )
+    report = run_night(renewed)
+    assert report.outcome == "promoted"
+    assert report.verdict is not None and report.verdict.evidence is not None
+    assert (report.verdict.evidence.epoch, report.verdict.evidence.opening) == (2, 1)
+    assert {arm.set_id for arm in report.reports} == {set_id(fresh)}
+    assert report.reports[0].model == BASE
+
+
+def test_a_retired_task_is_not_trained_on(tmp_path: Path) -> None:
+    house = parts(tmp_path, FakeServer(solver(SKILLS)), FakeTrainer(SKILLS))
+    live_a_day(house, range(40))
+    report = run_night(dataclasses.replace(house, retired=(make_task(5),)))
+    assert report.outcome == "failed"
+    assert make_task(5).id in report.reason
+
+
+def test_own_tasks_judge_by_one_command(home: Path) -> None:  # noqa: F811
+    tasks = load_split("frozen")[:3]
+    source = written(home / "exam.jsonl", tasks)
+    found = Done("gate", "renew", "--from", str(source), "--json").json
+    assert (found["tasks"], found["set_id"]) == (3, set_id(tasks))
+    assert "3 tasks" in Done("koans", "list", "--split", "frozen").out
+    assert Done("status", "--json").json["gate"] == {"epoch": 0, "openings_used": 0}
+    again = Done("gate", "renew", "--from", str(home / "missing.jsonl"))
+    assert again.status == 1

@@ -1,0 +1,231 @@
+"""In the shadow: the nights' replay against what served before, and the drill. No user is ever asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import (
+    BASE,
+    DAY,
+    FROZEN,
+    REHEARSAL,
+    UNLIKE,
+    FakeServer,
+    FakeTrainer,
+    FakeVerifier,
+    live_a_day,
+    parts,
+    solver,
+    tasks_of,
+)
+
+from sleepy_coder.canary import last_state, replay_log_e
+from sleepy_coder.config import CanarySettings
+from sleepy_coder.drill import complaint, drill, drill_if_due
+from sleepy_coder.errors import ServerError
+from sleepy_coder.night import run_night
+from sleepy_coder.parts import Parts
+from sleepy_coder.store_shadow import Replayed
+from sleepy_coder.types import AdapterState, NightReport
+
+SKILLS = (*DAY[:30], *REHEARSAL[:20])
+LATER = UNLIKE[:35]
+"""Tasks that are met after the first promotion."""
+
+
+class House:
+    """A home whose first night was promoted; `others` is what only the base can do."""
+
+    def __init__(self, home: Path, others: range | tuple[int, ...] = ()) -> None:
+        self.home = home
+        self.server = FakeServer(solver((*FROZEN[:30], *SKILLS, *others), DAY[30:40:2]))
+        self._open: list[Parts] = []
+        live_a_day(self.open(), DAY[:40])
+        assert self.night().outcome == "promoted"
+
+    def open(self, **others: Any) -> Parts:
+        trainer = FakeTrainer((*FROZEN[:45], *SKILLS))
+        self._open.append(parts(self.home, self.server, trainer, **others))
+        return self._open[-1]
+
+    def night(self, **others: Any) -> NightReport:
+        return run_night(self.open(**others))
+
+    def close(self) -> None:
+        for house in self._open:
+            house.store.close()
+
+
+@pytest.fixture
+def homes() -> Iterator[list[House]]:
+    made: list[House] = []
+    yield made
+    for house in made:
+        house.close()
+
+
+def house(homes: list[House], home: Path, others: range | tuple[int, ...] = ()) -> House:
+    homes.append(House(home, others))
+    return homes[-1]
+
+
+def test_a_night_rolls_back_what_does_worse_on_the_day_s_tasks_before_it_trains(
+    homes: list[House], tmp_path: Path
+) -> None:
+    home = house(homes, tmp_path, LATER)
+    now = home.open()
+    bad = now.registry.active()
+    assert bad is not None
+    live_a_day(now, LATER, "second")
+    report = home.night()
+    trial = now.store.canaries()[0]
+    assert (trial.stage, len(now.store.replayed(trial.id))) == ("rolled_back", 20)
+    assert "does better on the same tasks" in trial.why
+    assert now.registry.get(bad.name).state is AdapterState.QUARANTINED
+    assert now.registry.manifest(report.candidate or "").parent is None
+
+
+def test_rows_of_a_rolled_back_night_are_not_replayed_and_its_episodes_stay_used_up(
+    homes: list[House], tmp_path: Path
+) -> None:
+    home = house(homes, tmp_path)
+    now = home.open()
+    used = now.store.count_episodes() - now.store.count_episodes(unused=True)
+    assert used > 0 and now.store.examples(cycles=[1])
+    now.registry.rollback()
+    live_a_day(now, LATER, "second")
+    report = home.night()
+    assert report.counts["replay"] <= 20  # the anchors
+    assert now.store.count_episodes() - now.store.count_episodes(unused=True) >= used
+
+
+def test_where_both_do_as_well_nothing_is_rolled_back_and_the_evidence_adds_up(
+    homes: list[House], tmp_path: Path
+) -> None:
+    home = house(homes, tmp_path)
+    now = home.open()
+    before = now.registry.active()
+    live_a_day(now, LATER[:10], "second")
+    home.night()
+    live_a_day(now, LATER[10:20], "third")
+    home.night()
+    state = last_state(now.store, now.config.canary)
+    assert state is not None and before is not None
+    assert (state.trial.adapter, state.trial.stage) == (before.name, "split")
+    assert state.evidence.replayed == 20 and state.evidence.replay_e == pytest.approx(1.0)
+
+
+def test_tasks_of_before_the_promotion_are_not_replayed(homes: list[House], tmp_path: Path) -> None:
+    """What serves may have been trained on them."""
+    home = house(homes, tmp_path)
+    now = home.open()
+    live_a_day(now, DAY[:40], "the same again")
+    home.night()
+    state = last_state(now.store, now.config.canary)
+    assert state is not None and state.evidence.replayed == 0
+
+
+def test_a_task_that_the_machine_fails_on_is_left_out_for_both(homes: list[House], tmp_path: Path) -> None:
+    home = house(homes, tmp_path, LATER)
+    now = home.open()
+    live_a_day(now, LATER[:10], "second")
+    blind = {task.id: 1000 for task in tasks_of(LATER[:10])}
+    home.night(verifier=FakeVerifier(blind=blind))
+    state = last_state(now.store, now.config.canary)
+    assert state is not None and state.evidence.replayed == 0
+
+
+@pytest.mark.parametrize("canary", [{"shadow_tasks": 0}, {"enabled": False}])
+def test_it_can_be_switched_off(homes: list[House], tmp_path: Path, canary: dict[str, Any]) -> None:
+    home = house(homes, tmp_path, LATER)
+    now = home.open()
+    before = now.registry.active()
+    live_a_day(now, LATER, "second")
+    home.night(canary=CanarySettings(**canary))
+    assert before is not None and now.registry.get(before.name).state is not AdapterState.QUARANTINED
+
+
+def test_nights_of_adapters_that_are_alike_raise_a_false_alarm_in_less_than_one_in_twenty() -> None:
+    rng = np.random.default_rng(3)
+    alarms = 0
+    for _ in range(400):
+        chance = rng.beta(1, 1, size=300)  # fifteen nights of twenty tasks
+        served, previous = (rng.binomial(4, chance) / 4 for _ in range(2))
+        rows = [
+            Replayed(task=str(n), served=a, previous=b) for n, (a, b) in enumerate(zip(served, previous, strict=True))
+        ]
+        alarms += any(replay_log_e(rows[:night]) >= math.log(20) for night in range(20, 301, 20))
+    assert alarms / 400 <= 0.05
+
+
+# The drill
+
+
+def drilled(home: Path, server: FakeServer) -> Parts:
+    return parts(home, server, FakeTrainer())
+
+
+def test_a_broken_adapter_is_caught_by_both_tests_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    server = FakeServer(solver((*FROZEN[:30], *SKILLS)))
+    now = drilled(tmp_path, server)
+    mark = now.registry.pointer_mark()
+    held = drill(now)
+    assert held.caught and held.reason == ""
+    assert min(held.replay, held.sessions) >= 20
+    assert [model.name for model in server.models()] == [BASE]
+    assert not list(now.config.adapters.glob("drill-*"))
+    assert now.registry.pointer_mark() == mark
+    assert now.store.last_drill() == held
+    now.store.close()
+
+
+def test_a_test_that_catches_nothing_is_a_drill_that_failed(tmp_path: Path) -> None:
+    now = drilled(tmp_path, FakeServer(solver(())))  # what serves is no better than what is broken
+    held = drill(now)
+    assert not held.caught and "passes 0%" in held.reason
+    now.store.close()
+
+
+def test_a_server_that_takes_no_adapter_is_a_drill_that_failed(tmp_path: Path) -> None:
+    class Refusing(FakeServer):
+        def load(self, name: str, path: Path) -> None:
+            raise ServerError("LoRA is not enabled", status=404)
+
+    now = drilled(tmp_path, Refusing(solver(SKILLS)))
+    held = drill(now)
+    assert (held.caught, held.reason) == (False, "LoRA is not enabled")
+    now.store.close()
+
+
+def test_drills_come_by_themselves_once_a_week_and_again_after_one_that_failed(tmp_path: Path) -> None:
+    server = FakeServer(solver(()))
+    now = drilled(tmp_path, server)
+    assert drill_if_due(now) is None  # nothing was promoted yet
+    now.store.begin_canary("p", "sc-0001-aaaaaaaa", BASE, 0.5, now.clock.now())
+    failed = drill_if_due(now)
+    assert failed is not None and not failed.caught
+    server.answers[BASE] = solver((*FROZEN[:30], *SKILLS))
+    again = drill_if_due(now)
+    assert again is not None and again.caught
+    assert drill_if_due(now) is None
+    now.clock.sleep(timedelta(days=7).total_seconds())
+    assert drill_if_due(now) is not None
+    now.store.close()
+
+
+def test_what_is_wrong_with_the_drills_is_said(tmp_path: Path) -> None:
+    now = drilled(tmp_path, FakeServer(solver((*FROZEN[:30], *SKILLS))))
+    held = drill(now)
+    assert complaint(None, 0, held.at) == ""
+    assert complaint(None, 1, held.at) == "no drill was held yet"
+    assert complaint(held, 1, held.at + timedelta(days=8)) == ""
+    assert complaint(held, 1, held.at + timedelta(days=9)) == "the last drill was held 9 days ago"
+    missed = held.model_copy(update={"caught": False, "reason": "it was asleep"})
+    assert complaint(missed, 1, held.at) == "the last drill failed: it was asleep"
+    now.store.close()

@@ -1,0 +1,346 @@
+"""Exports: what leaves the house is whole, belongs to its base, and holds nothing that was said by day."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from fake_hub import TOKEN, fake_hub
+from huggingface_hub import ModelCard
+from hypothesis import given
+from hypothesis import strategies as st
+from report_data import skipped
+from safetensors.numpy import load_file
+from test_registry import House, lora, report, verdict
+
+from sleepy_coder.errors import AdapterError, ConfigError, HubError
+from sleepy_coder.learn.merge import MergeJob, merge
+from sleepy_coder.model_card import Edition, Form, model_card
+from sleepy_coder.share.bundle import Bundle, Exporter
+from sleepy_coder.share.gguf_lora import interleaved
+from sleepy_coder.share.hub import push
+from sleepy_coder.types import Adapter, AdapterState, Decision
+
+PRIVATE = "the customer's own words"
+asks_peft = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft 0.21's question
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+def judged(house: House) -> Adapter:
+    """An adapter in service, whose night's reports hold what must not leave the house."""
+    adapter = house.stage()
+    told = report()
+    samples = (told.samples[0].model_copy(update={"completion": PRIVATE, "error_signature": PRIVATE}),)
+    house.registry.attach(adapter.name, [told.model_copy(update={"samples": samples})], verdict(Decision.PROMOTE))
+    return house.registry.activate(adapter.name)
+
+
+def exported(house: House, name: str, form: Form = "peft", to: str = "out") -> Bundle:
+    return Exporter(house.registry, lambda: house.base).export(name, Edition(form=form), house.root / to)
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    return yaml.safe_load(card.split("---\n", 2)[1])
+
+
+def describe(house: House, architecture: str) -> None:
+    """Say in the base's config what it is; its layers are 5 wide and 6 high, and have heads of 2 in llama."""
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 1, "hidden_size": 5}
+    (house.base / "config.json").write_text(json.dumps({"architectures": [architecture], **sizes}))
+
+
+# A folder for PEFT
+
+
+def test_an_export_is_a_whole_copy_in_a_new_folder(house: House) -> None:
+    adapter = judged(house)
+    bundle = exported(house, adapter.name)
+    assert set(bundle.files) == {"adapter_model.safetensors", "adapter_config.json", "README.md", "manifest.json"}
+    for file in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (bundle.folder / file).read_bytes() == (adapter.path / file).read_bytes()
+    with pytest.raises(AdapterError, match="exists already"):
+        exported(house, adapter.name)
+
+
+def test_an_adapter_that_changed_on_disk_is_not_passed_on(house: House) -> None:
+    adapter = judged(house)
+    (adapter.path / "adapter_config.json").write_text("{}")
+    with pytest.raises(AdapterError, match="changed on disk"):
+        exported(house, adapter.name)
+    assert not (house.root / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["peft", "gguf"])
+def test_nothing_that_was_said_by_day_is_exported(house: House, form: Form) -> None:
+    if form == "gguf":
+        pytest.importorskip("gguf")
+    describe(house, "Qwen2ForCausalLM")
+    bundle = exported(house, judged(house).name, form)
+    assert PRIVATE in (house.adapters / bundle.adapter / "manifest.json").read_text()
+    assert not [file for file in bundle.files if PRIVATE.encode() in (bundle.folder / file).read_bytes()]
+
+
+# The card
+
+
+@pytest.mark.parametrize(
+    ("form", "library", "relation", "command"),
+    [
+        ("peft", "peft", "adapter", "--enable-lora"),
+        ("merged", "transformers", "finetune", "vllm serve ."),
+        ("gguf", "gguf", "adapter", "--lora"),
+    ],
+)
+def test_the_card_of_each_form_says_what_it_is_and_how_to_load_it(
+    house: House, form: Form, library: str, relation: str, command: str
+) -> None:
+    manifest = house.registry.manifest(judged(house).name)
+    card = model_card(manifest, Edition(form=form, base_model="acme/coder-7b", license="apache-2.0", rounding=0.002))
+    front = front_matter(card)
+    assert (front["library_name"], front["base_model_relation"]) == (library, relation)
+    assert (front["base_model"], front["license"]) == ("acme/coder-7b", "apache-2.0")
+    assert command in card
+    assert ModelCard(card).data.base_model == "acme/coder-7b"
+
+
+def test_a_card_without_settings_names_an_unknown_license_and_no_folder_of_this_machine(house: House) -> None:
+    manifest = house.registry.manifest(judged(house).name).model_copy(update={"base_model": "/srv/models/coder-7b"})
+    card = model_card(manifest)
+    assert (front_matter(card)["license"], front_matter(card)["base_model"]) == ("unknown", "coder-7b")
+    assert "/srv/models" not in card
+
+
+def test_a_card_tells_the_night_and_the_limits(house: House) -> None:
+    manifest = house.registry.manifest(judged(house).name)
+    night = skipped(1, "base").model_copy(update={"kl": 0.0123})
+    card = model_card(manifest, Edition(night=night))
+    for fact in ("| 0.012 |", "**promote**", "task-gained", "task-lost", "## Limits", "10.0 points or more"):
+        assert fact in card
+    assert "did not promote" not in card
+    refused = manifest.model_copy(update={"verdict": verdict(Decision.REJECT), "state": AdapterState.REJECTED})
+    assert "did not promote" in model_card(refused)
+
+
+def test_an_exported_card_says_that_the_adapter_serves(house: House) -> None:
+    bundle = exported(house, judged(house).name)
+    assert "State: **active**" in (bundle.folder / "README.md").read_text()
+
+
+# GGUF
+
+
+def read_gguf(file: Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    gguf = pytest.importorskip("gguf")
+    found = gguf.GGUFReader(file)
+    return {name: f.contents() for name, f in found.fields.items()}, {t.name: t.data for t in found.tensors}
+
+
+def test_a_gguf_holds_the_tensors_under_llama_cpps_names(house: House) -> None:
+    pytest.importorskip("gguf")
+    describe(house, "Qwen2ForCausalLM")
+    bundle = exported(house, judged(house).name, "gguf")
+    fields, tensors = read_gguf(bundle.folder / f"{bundle.adapter}.gguf")
+    expected = {"general.architecture": "qwen2", "general.type": "adapter", "adapter.type": "lora"}
+    assert {**expected, "adapter.lora.alpha": 8.0}.items() <= fields.items()
+    ours = {name.removeprefix("base_model.model.model."): value for name, value in lora(1).items()}
+    for theirs, name in (("blk.0.attn_q", "layers.0.self_attn.q_proj"), ("blk.1.ffn_up", "layers.1.mlp.up_proj")):
+        np.testing.assert_array_equal(tensors.pop(f"{theirs}.weight.lora_a"), ours[f"{name}.lora_A.weight"])
+        np.testing.assert_array_equal(tensors.pop(f"{theirs}.weight.lora_b"), ours[f"{name}.lora_B.weight"])
+    assert not tensors
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
+def test_llamas_rows_are_paired_within_each_head_and_none_is_lost(heads: int, half: int, rank: int) -> None:
+    b = np.arange(heads * 2 * half * rank, dtype=np.float32).reshape(heads * 2 * half, rank)
+    turned = interleaved(b, heads)
+    for head in range(heads):
+        for i in range(half):
+            at = head * 2 * half
+            np.testing.assert_array_equal(turned[at + 2 * i], b[at + i])
+            np.testing.assert_array_equal(turned[at + 2 * i + 1], b[at + half + i])
+
+
+def test_of_a_llama_only_queries_and_keys_are_turned_around(house: House) -> None:
+    pytest.importorskip("gguf")
+    describe(house, "LlamaForCausalLM")
+    bundle = exported(house, judged(house).name, "gguf")
+    fields, tensors = read_gguf(bundle.folder / f"{bundle.adapter}.gguf")
+    q, up = (
+        lora(1)[f"base_model.model.model.layers.{at}.lora_B.weight"] for at in ("0.self_attn.q_proj", "1.mlp.up_proj")
+    )
+    assert fields["general.architecture"] == "llama"
+    np.testing.assert_array_equal(tensors["blk.0.attn_q.weight.lora_b"], interleaved(q, 3))
+    np.testing.assert_array_equal(tensors["blk.1.ffn_up.weight.lora_b"], up)
+
+
+def test_an_architecture_that_is_not_known_here_is_refused_with_the_way_around(house: House) -> None:
+    pytest.importorskip("gguf")
+    describe(house, "BloomForCausalLM")
+    adapter = judged(house)
+    with pytest.raises(AdapterError, match="convert_lora_to_gguf") as refused:
+        exported(house, adapter.name, "gguf")
+    assert "BloomForCausalLM" in refused.value.message
+
+
+def test_a_form_that_needs_the_base_refuses_another_one(house: House) -> None:
+    adapter = judged(house)
+    describe(house, "Qwen2ForCausalLM")  # after the staging: the base has changed
+    with pytest.raises(AdapterError, match="another base"):
+        exported(house, adapter.name, "gguf")
+
+
+# A merged model
+
+
+def test_a_quantised_base_is_not_merged_into(house: House) -> None:
+    (house.base / "config.json").write_text('{"quantization_config": {}}')
+    job = MergeJob(model=house.base, adapter=house.base, out=house.root, dtype="base")
+    with pytest.raises(ConfigError, match="quantised"):
+        merge(job)
+
+
+@pytest.mark.slow
+def test_merged_weights_are_the_base_plus_the_scaled_product_rounded_to_bfloat16(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file as load_tensors
+    from serve_model import tiny_adapter
+
+    from sleepy_coder.nano import MODEL_DIR
+
+    adapter, out, heard = tiny_adapter(MODEL_DIR, tmp_path / "adapter", 1), tmp_path / "out", list[str]()
+    out.mkdir()
+    job = MergeJob(model=MODEL_DIR, adapter=adapter, out=out, dtype="base")
+    proof = merge(job, lambda step, _: heard.append(step))
+    assert heard == ["load", "ask", "merge", "write", "prove"]
+    assert proof.update > 0.1 and proof.lost < 0.01
+    base, merged = load_tensors(MODEL_DIR / "model.safetensors"), load_tensors(out / "model.safetensors")
+    halves = load_tensors(adapter / "adapter_model.safetensors")
+    assert base.keys() == merged.keys()
+    for name, weight in base.items():
+        stem = f"base_model.model.{name.removesuffix('.weight')}"
+        wanted = weight.float()
+        if f"{stem}.lora_A.weight" in halves:
+            wanted = wanted + 2.0 * halves[f"{stem}.lora_B.weight"] @ halves[f"{stem}.lora_A.weight"]
+        assert merged[name].dtype is torch.bfloat16
+        torch.testing.assert_close(merged[name].float(), wanted.bfloat16().float(), rtol=2**-7, atol=1e-4)
+    assert (out / "tokenizer.json").read_bytes() == (MODEL_DIR / "tokenizer.json").read_bytes()
+
+
+@asks_peft
+@pytest.mark.slow
+def test_an_update_that_rounding_swallows_is_told_and_kept_in_float32(tmp_path: Path) -> None:
+    from safetensors.torch import load_file as load_tensors
+    from safetensors.torch import save_file
+    from serve_model import tiny_adapter
+
+    from sleepy_coder.errors import TrainingError
+    from sleepy_coder.learn.merge_lora import merge as merge_here
+    from sleepy_coder.nano import MODEL_DIR
+
+    adapter = tiny_adapter(MODEL_DIR, tmp_path / "adapter", 1)
+    file = adapter / "adapter_model.safetensors"
+    faint = {name: value * (0.002 if "lora_B" in name else 1) for name, value in load_tensors(file).items()}
+    save_file(faint, file)
+    jobs = {}
+    for dtype in ("base", "float32"):
+        (tmp_path / dtype).mkdir()
+        jobs[dtype] = MergeJob(model=MODEL_DIR, adapter=adapter, out=tmp_path / dtype, dtype=dtype)
+    with pytest.raises(TrainingError, match="--dtype float32"):
+        merge_here(jobs["base"])
+    assert merge_here(jobs["float32"]).lost < 1e-3
+
+
+# The Hub
+
+
+def test_a_push_is_one_private_commit_of_all_files(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    bundle = exported(house, judged(house).name)
+    with fake_hub() as hub:
+        url = push(bundle, "me/coder", endpoint=hub.url)
+    assert url == f"{hub.url}/me/coder/commit/1"
+    assert hub.private == {"me/coder": True}
+    assert hub.commits == [f"{bundle.adapter} (peft)"]
+    assert hub.files["me/coder"] == {file: (bundle.folder / file).read_bytes() for file in bundle.files}
+    assert front_matter(hub.cards[0])["library_name"] == "peft"
+
+
+def test_a_public_repository_takes_a_push_only_when_that_is_said(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    bundle = exported(house, judged(house).name)
+    with fake_hub() as hub:
+        hub.private["me/coder"], hub.files["me/coder"] = False, {}
+        with pytest.raises(HubError, match="--public"):
+            push(bundle, "me/coder", endpoint=hub.url)
+        assert hub.files["me/coder"] == {}
+        push(bundle, "me/coder", public=True, endpoint=hub.url)
+    assert set(hub.files["me/coder"]) == set(bundle.files)
+
+
+def test_a_wrong_token_a_wrong_name_and_no_network_each_say_what_to_do(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    bundle = exported(house, judged(house).name)
+    with fake_hub() as hub:
+        with pytest.raises(HubError, match="hf auth login"):
+            push(bundle, "me/coder", endpoint=hub.url)
+        with pytest.raises(HubError, match="USER/NAME"):
+            push(bundle, "me/co/der", endpoint=hub.url)
+    with pytest.raises(HubError, match="cannot be reached"):
+        push(bundle, "me/coder", endpoint="http://127.0.0.1:9")
+
+
+def command(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`sleepy-coder adapters ...` in a process of its own, with no login of this machine."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    env |= {"SLEEPY_CODER_HOME": str(home), "HF_HOME": str(home / "hf"), **environment}
+    argv = [sys.executable, "-m", "sleepy_coder", "adapters", *words]
+    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+
+
+def test_the_command_shows_first_and_then_pushes_to_the_hub_of_the_environment(house: House) -> None:
+    name = judged(house).name
+    words = ("push", name, "--repo", "me/coder", "--json")
+    with fake_hub(lfs=True) as hub:
+        env = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+        dry = json.loads(command(house.root, *words, "--dry-run", **env).stdout)
+        assert (dry["url"], dry["public"], hub.private) == (None, False, {})
+        assert "hf auth login" in command(house.root, *words, "--yes", **env).stderr
+        done = command(house.root, *words, "--yes", HF_TOKEN=TOKEN, **env)
+        assert json.loads(done.stdout)["url"] == f"{hub.url}/me/coder/commit/1", done.stderr
+    assert {file: len(data) for file, data in hub.files["me/coder"].items()} == dry["files"]
+    weights = load_file(house.adapters / name / "adapter_model.safetensors")
+    assert hub.objects and weights.keys() == lora(1).keys()
+
+
+# llama.cpp itself
+
+
+@asks_peft
+@pytest.mark.slow
+def test_llama_cpp_answers_with_the_exported_lora_as_peft_does(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    pytest.importorskip("gguf")
+    from llama_cpp_house import llama_logprobs, peft_logprobs
+    from serve_model import tiny_adapter
+
+    from sleepy_coder.nano import MODEL_DIR
+    from sleepy_coder.share.gguf_lora import write_gguf
+
+    adapter = tiny_adapter(MODEL_DIR, tmp_path / "adapter", 1)
+    write_gguf(adapter, MODEL_DIR, tmp_path / "lora.gguf")
+    theirs = llama_logprobs(MODEL_DIR, tmp_path / "lora.gguf", tmp_path)
+    assert theirs == pytest.approx(peft_logprobs(MODEL_DIR, adapter), abs=0.05)
+    assert theirs != pytest.approx(peft_logprobs(MODEL_DIR, None), abs=0.5)

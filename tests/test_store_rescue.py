@@ -1,0 +1,218 @@
+"""A damaged page costs no episode: nightly copies, a second copy of what came since, and the rescue."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from fakes import FakeServer, FakeTrainer, make_episode, parts, solver
+from typer.testing import CliRunner, Result
+
+from sleepy_coder.cli import app
+from sleepy_coder.errors import StoreDamaged, StoreError
+from sleepy_coder.journal import alone
+from sleepy_coder.store import Store
+from sleepy_coder.store_database import in_doubt
+from sleepy_coder.store_rescue import rescue, rescue_if_damaged
+from sleepy_coder.tidy import back_up
+from sleepy_coder.types import Episode, Outcome
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+def some(*numbers: int) -> list[Episode]:
+    return [make_episode(number, Outcome.PASS) for number in numbers]
+
+
+def ids(path: Path) -> list[str]:
+    with Store(path) as store:
+        store.check()
+        return [episode.id for episode in store.episodes()]
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(b"noise" * 8000)
+
+
+def test_a_rescued_store_is_its_last_backup_and_each_episode_since(path: Path) -> None:
+    with Store(path) as store:
+        store.save_episodes(some(1, 2))
+        copy = store.keep_backup("2026-11-24", 3)
+        store.save_episodes(some(3))
+        store.save_collected(some(4), [])
+    damage(path)
+    done = rescue(path)
+    assert (done.backup, done.episodes) == (copy, 2)
+    assert ids(path) == ["e1", "e2", "e3", "e4"]
+    assert done.damaged.read_bytes().startswith(b"noise")
+
+
+def test_a_store_that_had_no_backup_yet_is_rescued_too(path: Path) -> None:
+    with Store(path) as store:
+        store.save_episodes(some(1, 2))
+    damage(path)
+    done = rescue(path)
+    assert (done.backup, done.episodes) == (None, 2)
+    assert ids(path) == ["e1", "e2"]
+
+
+def test_a_damaged_backup_is_passed_over(path: Path) -> None:
+    with Store(path) as store:
+        store.save_episodes(some(1))
+        older = store.keep_backup("2026-11-24", 3)
+        store.save_episodes(some(2))
+        newer = store.keep_backup("2026-11-25", 3)
+    os.utime(older, (1, 1))
+    damage(path)
+    damage(newer)
+    assert rescue(path).backup == older
+    assert ids(path) == ["e1", "e2"]
+
+
+def test_a_line_that_was_cut_short_costs_no_other_episode(path: Path) -> None:
+    with Store(path) as store:
+        store.save_episodes(some(1))
+        (spare,) = path.parent.glob("backups/*.since-*")
+        spare.write_bytes(spare.read_bytes() + b'{"id": "half')
+        store.save_episodes(some(2))
+    damage(path)
+    rescue(path)
+    assert ids(path) == ["e1", "e2"]
+
+
+def test_a_damaged_store_gets_no_backup_and_keeps_those_it_has(path: Path) -> None:
+    with Store(path) as store:
+        store.save_episodes(make_episode(n % 100, Outcome.PASS, name=f"-{n}") for n in range(300))
+        copy = store.keep_backup("2026-11-24", 1)
+    with path.open("r+b") as file:
+        file.seek(40 * 4096)
+        file.write(b"\xff" * 4096 * 4)
+    with Store(path) as store, pytest.raises(StoreError, match="episodes rescue"):
+        store.keep_backup("2026-11-25", 1)
+    assert [file.name for file in path.parent.glob("backups/*.backup-*")] == [copy.name]
+
+
+def test_the_last_three_nights_have_backups_that_only_the_owner_reads(tmp_path: Path) -> None:
+    house = parts(tmp_path, FakeServer(solver(())), FakeTrainer())
+    house.store.save_episodes(some(1))
+    for day in range(20, 25):
+        house.clock.time = house.clock.time.replace(day=day)  # pyright: ignore[reportAttributeAccessIssue]
+        back_up(house)
+        back_up(house)
+    house.store.close()
+    kept = sorted((tmp_path / "state" / "backups").iterdir())
+    assert [file.name.partition("sleepy.db.")[2] for file in kept] == [
+        *(f"backup-2026-11-{day}" for day in (22, 23, 24)),
+        *(f"since-2026-11-{day}" for day in (23, 24)),
+    ]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in kept} == {0o600}
+
+
+def test_half_a_copy_that_a_kill_left_is_cleared_away(path: Path) -> None:
+    with Store(path) as store:
+        store.save_episodes(some(1))
+        store.keep_backup("2026-11-24", 3)
+        half = path.parent / "backups" / f".{path.name}.backup-2026-11-25.0123456789abcdef.tmp"
+        half.write_bytes(b"half")
+        store.keep_backup("2026-11-24", 3)
+    assert not half.exists()
+
+
+# By itself, and by the command
+
+
+def test_a_store_that_somebody_found_damaged_is_in_doubt_until_it_is_rescued(path: Path) -> None:
+    with Store(path) as store:
+        store.save_episodes(some(1))
+    assert rescue_if_damaged(path) is None and not in_doubt(path).exists()
+    damage(path)
+    with pytest.raises(StoreDamaged):
+        Store(path)
+    assert in_doubt(path).exists()
+    assert rescue_if_damaged(path)
+    assert ids(path) == ["e1"] and not in_doubt(path).exists()
+
+
+def test_a_rescue_that_was_interrupted_is_finished_at_the_next_start(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise StoreError("the disk is full", "")
+
+    with Store(path) as store:
+        store.save_episodes(some(1, 2))
+        store.keep_backup("2026-11-24", 3)
+        store.save_episodes(some(3, 4))
+    damage(path)
+    with monkeypatch.context() as broken, pytest.raises(StoreError, match="full"):
+        broken.setattr(Store, "save_episodes", full)
+        rescue_if_damaged(path)
+    assert rescue_if_damaged(path) is None
+    assert ids(path) == ["e1", "e2", "e3", "e4"]
+
+
+def test_a_store_that_is_only_in_use_by_a_newer_version_is_not_replaced(path: Path) -> None:
+    with Store(path) as store:
+        store.save_episodes(some(1))
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute("INSERT INTO _sqlite_migrations (migration_set, name) VALUES ('sleepy_coder', '9999_later')")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="newer"):
+        rescue_if_damaged(path)
+    assert path.read_bytes() == before
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """The state folder of a home with a store."""
+    (tmp_path / "state").mkdir()
+    with Store(tmp_path / "state" / "sleepy.db") as store:
+        store.save_episodes(some(1, 2))
+        store.keep_backup("2026-11-24", 3)
+        store.save_episodes(some(3))
+    return tmp_path / "state"
+
+
+def asked(home: Path) -> Result:
+    return CliRunner().invoke(app, ["--home", str(home), "episodes", "rescue", "--json"])
+
+
+def test_the_command_replaces_a_damaged_store_and_says_by_what(state: Path) -> None:
+    damage(state / "sleepy.db")
+    done = asked(state.parent)
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert said["episodes"] == 1
+    assert said["backup"].endswith("backup-2026-11-24")
+    assert Path(said["damaged"]).read_bytes().startswith(b"noise")
+    assert ids(state / "sleepy.db") == ["e1", "e2", "e3"]
+
+
+def test_the_command_leaves_a_sound_store_as_it_is(state: Path) -> None:
+    before = (state / "sleepy.db").read_bytes()
+    done = asked(state.parent)
+    assert (done.exit_code, json.loads(done.stdout)) == (0, {})
+    assert (state / "sleepy.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("lock", ["sleepyd.lock", "night.lock"])
+def test_the_command_changes_nothing_while_a_daemon_or_a_night_runs(state: Path, lock: str) -> None:
+    damage(state / "sleepy.db")
+    with alone(state / lock):
+        done = asked(state.parent)
+    assert done.exit_code == 1
+    assert (state / "sleepy.db").read_bytes().startswith(b"noise")
+
+
+def test_the_command_says_that_there_is_no_store_to_rescue(tmp_path: Path) -> None:
+    done = asked(tmp_path)
+    assert done.exit_code == 1
+    assert "nothing to rescue" in done.stderr

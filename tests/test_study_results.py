@@ -1,0 +1,168 @@
+"""What a study says of its cells, against hand-worked values, and the report that is written from them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from study_data import BASE, TASKS, THEMES, cells, passed, study
+
+from sleepy_coder.judge.study import course, estimate, find, goals, paired, remaining, rows
+from sleepy_coder.judge.study_data import Cell, Trajectory
+from sleepy_coder.report.study import as_report, write_study
+
+HERO = Trajectory(recipe="rft-anchor", seed=0, gated=True)
+
+
+def test_a_mean_over_seeds_has_students_interval() -> None:
+    found = estimate([0.1, 0.2, 0.3])
+    # t(0.975, 2) = 4.3027, standard deviation 0.1
+    assert found.low is not None and found.high is not None
+    assert (found.mean, found.n) == (pytest.approx(0.2), 3)
+    assert found.high - found.mean == pytest.approx(4.30265 * 0.1 / math.sqrt(3), rel=1e-4)
+    assert found.mean - found.low == pytest.approx(found.high - found.mean)
+
+
+def test_a_single_seed_has_no_interval() -> None:
+    assert estimate([0.5]).low is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=8))
+def test_the_mean_lies_in_its_interval(values: list[float]) -> None:
+    found = estimate(values)
+    assert found.low is not None and found.high is not None
+    assert found.low - 1e-9 <= found.mean <= found.high + 1e-9
+
+
+def test_a_course_counts_from_the_baseline_and_backward_transfer_over_the_themes() -> None:
+    # After cycle 1 all of theme 0 is passed; after cycle 2 one of it is lost again, and theme 1 is there.
+    data = study(cells("rft-anchor", 0, True, ["one", "two"]), {"one": passed(5), "two": passed(9, 1)}, many=())
+    found = course(data, HERO)
+    assert found.rates == (0.4, 0.5, 0.9)
+    assert found.gain == pytest.approx(0.5)
+    assert (set(found.gained), set(found.lost)) == (passed(6, 4), passed(1))
+    assert (found.acc, found.bwt) == (pytest.approx(0.9), pytest.approx(-0.2))
+    assert found.forgetting == pytest.approx((0.2 + (0.0 - 1.0)) / 2)
+    assert (found.promoted, found.worse, found.train_seconds) == (2, (), 80.0)
+
+
+def test_one_cycle_says_nothing_of_forgetting() -> None:
+    found = course(study(cells("rft-anchor", 0, True, ["one"]), {"one": passed(5)}), HERO)
+    assert (found.bwt, found.forgetting) == (None, None)
+
+
+def test_passes_at_k_are_those_of_the_first_and_the_last_weights() -> None:
+    served = cells("rft-anchor", 0, True, ["one", "two"])
+    found = course(study(served, {"one": passed(5), "two": passed(6)}, many=(BASE, "two")), HERO)
+    assert (found.k, found.pass_k) == (2, (1.0, 1.0))
+    assert course(study(served, {"one": passed(5), "two": passed(6)}), HERO).pass_k is None
+
+
+def test_a_promotion_of_what_passes_less_is_told() -> None:
+    data = study(cells("seed-plain", 0, True, ["one", "two"]), {"one": passed(6), "two": passed(5)})
+    assert course(data, Trajectory(recipe="seed-plain", seed=0, gated=True)).worse == (2,)
+    (goal,) = [goal for goal in goals(rows(data)) if "nothing is promoted" in goal.text]
+    assert (goal.met, goal.numbers) == (False, "1 of 2 promotions")
+
+
+def test_recipes_are_compared_seed_by_seed() -> None:
+    found = [
+        *cells("rft-anchor", 0, True, ["a6", "a8"]),
+        *cells("rft-anchor", 1, True, ["a6", "a7"]),
+        *cells("seed-plain", 0, True, ["a5", "a6"]),
+        *cells("seed-plain", 1, True, ["a5", "a6"]),
+    ]
+    evals = {f"a{count}": passed(count) for count in range(5, 9)}
+    both = rows(study(found, evals, seeds=(0, 1)))
+    hero, plain = find(both, "rft-anchor", True), find(both, "seed-plain", True)
+    assert hero and plain
+    difference = paired(hero, plain)
+    assert difference and (difference.mean, difference.n) == (pytest.approx(0.15), 2)
+
+
+def test_a_trajectory_that_is_not_as_far_as_the_others_is_left_out_of_the_means() -> None:
+    found = [*cells("sam", 0, False, ["a6", "a8"]), *cells("sam", 1, False, ["a6"])]
+    (row,) = rows(study(found, {"a6": passed(6), "a8": passed(8)}, seeds=(0, 1)))
+    assert (len(row.courses), row.final.mean) == (1, pytest.approx(0.8))
+
+
+def full() -> list[Cell]:
+    return [
+        *cells("rft-anchor", 0, True, ["a5", "a6"]),
+        *cells("rft-anchor", 0, False, ["a5", "a6"]),
+        *cells("seed-plain", 0, True, ["a5", "a5"], ["promoted", "rejected"]),
+        *cells("naive", 0, False, ["a3", "a2"]),
+        *cells("hints-only", 0, False, ["a5", "a5"]),
+        *cells("no-update", 0, False, [BASE, BASE]),
+    ]
+
+
+EVALS = {f"a{count}": passed(count) for count in range(2, 9)}
+
+
+def test_the_goals_are_met_or_missed_by_what_was_measured() -> None:
+    found = goals(rows(study(full(), EVALS)))
+    assert [(goal.met, goal.numbers) for goal in found] == [
+        (True, "+20.0"),
+        (True, "+0.0"),
+        (True, "+10.0"),
+        (True, "+10.0"),
+        (True, "+20.0"),
+        (True, "\N{MINUS SIGN}20.0"),
+        (True, "0 of 3 promotions"),
+    ]
+
+
+def test_a_goal_without_its_recipes_is_not_said_to_be_met() -> None:
+    assert {goal.met for goal in goals(rows(study(cells("sam", 0, False, ["a5"]), EVALS)))} == {None}
+
+
+def test_what_is_left_is_told_by_cells_of_its_kind() -> None:
+    done = [*cells("rft-anchor", 0, True, ["a5"]), *cells("no-update", 0, False, ["a5"])]
+    assert remaining(done, [("rft-anchor", False), ("rft-anchor", True), ("no-update", False)]) == 121.0
+    assert remaining(done, [("sam", True)]) == pytest.approx(30.5)
+    assert remaining([], [("sam", True)]) is None
+
+
+def test_the_report_is_written_from_the_data_alone_and_says_what_was_missed(tmp_path: Path) -> None:
+    cells_ = [cell for cell in full() if cell.recipe != "naive"] + cells("naive", 0, False, ["a5", "a6"])
+    files = write_study(study(cells_, EVALS, many=(BASE, "a6")), TASKS, tmp_path)
+    assert {file.name for file in files} == {"results.md", "results.png", "study.json", "dashboard.html"}
+    page = (tmp_path / "results.md").read_text()
+    assert "| `naive` without a gate loses | **missed** | +20.0 |" in page
+    assert "## The founding failure" in page and "SSR, ACL 2024" in page
+    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "study.json").read_text())["facts"]["frozen"] == len(TASKS)
+    assert "sc-0001" in (tmp_path / "dashboard.html").read_text()
+
+
+def test_the_dashboards_nights_have_all_three_arms_on_the_whole_set() -> None:
+    data = study(full(), EVALS)
+    shown = data.shown()
+    assert shown == HERO
+    report = as_report(data, shown, TASKS)
+    assert [[arm.arm for arm in night.reports] for night in report.nights] == [["baseline", "current", "candidate"]] * 2
+    assert {len(arm.samples) for night in report.nights for arm in night.reports} == {len(TASKS)}
+
+
+def test_a_study_that_has_trained_nothing_yet_can_be_reported(tmp_path: Path) -> None:
+    files = write_study(study(cells("no-update", 0, False, [BASE]), {}), TASKS, tmp_path)
+    assert "dashboard.html" not in {file.name for file in files}
+    assert "No night was measured yet" in (tmp_path / "results.md").read_text()
+
+
+def test_themes_cover_what_they_are_about() -> None:
+    assert sorted(task for theme in THEMES for task in theme) == sorted(TASKS)
+
+
+def test_passes_are_compared_at_as_many_samples_as_both_have() -> None:
+    served = cells("rft-anchor", 0, True, ["one"])
+    data = study(served, {"one": passed(5)}, many=(BASE,))
+    once = data.evals["one"]
+    found = course(data.model_copy(update={"many": {**data.many, "one": once}}), HERO)
+    assert (found.k, found.pass_k) == (1, (pytest.approx(0.7), pytest.approx(0.5)))

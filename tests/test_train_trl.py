@@ -1,0 +1,139 @@
+"""GRPO and SDFT for real: a reward that rises, a teacher that is followed, a pause that leaves no trace."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sleepy_coder.adapter_check import check_adapter
+from sleepy_coder.errors import TrainingError, TrainingPaused
+from sleepy_coder.learn.trainer import ChildTrainer, Step
+from sleepy_coder.types import Example, Message, Recipe, Task, TrainingMix
+
+pytest.importorskip("trl", reason="the extra `trl` is not installed")
+pytestmark = pytest.mark.slow
+
+WEIGHTS = "adapter_model.safetensors"
+RECIPE = Recipe(
+    name="sdft",
+    learning_rate=1e-3,
+    rank=4,
+    alpha=8,
+    dropout=0.0,
+    steps=12,
+    batch_size=2,
+    warmup_steps=2,
+    ema=0.0,
+    kl_anchor=0.0,
+    kl_verified=0.0,
+    max_length=256,
+    seed=3,
+    objective="sdft",
+)
+
+
+def row(number: int, **others: object) -> Example:
+    return Example(
+        messages=(
+            Message(role="system", content="Fix it."),
+            Message(role="user", content=f"1|let x{number} = {'y' * number};"),
+        ),
+        completion=f"1|let x{number} = {number};",
+        kind="passed",
+        task_id=f"k{number}",
+        family="f",
+        provenance=f"e{number}",
+    ).model_copy(update=others)
+
+
+def mix_of(*rows: Example, tasks: tuple[Task, ...] = ()) -> TrainingMix:
+    return TrainingMix(examples=rows, shares={}, counts={}, notes=(), seed=1, sha256="m", tasks=tasks)
+
+
+MIX = mix_of(*(row(number) for number in range(4)))
+
+
+def trainer(model: Path, heard: list[Step], max_tokens: int = 8) -> ChildTrainer:
+    return ChildTrainer(model, heard.append, threads=1, max_tokens=max_tokens)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from serve_model import tiny_model
+
+    return tiny_model(tmp_path_factory.mktemp("trl") / "model")
+
+
+@pytest.fixture(scope="module")
+def distilled(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Step]]:
+    """The adapter of MIX and RECIPE, trained in one go, and what was heard meanwhile."""
+    heard: list[Step] = []
+    return trainer(model, heard).train(MIX, None, RECIPE, tmp_path_factory.mktemp("whole")), heard
+
+
+def test_a_student_comes_closer_to_the_teacher_that_sees_the_answer(
+    model: Path, distilled: tuple[Path, list[Step]]
+) -> None:
+    trained, heard = distilled
+    check_adapter(trained, RECIPE, model)
+    assert [step.step for step in heard] == list(range(1, 13))
+    assert [step.learning_rate for step in heard[:3]] == [5e-4, 1e-3, 1e-3]
+    assert sum(step.loss for step in heard[-4:]) < sum(step.loss for step in heard[:4])
+
+
+def asks_at(step: int, heard: list[Step]) -> Callable[[], bool]:
+    """A wish to pause that comes after so many steps."""
+    return lambda: bool(heard) and heard[-1].step >= step
+
+
+def test_training_that_was_paused_ends_with_the_same_bits(
+    model: Path, distilled: tuple[Path, list[Step]], tmp_path: Path
+) -> None:
+    heard: list[Step] = []
+    with contextlib.suppress(TrainingPaused):  # it may have ended before it hears of the wish
+        trainer(model, heard).train(MIX, None, RECIPE, tmp_path, asks_at(3, heard))
+    trained = trainer(model, heard).train(MIX, None, RECIPE, tmp_path)
+    assert (trained / WEIGHTS).read_bytes() == (distilled[0] / WEIGHTS).read_bytes()
+
+
+def test_another_job_in_the_same_folder_begins_anew(model: Path, tmp_path: Path) -> None:
+    heard: list[Step] = []
+    short = RECIPE.model_copy(update={"steps": 2})
+    trainer(model, heard).train(MIX, None, short, tmp_path)
+    trainer(model, heard).train(MIX, None, short.model_copy(update={"seed": 4}), tmp_path)
+    assert [step.step for step in heard] == [1, 2, 1, 2]
+
+
+def test_conversations_that_a_teacher_cannot_be_shown_are_no_rows(model: Path, tmp_path: Path) -> None:
+    with_tools = row(1, tools='[{"type": "function"}]')
+    with pytest.raises(TrainingError, match="can be answered anew"):
+        trainer(model, []).train(mix_of(with_tools), None, RECIPE, tmp_path)
+
+
+def sometimes_solved() -> Task:
+    """A real task which the nano model solves now and then at temperature 1."""
+    from sleepy_coder.tasks import load_split
+
+    (task,) = (task for task in load_split("rehearsal") if task.id == "k69e7e386e58e")
+    return task
+
+
+def test_practice_with_the_compiler_as_reward_raises_it(tmp_path: Path) -> None:
+    from sleepy_coder.nano import MODEL_DIR
+
+    heard: list[Step] = []
+    recipe = RECIPE.model_copy(
+        update={"objective": "grpo", "name": "grpo", "batch_size": 8, "steps": 12, "max_length": 1024}
+        | {"learning_rate": 1e-3, "rank": 8, "alpha": 64, "kl_verified": 0.01}
+    )
+    trained = trainer(MODEL_DIR, heard, max_tokens=48).train(
+        mix_of(tasks=(sometimes_solved(),)), None, recipe, tmp_path
+    )
+    check_adapter(trained, recipe, MODEL_DIR)
+    rewards = [step.reward for step in heard if step.reward is not None]
+    assert len(rewards) == recipe.steps
+    assert sum(rewards[-4:]) > sum(rewards[:4])
+    assert heard[-1].kl > 0

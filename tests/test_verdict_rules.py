@@ -1,0 +1,327 @@
+"""The gate's rules: what is promoted, rejected and held, and that nobody is helped by what is missing."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from fakes import make_task
+from gate_cases import case, passing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sleepy_coder.config import GatePolicy
+from sleepy_coder.errors import StoreError
+from sleepy_coder.judge import units
+from sleepy_coder.judge.case import Case, Control, comparable, outcomes
+from sleepy_coder.judge.clusters import Cluster
+from sleepy_coder.judge.controls import quarantined, run_control, without
+from sleepy_coder.judge.eprocess import Array
+from sleepy_coder.judge.record import VerdictRecord, read, replay, write
+from sleepy_coder.judge.sequential import judge
+from sleepy_coder.judge.trunk import trunk
+from sleepy_coder.types import Decision, EvalReport, Outcome, Sample, Task, Verdict
+
+RANK = {Decision.REJECT: 0, Decision.INCONCLUSIVE: 1, Decision.PROMOTE: 2}
+LOW = GatePolicy(
+    openings=1, alpha=0.2, progress_threshold=2, min_clusters=5, autonomous_clusters=5, block=5, max_infra_share=0.5
+)
+"""Thresholds that sets of a few clusters can reach, so that all decisions occur."""
+
+Arms = list[list[str]]
+
+
+@st.composite
+def three_arms(draw: st.DrawFn) -> Arms:
+    """Baseline, served and candidate; each may be strong, weak or mixed."""
+    samples, n = draw(st.sampled_from([1, 1, 4])), draw(st.integers(5, 30))
+    habits = st.sampled_from(["P", "F", "PPPPPPF", "FFFFFP", "PF", "PPFFI"])
+    return [
+        ["".join(draw(st.lists(st.sampled_from(habit), min_size=samples, max_size=samples))) for _ in range(n)]
+        for habit in (draw(habits) for _ in range(3))
+    ]
+
+
+def decide(arms: Arms, policy: GatePolicy = LOW) -> Decision:
+    return judge(case(*arms, policy=policy)).decision
+
+
+def test_a_clear_gain_over_baseline_and_served_is_promoted() -> None:
+    finding = judge(case(passing(200, 300), passing(200, 300), passing(230, 300)))
+    assert (finding.decision, finding.reasons) == (Decision.PROMOTE, ("GAIN_VS_BASELINE", "GAIN_VS_CURRENT"))
+    assert finding.versus_served.delta == pytest.approx(0.1)
+
+
+@given(three_arms())
+@settings(max_examples=60, deadline=None)
+def test_arms_that_answer_alike_are_never_promoted(arms: Arms) -> None:
+    assert decide([arms[0], arms[1], arms[1]]) is not Decision.PROMOTE
+    assert decide([arms[0], arms[1], arms[0]]) is not Decision.PROMOTE
+
+
+@given(three_arms())
+@settings(max_examples=80, deadline=None)
+def test_swapping_candidate_and_served_never_promotes_both_ways(arms: Arms) -> None:
+    baseline, served, candidate = arms
+    assert {decide([baseline, served, candidate]), decide([baseline, candidate, served])} != {Decision.PROMOTE}
+
+
+@given(three_arms(), st.data())
+@settings(max_examples=80, deadline=None)
+def test_a_missing_measurement_in_any_arm_never_turns_a_verdict_into_promote(arms: Arms, data: st.DataObject) -> None:
+    before = decide(arms)
+    arm, task = data.draw(st.integers(0, 2)), data.draw(st.integers(0, len(arms[0]) - 1))
+    arms[arm][task] = "I" + arms[arm][task][1:]
+    if before is not Decision.PROMOTE:
+        assert decide(arms) is not Decision.PROMOTE
+
+
+def missing_is_a_tie(anchor: Array, names: tuple[str, ...], missing: tuple[str, ...]) -> Array:
+    """The mutant: what was not measured counts as no difference."""
+    anchor = anchor.copy()
+    anchor[[name in missing for name in names]] = 0.0
+    return anchor
+
+
+def test_the_mutant_that_counts_what_is_missing_as_no_difference_is_helped_by_losing_measurements() -> None:
+    """A lost task that is not measured must not be better than a lost task."""
+    lost, hidden = (units.by_cluster(case(["P"] * 10, ["P"] * 10, ["P"] * 9 + [last]).tasks) for last in ("F", "I"))
+    assert hidden.anchor.sum() == lost.anchor.sum()
+    assert missing_is_a_tie(hidden.anchor, hidden.names, hidden.missing).sum() > lost.anchor.sum()
+
+
+@given(three_arms(), st.data())
+@settings(max_examples=80, deadline=None)
+def test_one_more_pass_of_the_candidate_never_makes_the_decision_worse(arms: Arms, data: st.DataObject) -> None:
+    before = decide(arms)
+    task = data.draw(st.integers(0, len(arms[2]) - 1))
+    arms[2][task] = arms[2][task].replace("F", "P")
+    assert RANK[decide(arms)] >= RANK[before]
+
+
+@given(three_arms(), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_a_promotion_does_not_depend_on_the_order_of_the_clusters(arms: Arms, rng: random.Random) -> None:
+    """Without looks on the way, that is: a candidate may be found futile on some of them."""
+    policy = LOW.model_copy(update={"block": 1000})
+    order = rng.sample(range(len(arms[0])), len(arms[0]))
+    assert decide(arms, policy) == decide([[arm[i] for i in order] for arm in arms], policy)
+
+
+def test_better_than_served_but_below_the_baseline_is_held() -> None:
+    finding = judge(case(passing(240, 300), passing(150, 300), passing(230, 300)))
+    assert finding.decision is Decision.INCONCLUSIVE
+    assert finding.reasons == ("E_ANCHOR_LOW",)
+
+
+def test_a_gain_over_the_baseline_that_is_no_progress_is_not_promoted() -> None:
+    finding = judge(case(passing(150, 300), passing(250, 300), passing(256, 300)))
+    assert (finding.decision, finding.reasons) == (Decision.INCONCLUSIVE, ("E_PROG_LOW",))
+
+
+def test_a_loss_is_rejected_at_the_first_look_that_shows_it_and_nothing_more_is_measured() -> None:
+    finding = judge(case(["P"] * 20, ["P"] * 20, ["P"] * 10 + ["F"] * 10, total=300))
+    assert (finding.decision, finding.final) == (Decision.REJECT, True)
+    assert finding.reasons == ("FUTILE_OR_HARMFUL",)
+
+
+def test_before_the_end_of_the_set_a_gain_is_not_final_and_promotes_nothing() -> None:
+    finding = judge(case(["F"] * 100, ["F"] * 100, ["P"] * 100, total=300))
+    assert (finding.decision, finding.final, finding.reasons) == (Decision.INCONCLUSIVE, False, ())
+
+
+@given(three_arms())
+@settings(max_examples=60, deadline=None)
+def test_what_is_final_before_the_end_is_what_the_whole_set_says_too(arms: Arms) -> None:
+    n = len(arms[0])
+    whole = judge(case(*arms, policy=LOW))
+    for measured in range(LOW.block, n, LOW.block):
+        part = judge(case(*(arm[:measured] for arm in arms), policy=LOW, total=n))
+        if part.final and "INFRA_MISSING" not in (*part.reasons, *whole.reasons):
+            assert part.decision is whole.decision
+
+
+def test_a_harmed_family_rejects_what_gains_over_all() -> None:
+    served = ["P" if i % 10 == 0 or i % 2 else "F" for i in range(300)]
+    candidate = ["F" if i % 10 == 0 and i % 20 else "P" for i in range(300)]
+    finding = judge(case(served, served, candidate, groups=10))
+    assert finding.decision is Decision.REJECT
+    assert finding.reasons == ("FAMILY_HARM(g0)",)
+
+
+def test_families_with_few_clusters_are_not_guarded() -> None:
+    assert judge(case(*[passing(200, 300)] * 3, groups=60)).families == ()
+
+
+def test_a_gain_on_frozen_tasks_that_fresh_tasks_do_not_show_is_held_as_a_leak() -> None:
+    fresh = [("P", "P", "P")] * 150 + [("F", "F", "F")] * 50
+    finding = judge(case(passing(150, 300), passing(150, 300), passing(250, 300), fresh=fresh))
+    assert (finding.decision, finding.reasons) == (Decision.INCONCLUSIVE, ("LEAK_GAP",))
+
+
+def test_a_loss_on_fresh_tasks_that_cannot_be_ruled_out_is_held() -> None:
+    fresh = [("P", "P", "F")] * 10 + [("P", "P", "P")] * 90
+    finding = judge(case(passing(150, 300), passing(150, 300), passing(180, 300), fresh=fresh))
+    assert finding.decision is Decision.INCONCLUSIVE
+    assert "FRESH_LOW" in finding.reasons
+
+
+def test_few_fresh_tasks_decide_nothing() -> None:
+    fresh = [("P", "P", "F")] * 10
+    finding = judge(case(passing(200, 300), passing(200, 300), passing(240, 300), fresh=fresh))
+    assert (finding.decision, finding.fresh, finding.leak) == (Decision.PROMOTE, None, None)
+
+
+def test_many_missing_measurements_are_held_whatever_the_rest_says() -> None:
+    finding = judge(case(["P"] * 200, ["P"] * 200, ["I"] * 11 + ["F"] * 189))
+    assert finding.decision is Decision.INCONCLUSIVE
+    assert finding.reasons[0] == "INFRA_MISSING"
+    assert len(finding.missing) == 11
+
+
+def test_arms_that_cannot_be_compared_and_spent_budgets_are_held() -> None:
+    arms = (passing(100, 300), passing(100, 300), passing(300, 300))
+    assert judge(case(*arms, drifted="another stack")).reasons[0] == "ENV_DRIFT"
+    for spent in (judge(case(*arms, opening=51)), judge(case(*arms, opening=9, charged=False))):
+        assert (spent.decision, spent.reasons[0]) == (Decision.INCONCLUSIVE, "BUDGET_EXHAUSTED")
+
+
+def test_a_small_set_holds_unless_it_may_speak_for_itself_alone() -> None:
+    arms = (passing(10, 80, 2), passing(10, 80, 2), passing(80, 80, 2))
+    held = judge(case(*arms))
+    assert (held.decision, held.reasons, held.scope) == (Decision.INCONCLUSIVE, ("SMALL_SET",), "population")
+    alone = judge(case(*arms, policy=GatePolicy(small_sets="frozen-set-only")))
+    assert (alone.decision, alone.scope, alone.units) == (Decision.PROMOTE, "frozen-set-only", 160)
+
+
+# Controls
+
+
+class Scripted:
+    """A verifier that says what a script says: `wrong` tasks fail their reference, `easy` ones pass as they are."""
+
+    def __init__(self, wrong: str = "", easy: str = "") -> None:
+        self.wrong, self.easy = wrong, easy
+
+    def verify(self, task: Task, files: dict[str, str]) -> Verdict:
+        passes = task.id != self.wrong if files == task.reference else task.id == self.easy
+        return Verdict(outcome=Outcome.PASS if passes else Outcome.FAIL, stage="done")
+
+
+def test_a_task_that_cannot_tell_its_fix_from_its_broken_input_is_left_out_for_all_arms() -> None:
+    tasks = [make_task(number) for number in range(1000, 1004)]
+    wrong, easy = tasks[0].id, tasks[1].id
+    controls = [run_control(Scripted(wrong, easy), task, 3) for task in tasks]
+    assert [c.reference for c in controls] == ["F", "PPP", "PPP", "PPP"]
+    assert quarantined(controls) == {wrong, easy}
+    clusters = [
+        Cluster(id="one", family="f", group="g", tasks=(wrong, tasks[2].id)),
+        Cluster(id="two", family="f", group="g", tasks=(easy,)),
+    ]
+    assert [c.tasks for c in without(clusters, quarantined(controls))] == [(tasks[2].id,)]
+
+
+def test_a_night_in_which_many_controls_fail_is_held() -> None:
+    controls = tuple(Control(task=f"t{i}", reference="PFP" if i < 20 else "PPP", broken="F") for i in range(300))
+    finding = judge(case(passing(200, 300), passing(200, 300), passing(260, 300), controls=controls))
+    assert (finding.decision, finding.reasons[0]) == (Decision.INCONCLUSIVE, "INFRA_MISSING")
+
+
+# From reports to cases
+
+
+def report(outcomes_: dict[str, str], stack: str = "s") -> EvalReport:
+    names = {"P": Outcome.PASS, "F": Outcome.FAIL, "I": Outcome.INFRA}
+    samples = tuple(
+        Sample(task_id=task, family="f", index=i, seed=i, outcome=names[letter], served_by="m")
+        for task, letters in outcomes_.items()
+        for i, letter in enumerate(letters)
+    )
+    return EvalReport(
+        model="m", arm="other", weights_sha256="w", set_id="set", stack=stack, samples=samples, seconds=1.0
+    )
+
+
+def test_reports_become_outcomes_in_the_order_of_the_clusters_and_unmeasured_clusters_wait() -> None:
+    order = [Cluster(id=c, family="f", group="g", tasks=(c, c + "2")) for c in ("b", "a", "z")]
+    found = outcomes(order, *(report({"a": x, "a2": "P", "b": "F", "b2": "P"}) for x in ("PF", "FF", "PI")))
+    assert [(o.task, o.baseline, o.served, o.candidate) for o in found[2:]] == [
+        ("a", "PF", "FF", "PI"),
+        ("a2", "P", "P", "P"),
+    ]
+    assert [o.cluster for o in found] == ["b", "b", "a", "a"]
+
+
+def test_arms_with_other_tasks_or_another_stack_are_refused() -> None:
+    order = [Cluster(id="a", family="f", group="g", tasks=("a",))]
+    with pytest.raises(ValueError, match="cluster a"):
+        outcomes(order, report({"a": "P"}), report({"a": "P"}), report({}))
+    assert not comparable([report({"a": "P"}), report({"a": "F"})])
+    assert "stacks" in comparable([report({"a": "P"}), report({"a": "F"}, stack="other")])
+
+
+# The record
+
+
+@given(three_arms())
+@settings(max_examples=40, deadline=None)
+def test_a_record_is_reproduced_byte_for_byte(arms: Arms) -> None:
+    payload = write(case(*arms, policy=LOW))
+    assert replay(payload) == payload
+
+
+def test_a_changed_outcome_or_decision_does_not_come_out_again() -> None:
+    payload = write(case(passing(200, 300), passing(200, 300), passing(206, 300)))
+    assert json.loads(payload)["finding"]["decision"] == "inconclusive"
+    assert replay(payload.replace('"inconclusive"', '"promote"')) != payload.replace('"inconclusive"', '"promote"')
+    content = json.loads(payload)
+    content["case"]["tasks"][0]["candidate"] = "F"
+    changed = VerdictRecord.model_validate(content).model_dump_json()
+    assert replay(changed) != changed
+    lenient = payload.replace('"openings":50', '"openings":40')
+    assert lenient != payload
+    assert replay(lenient) != lenient
+
+
+def test_a_record_of_other_code_says_so() -> None:
+    with pytest.raises(StoreError, match="cannot be read"):
+        read('{"case": {}}')
+
+
+# The trunk
+
+
+def held(candidate: str, trained_from: str, served: str = "served") -> VerdictRecord:
+    arms = ("base", served, candidate)
+    return read(write(case(passing(200, 300), passing(200, 300), passing(206, 300), arms=arms, trunk=trained_from)))
+
+
+def rejected(candidate: str) -> VerdictRecord:
+    arms = ("base", "served", candidate)
+    return read(write(case(passing(200, 300), passing(200, 300), passing(100, 300), arms=arms)))
+
+
+def test_training_starts_from_what_serves_until_something_is_undecided() -> None:
+    assert trunk([], "served", 10) == "served"
+    assert trunk([held("a", "served")], "served", 10) == "a"
+    assert trunk([held("a", "served"), held("b", "a")], "served", 10) == "b"
+
+
+def test_after_a_rejection_a_promotion_or_a_rollback_training_starts_from_what_serves() -> None:
+    assert trunk([held("a", "served"), rejected("b")], "served", 10) == "served"
+    assert trunk([held("a", "served")], "another", 10) == "another"
+
+
+def test_after_ten_undecided_nights_more_training_starts_from_what_serves_and_may_wander_off_again() -> None:
+    names = ["served", *(f"n{i}" for i in range(12))]
+    chain = [held(new, old) for old, new in zip(names, names[1:], strict=False)]
+    assert trunk(chain[:10], "served", 10) == "n9"
+    assert trunk(chain[:11], "served", 10) == "served"
+    assert trunk([*chain[:11], held("again", "served")], "served", 10) == "again"
+
+
+def test_a_candidate_that_may_have_seen_the_frozen_set_is_not_trained_on() -> None:
+    fresh = [("P", "P", "P")] * 150 + [("F", "F", "F")] * 50
+    leaky: Case = case(passing(150, 300), passing(150, 300), passing(250, 300), fresh=fresh)
+    assert trunk([read(write(leaky))], "served", 10) == "served"

@@ -1,0 +1,322 @@
+"""The watch in the gateway's process: lots are kept, and what cannot wait for statistics is rolled back at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import BASE, FakeClock, FakeServer, solver
+from sleepyd.keeper import Keeper
+from sleepyd.lots import Lots
+from sleepyd.serving import InFlight, Serving
+from sleepyd.watch import CanaryWatch
+from test_registry import House
+
+from sleepy_coder.canary import last_state
+from sleepy_coder.config import CanarySettings
+from sleepy_coder.errors import ServerError
+from sleepy_coder.serve.canary import Canary
+from sleepy_coder.serve.fleet import Fleet
+from sleepy_coder.store import Store
+from sleepy_coder.types import AdapterState, Exchange
+
+SETTINGS = CanarySettings()  # pyright: ignore[reportCallIssue]
+CALL = {"id": "c", "type": "function", "function": {"name": "bash", "arguments": '{"command": "ls'}}
+
+
+class Watching:
+    """A watch over a real store and a real registry; `replies` are heard as the recorder would tell them."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.house = House(home)
+        self.store = Store(home / "store.db")
+        self._heard = 0
+        self.lots, self.serving, self.watch = self.start()
+
+    def start(self) -> tuple[Lots, Serving, CanaryWatch]:
+        """As the gateway's process does; call it again for a restart."""
+        lots = Lots(SETTINGS.share)
+        serving = Serving(self.house.registry, BASE, lots)
+        watch = CanaryWatch(self.store, self.house.registry, lots, SETTINGS, BASE, FakeClock())
+        watch.open()
+        self.lots, self.serving, self.watch = lots, serving, watch
+        return lots, serving, watch
+
+    def promote(self, *cycles: int) -> list[str]:
+        names = self.house.serve(*cycles)
+        self.serving.name()
+        self.watch.look()
+        return names
+
+    def reply(self, session: str, text: str = "sound", tokens: int = 100, **more: Any) -> None:
+        """`session` asks the gateway, is given its adapter, and gets this reply."""
+        model, self._heard = self.serving.name_for(session), self._heard + 1
+        id = f"x{self._heard}"
+        self.serving.note(id, session)
+        message = {"role": "assistant", "content": text, **more.pop("message", {})}
+        exchange = Exchange(
+            id=id,
+            session=session,
+            session_source="path",
+            agent="a",
+            wire="chat",
+            path="/v1/chat/completions",
+            asked_model="sleepy-coder",
+            served_by=model,
+            request=json.dumps({"messages": [{"role": "user", "content": "go"}]}),
+            response=json.dumps({"model": model, "choices": [{"index": 0, "message": message}]}),
+            status=200,
+            streamed=False,
+            whole=True,
+            finish_reason="stop",
+            started=datetime(2026, 11, 24, tzinfo=UTC),
+            first_byte_seconds=0.1,
+            seconds=1.0,
+            tokens_out=tokens,
+        )
+        self.watch.hear([exchange.model_copy(update=more)])
+
+    def sessions(self, model: str, count: int, prefix: str = "s") -> list[str]:
+        """So many sessions whose lot is `model`."""
+        names = (f"{prefix}{number}" for number in range(10_000))
+        found = (name for name in names if self.serving.name_for(name) == model)
+        return [next(found) for _ in range(count)]
+
+    def active(self) -> str | None:
+        found = self.house.registry.active()
+        return found.name if found else None
+
+
+@pytest.fixture
+def watching(tmp_path: Path) -> Iterator[Watching]:
+    found = Watching(tmp_path)
+    yield found
+    found.store.close()
+
+
+def usual(watching: Watching, old: str, count: int = 20) -> None:
+    """The old adapter answers as it always does."""
+    for session in watching.sessions(old, count, "usual"):
+        watching.reply(session)
+
+
+@pytest.mark.parametrize(
+    ("what", "reply"),
+    [
+        ("empty", {"text": ""}),
+        ("malformed", {"text": "", "message": {"tool_calls": [CALL]}}),
+    ],
+)
+def test_broken_replies_in_a_row_roll_back_at_once(watching: Watching, what: str, reply: dict[str, Any]) -> None:
+    old, new = watching.promote(1, 2)
+    usual(watching, old, 7)  # too few for the test of lengths and times
+    for session in watching.sessions(new, 10, what):
+        watching.reply(session, **reply)
+    watching.watch.look()
+    assert watching.active() == old
+    assert watching.house.registry.get(new).state is AdapterState.QUARANTINED
+    state = last_state(watching.store, SETTINGS)
+    assert state is not None and what in state.trial.why
+
+
+def test_one_session_that_asks_the_same_again_and_again_is_no_reason(watching: Watching) -> None:
+    old, new = watching.promote(1, 2)
+    usual(watching, old)
+    [stubborn] = watching.sessions(new, 1, "stubborn")
+    for _ in range(50):
+        watching.reply(stubborn, text="")
+    watching.watch.look()
+    assert watching.active() == new
+
+
+def test_broken_replies_are_no_reason_where_the_old_adapter_gives_as_many(watching: Watching) -> None:
+    old, new = watching.promote(1, 2)
+    for session in watching.sessions(old, 20, "usual"):
+        watching.reply(session, text="")
+    for session in watching.sessions(new, 10, "new"):
+        watching.reply(session, text="")
+    watching.watch.look()
+    assert watching.active() == new
+
+
+def test_a_prompt_that_breaks_any_adapter_is_no_reason_though_only_the_new_one_drew_it(watching: Watching) -> None:
+    old, new = watching.promote(1, 2)
+    usual(watching, old, 6)  # too few for the test of lengths and times
+    for session in watching.sessions(new, 9, "retry"):  # by the lot that is one in 512
+        watching.reply(session, text="")
+    watching.watch.look()
+    assert watching.active() == new
+    mine, theirs = watching.sessions(old, 1, "retry"), watching.sessions(new, 18, "retry")[9:]
+    for session in (*mine, *theirs):
+        watching.reply(session, text="")
+    watching.watch.look()
+    assert watching.active() == new
+
+
+def test_an_adapter_that_needs_fewer_replies_does_not_look_worse(watching: Watching) -> None:
+    old, new = watching.promote(1, 2)
+    usual(watching, old)
+    for mine, theirs in zip(watching.sessions(old, 60, "o"), watching.sessions(new, 60, "n"), strict=True):
+        for _ in range(4):
+            watching.reply(mine)
+        watching.reply(theirs)
+    watching.watch.look()
+    state = last_state(watching.store, SETTINGS)
+    assert watching.active() == new
+    assert state is not None and state.evidence.replies_e < 2
+
+
+@pytest.mark.parametrize(
+    "more", [{"status": 500}, {"status": 404}, {"whole": False}, {"status": 500, "whole": False, "finish_reason": ""}]
+)
+def test_errors_of_the_server_and_replies_that_broke_off_are_nobody_s_fault(
+    watching: Watching, more: dict[str, Any]
+) -> None:
+    old, new = watching.promote(1, 2)
+    usual(watching, old)
+    for session in watching.sessions(new, 30, "new"):
+        watching.reply(session, text="", **more)
+    watching.watch.look()
+    assert watching.active() == new
+
+
+@pytest.mark.parametrize("more", [{"tokens": 5000}, {"seconds": 60.0}])
+def test_replies_that_explode_in_length_or_time_roll_back(watching: Watching, more: dict[str, Any]) -> None:
+    old, new = watching.promote(1, 2)
+    usual(watching, old)
+    for mine, theirs in zip(watching.sessions(old, 30, "o"), watching.sessions(new, 30, "n"), strict=True):
+        for _ in range(3):
+            watching.reply(mine)
+        watching.reply(theirs, **more)
+    watching.watch.look()
+    assert watching.active() == old
+    state = last_state(watching.store, SETTINGS)
+    assert state is not None and state.evidence.replies_e >= SETTINGS.explosion_threshold
+
+
+def test_a_machine_that_gets_slower_for_everybody_rolls_nothing_back(watching: Watching) -> None:
+    old, new = watching.promote(1, 2)
+    usual(watching, old)
+    for mine, theirs in zip(watching.sessions(old, 30, "o"), watching.sessions(new, 30, "n"), strict=True):
+        watching.reply(theirs, seconds=60.0)
+        watching.reply(mine, seconds=60.0)
+    watching.watch.look()
+    assert watching.active() == new
+
+
+# Loading
+
+
+class Refusing(FakeServer):
+    """Refuses to load the adapters in `refuses`."""
+
+    refuses: frozenset[str] = frozenset()
+
+    def load(self, name: str, path: Path) -> None:
+        if name in self.refuses:
+            raise ServerError(f"{name} has a rank that does not fit", status=400)
+        super().load(name, path)
+
+
+def kept(watching: Watching, server: FakeServer) -> Keeper:
+    return Keeper(
+        watching.house.registry,
+        Fleet([server]),
+        Canary(watching.home / "proofs", BASE, 0.01),
+        InFlight(),
+        watching.home / "night.lock",
+        4,
+        watching.watch.loaded,
+    )
+
+
+def look(watching: Watching, keeper: Keeper, times: int) -> None:
+    for _ in range(times):
+        keeper.look()
+        watching.watch.look()
+
+
+def promote_both(watching: Watching) -> tuple[str, str]:
+    """Two adapters that answer, each in its own way."""
+    old, new = (watching.house.stage(cycle, solves=[cycle]).name for cycle in (1, 2))
+    for name in (old, new):
+        watching.house.registry.activate(name)
+    watching.serving.name()
+    watching.watch.look()
+    return old, new
+
+
+def test_an_adapter_that_no_server_loads_is_rolled_back(watching: Watching) -> None:
+    old, new = promote_both(watching)
+    server = Refusing(solver(()))
+    server.refuses = frozenset((new,))
+    look(watching, kept(watching, server), SETTINGS.refusals)
+    assert watching.active() == old
+
+
+def test_a_first_promotion_that_no_server_loads_gives_way_to_the_base_and_is_not_blamed(watching: Watching) -> None:
+    first = watching.house.stage(1, solves=[1]).name
+    watching.house.registry.activate(first)
+    watching.serving.name()
+    watching.watch.look()
+    server = Refusing(solver(()))
+    server.refuses = frozenset((first,))
+    look(watching, kept(watching, server), SETTINGS.refusals)
+    assert watching.active() is None
+    assert watching.house.registry.activate(first).name == first
+
+
+def test_a_server_that_loads_nothing_at_all_is_not_the_adapter_s_fault(watching: Watching) -> None:
+    old, new = promote_both(watching)
+    server = Refusing(solver(()))
+    server.refuses = frozenset((old, new))
+    look(watching, kept(watching, server), 5)
+    assert watching.active() == new
+
+
+def test_a_server_that_is_gone_rolls_nothing_back(watching: Watching) -> None:
+    _, new = promote_both(watching)
+    server = Refusing(solver(()))
+    server.reachable = False
+    look(watching, kept(watching, server), 5)
+    assert watching.active() == new
+
+
+def test_when_the_old_adapter_cannot_be_loaded_everybody_gets_the_new_one(watching: Watching) -> None:
+    old, new = promote_both(watching)
+    assert watching.sessions(old, 3)
+    server = Refusing(solver(()))
+    server.refuses = frozenset((old,))
+    look(watching, kept(watching, server), SETTINGS.refusals)
+    assert watching.active() == new
+    assert {watching.serving.name_for(f"s{number}") for number in range(50)} == {new}
+    _, serving, _ = watching.start()
+    assert {serving.name_for(f"s{number}") for number in range(50)} == {new}
+
+
+# Restarts
+
+
+def test_after_a_restart_each_session_keeps_its_adapter_also_in_another_stage(watching: Watching) -> None:
+    old, new = watching.promote(1, 2)
+    before = {f"s{number}": watching.serving.name_for(f"s{number}") for number in range(40)}
+    watching.watch.look()
+    promotion = watching.house.registry.pointer().promotion
+    watching.store.enter_stage(promotion, "holdback", 0.95, datetime(2026, 11, 24, tzinfo=UTC), "test")
+    _, serving, _ = watching.start()
+    assert {session: serving.name_for(session) for session in before} == before
+    later = [serving.name_for(f"later{number}") for number in range(200)]
+    assert set(before.values()) == {old, new} and later.count(old) < 30
+
+
+def test_what_was_drawn_last_is_kept_when_the_gateway_stops(watching: Watching) -> None:
+    watching.promote(1)
+    watching.serving.name_for("last")
+    watching.watch.close()
+    promotion = watching.house.registry.pointer().promotion
+    assert [one.session for one in watching.store.assigned(promotion)] == ["last"]

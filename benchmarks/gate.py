@@ -51,9 +51,9 @@ def false_epochs(null: str, of: FrozenSet, policy: GatePolicy) -> int:
     base, p = chance_of(z + shift_to(RATE)), chances(null, of, z, rng)
     baseline = of.scores(rng, base, of.baseline_samples)
     promoted = np.zeros(EPOCHS, dtype=bool)
-    for _ in range(policy.openings):
+    for opening in range(1, policy.openings + 1):
         candidate, served = of.scores(rng, p, of.samples), of.scores(rng, base, of.samples)
-        said, _ = decisions(candidate - baseline, candidate - served, policy)
+        said, _ = decisions(candidate - baseline, candidate - served, policy, opening)
         promoted |= said == 1
     return int(promoted.sum())
 

@@ -14,6 +14,7 @@ from sleepy_coder.errors import SleepyError
 from sleepy_coder.journal import no_night
 from sleepy_coder.judge.clusters import Cluster, form_clusters
 from sleepy_coder.judge.metrics import task_scores
+from sleepy_coder.judge.spending import spends
 from sleepy_coder.store_gate import broken_links
 from sleepy_coder.tasks import set_id
 from sleepy_coder.types import EvalReport
@@ -47,9 +48,8 @@ def power(
         heat = config.eval.temperature if k == 1 else 0.8  # as `sleepy-coder eval` draws several samples
         of = frozen_set(form_clusters(wiring.frozen_sets(config).current()), k, heat, config.eval.baseline_samples)
         wanted = gain / 100 if gain else None
-        found = power_report(of, config.gate, _base_rate(config), wanted, nights, config.seed)
-        with wiring.open_store(config) as store:
-            epoch, used = store.openings_used()
+        epoch, used, next_one = _openings(config)
+        found = power_report(of, config.gate, _base_rate(config), wanted, nights, config.seed, next_one)
     if json:
         budget = {"epoch": epoch, "openings_used": used, "openings": config.gate.openings}
         as_json({**found.model_dump(), **budget})
@@ -90,9 +90,10 @@ def calibrate(
         clusters = form_clusters(wiring.frozen_sets(config).current())
         of = frozen_set(clusters, max(2, config.eval.samples), 1.0)  # greedy answers never differ from themselves
         chances, source = _chances(config, clusters)
-        found = judged_against_itself(of, config.gate, chances, nights, config.seed)
+        *_, next_one = _openings(config)
+        found = judged_against_itself(of, config.gate, chances, nights, config.seed, next_one)
         low, high = exact_interval(found.promoted, found.nights, 0.95)
-    allowed = config.gate.alpha / config.gate.openings
+        allowed = spends(config.gate, next_one)
     if json:
         as_json(
             {
@@ -208,6 +209,15 @@ def _last_baseline(config: Config) -> EvalReport | None:
     with wiring.open_store(config) as store:
         found = store.evals(arm="baseline", set_id=set_id(wiring.frozen_sets(config).current()), limit=1)
     return found[0] if found else None
+
+
+def _openings(config: Config) -> tuple[int, int, int]:
+    """The epoch, how many openings it has used, and the number of the next one that there can be."""
+    programs = {task.cluster for task in wiring.frozen_sets(config).current()}
+    with wiring.open_store(config) as store:
+        epoch, used = store.openings_used()
+        next_one = 1 if store.begins_epoch(programs) else min(used + 1, config.gate.openings)
+    return epoch, used, next_one
 
 
 def _base_rate(config: Config) -> float:

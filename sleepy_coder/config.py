@@ -344,6 +344,13 @@ class GatePolicy(Section):
     openings: int = Field(
         default=50, ge=1, le=10_000, description="Candidates that one epoch of the frozen set may judge (J)."
     )
+    early_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        exclude_if=lambda share: not share,  # as in the records of before there was a share
+        description="Share of alpha that goes to an epoch's first openings, as 1/j^2; the rest is spread evenly.",
+    )
     progress_threshold: float = Field(
         default=100, ge=1, description="E-value of a gain over the served model that a promotion needs."
     )

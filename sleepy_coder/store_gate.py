@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Final, cast
 
 from sleepy_coder.errors import StoreError
 from sleepy_coder.store_database import StoreDatabase
 from sleepy_coder.types import Record
 
 GENESIS: Final = "0" * 64
-_ROUNDING: Final = 1e-9  # fifty times 0.001 is a little more than 0.05
+_ROUNDING: Final = 1e-9  # fifty parts of 0.05 may sum to a little more
 
 
 class Opening(Record):
@@ -44,12 +45,13 @@ class GateStore:
 
     _db: StoreDatabase
 
-    def open_gate(self, cycle: int, candidate: str, programs: Collection[str], openings: int, alpha: float) -> Opening:
+    def open_gate(self, cycle: int, candidate: str, programs: Collection[str], prices: Sequence[float]) -> Opening:
         """Charge night `cycle` for reading results of `candidate` (SHA-256 of its weights), once, durably.
 
         `programs` are the clusters (`Task.cluster`) of the frozen set. An epoch begins with the first set, and again
-        with one that keeps at most half of its programs and is unseen by half. It may spend `alpha` in all, and each
-        opening spends `alpha / openings`. Raises StoreError when this night opened for another candidate.
+        with one that keeps at most half of its programs and is unseen by half. `prices` is what each opening of an
+        epoch spends, in order; in all it may spend what their sum was when it began. Raises StoreError when this
+        night opened for another candidate.
         """
         with self._db.write() as db:
             known = db.execute("SELECT epoch, number, candidate FROM gate_openings WHERE cycle = ?", [cycle]).fetchone()
@@ -60,17 +62,16 @@ class GateStore:
             epochs = db.execute("SELECT epoch, alpha, programs FROM gate_epochs ORDER BY epoch").fetchall()
             row = epochs[-1] if epochs else None
             if row is None or renews([json.loads(known) for _, _, known in epochs], programs):
-                row = (len(epochs) + 1, alpha, json.dumps(sorted(programs)))
+                row = (len(epochs) + 1, math.fsum(prices), json.dumps(sorted(programs)))
                 db.execute("INSERT INTO gate_epochs (epoch, alpha, programs) VALUES (?, ?, ?)", row)
             epoch, budget = row[:2]
-            count, spent = db.execute(
-                "SELECT count(*), total(spends) FROM gate_openings WHERE epoch = ?", [epoch]
-            ).fetchone()
-            if spent + alpha / openings > budget + _ROUNDING:
+            charged = "SELECT count(*), total(spends) FROM gate_openings WHERE epoch = ?"
+            count, spent = cast(tuple[int, float], db.execute(charged, [epoch]).fetchone())
+            if count >= len(prices) or spent + prices[count] > budget + _ROUNDING:
                 return Opening(epoch=epoch, number=count + 1, charged=False)
             db.execute(
                 "INSERT INTO gate_openings (epoch, number, cycle, candidate, spends) VALUES (?, ?, ?, ?, ?)",
-                [epoch, count + 1, cycle, candidate, alpha / openings],
+                [epoch, count + 1, cycle, candidate, prices[count]],
             )
             return Opening(epoch=epoch, number=count + 1, charged=True)
 

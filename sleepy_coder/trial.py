@@ -17,6 +17,7 @@ from sleepy_coder.judge.evaluate import restricted
 from sleepy_coder.judge.gate import as_verdict
 from sleepy_coder.judge.record import read, write
 from sleepy_coder.judge.sequential import judge
+from sleepy_coder.judge.spending import prices
 from sleepy_coder.judge.trunk import trunk
 from sleepy_coder.parts import Parts
 from sleepy_coder.ports import counting
@@ -84,8 +85,7 @@ def _dropped(parts: Parts) -> bool:
 def open_gate(parts: Parts, cycle: int, candidate: Adapter) -> Opening:
     """Charge night `cycle` for reading frozen results, before any is read."""
     programs = sorted({task.cluster for task in parts.frozen})
-    policy = parts.policy
-    return parts.store.open_gate(cycle, candidate.sha256, programs, policy.openings, policy.alpha)
+    return parts.store.open_gate(cycle, candidate.sha256, programs, prices(parts.policy))
 
 
 def check_controls(parts: Parts, cycle: int) -> tuple[Control, ...]:

@@ -15,6 +15,7 @@ from sleepy_coder.config import GatePolicy
 from sleepy_coder.judge import paired
 from sleepy_coder.judge.eprocess import Array, decisions, log_paths, look_ends
 from sleepy_coder.judge.power import FrozenSet, chance_of, detectable, power_row, shift_to, simulate
+from sleepy_coder.judge.spending import anchor_threshold, prices
 
 Null = Callable[[np.random.Generator, int, int], Array]
 POLICY = GatePolicy()
@@ -145,7 +146,7 @@ Rule = Callable[[Array, Array, GatePolicy, int], np.ndarray]
 def real(anchor: Array, progress: Array, policy: GatePolicy, opening: int) -> np.ndarray:
     if opening > policy.openings:
         return np.zeros(len(anchor), dtype=bool)
-    return decisions(anchor, progress, policy)[0] == 1
+    return decisions(anchor, progress, policy, opening)[0] == 1
 
 
 def anchored_on_served(anchor: Array, progress: Array, policy: GatePolicy, opening: int) -> np.ndarray:
@@ -200,6 +201,25 @@ def lifetime_false_rate(rule: Rule, policy: GatePolicy, openings: int, epochs: i
 
 def test_fifty_openings_on_one_reused_set_promote_falsely_in_at_most_alpha_of_the_epochs() -> None:
     assert lifetime_false_rate(real, POLICY, 50) <= bound(POLICY.alpha, 300)
+
+
+@given(st.integers(1, 400), st.floats(0, 1), st.floats(0.001, 0.2))
+@settings(max_examples=60, deadline=None)
+def test_the_openings_of_an_epoch_spend_alpha_in_all_and_no_later_one_more_than_an_earlier(
+    openings: int, early: float, alpha: float
+) -> None:
+    spent = prices(GatePolicy(openings=openings, early_share=early, alpha=alpha))
+    assert len(spent) == openings
+    assert math.fsum(spent) == pytest.approx(alpha)
+    assert all(one >= other > -1e-12 for one, other in itertools.pairwise(spent))
+
+
+def test_the_first_opening_asks_less_than_an_even_share_would_and_the_last_twice_as_much_at_most() -> None:
+    first, last = (math.exp(anchor_threshold(POLICY, opening)) for opening in (1, POLICY.openings))
+    even = math.exp(anchor_threshold(GatePolicy(early_share=0), 1))
+    assert even == pytest.approx(1000)
+    assert first < even / 10
+    assert even < last <= 2 * even
 
 
 def test_the_mutant_without_a_budget_breaks_the_promise_of_the_epoch() -> None:

@@ -46,6 +46,7 @@ from sleepy_coder.errors import (
     TrainingKilled,
 )
 from sleepy_coder.judge.record import read, replay
+from sleepy_coder.judge.spending import prices
 from sleepy_coder.learn.trainer import LAST_STEP, Step
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
@@ -242,7 +243,7 @@ def test_a_night_without_an_opening_left_reads_no_frozen_result_and_keeps_the_in
     home = house.open()
     for cycle in range(100, 100 + home.policy.openings):
         programs = sorted({task.cluster for task in home.frozen})
-        home.store.open_gate(cycle, "x", programs, home.policy.openings, home.policy.alpha)
+        home.store.open_gate(cycle, "x", programs, prices(home.policy))
     house.server.asked.clear()
     report = house.night(NEW)
     assert (report.outcome, report.reason, report.reports) == ("inconclusive", "BUDGET_EXHAUSTED", ())

@@ -132,9 +132,9 @@ def test_a_set_is_not_renewed_in_the_middle_of_a_night_nor_while_its_epoch_has_o
     store.begin_night(1)
     with pytest.raises(SleepyError, match="night 1 is not finished"):
         asked()
-    store.open_gate(1, "a", [f"p{i}" for i in range(9)], 50, 0.05)
+    store.open_gate(1, "a", [f"p{i}" for i in range(9)], [0.001] * 50)
     with Store(tmp_path / "other.db") as other:
-        other.open_gate(1, "a", [f"p{i}" for i in range(9)], 50, 0.05)
+        other.open_gate(1, "a", [f"p{i}" for i in range(9)], [0.001] * 50)
         with pytest.raises(SleepyError, match="49 of 50 openings left"):
             renew(config, other, sets, FakeVerifier(), source, False, lambda _: None, ())
         renew(config, other, sets, FakeVerifier(), source, True, lambda _: None, ())
@@ -142,8 +142,8 @@ def test_a_set_is_not_renewed_in_the_middle_of_a_night_nor_while_its_epoch_has_o
 
 def test_tasks_that_have_judged_before_do_not_renew_the_budget(tmp_path: Path, store: Store) -> None:
     tasks = load_split("frozen")[:40]
-    store.open_gate(1, "a", [task.cluster for task in tasks], 1, 0.05)
-    store.open_gate(2, "b", [f"p{i}" for i in range(9)], 1, 0.05)
+    store.open_gate(1, "a", [task.cluster for task in tasks], [0.05])
+    store.open_gate(2, "b", [f"p{i}" for i in range(9)], [0.05])
     source, sets = written(tmp_path / "own.jsonl", tasks), FrozenSets(tmp_path)
     with pytest.raises(TaskFormatError, match="have judged before"):
         renew(settings(tmp_path), store, sets, FakeVerifier(), source, True, lambda _: None, ())
@@ -166,7 +166,7 @@ def test_with_a_renewed_set_a_new_epoch_begins_and_all_arms_are_measured_anew(tm
     live_a_day(house, range(40))
     programs = sorted({task.cluster for task in house.frozen})
     for cycle in range(100, 150):
-        house.store.open_gate(cycle, "x", programs, 50, 0.05)
+        house.store.open_gate(cycle, "x", programs, [0.001] * 50)
     spent = run_night(house)
     assert spent.reason == "BUDGET_EXHAUSTED"
     fresh = tasks_of(FROZEN[100:164])

@@ -14,6 +14,7 @@ from sleepy_coder.store import Store
 from sleepy_coder.store_gate import broken_links, renews
 
 PROGRAMS = [f"p{i}" for i in range(10)]
+ONE, THREE = [0.05], [0.03, 0.01, 0.01]
 
 
 @pytest.fixture
@@ -28,22 +29,22 @@ def store(path: Path) -> Iterator[Store]:
 
 
 def test_an_opening_is_charged_once_a_night_also_after_a_restart(store: Store, path: Path) -> None:
-    first = store.open_gate(1, "a", PROGRAMS, 3, 0.05)
+    first = store.open_gate(1, "a", PROGRAMS, THREE)
     assert (first.epoch, first.number, first.charged) == (1, 1, True)
     with Store(path) as again:
-        assert again.open_gate(1, "a", PROGRAMS, 3, 0.05) == first
-        assert again.open_gate(2, "b", PROGRAMS, 3, 0.05).number == 2
+        assert again.open_gate(1, "a", PROGRAMS, THREE) == first
+        assert again.open_gate(2, "b", PROGRAMS, THREE).number == 2
         assert again.openings_used() == (1, 2)
 
 
 def test_a_night_cannot_look_at_a_second_candidate(store: Store) -> None:
-    store.open_gate(1, "a", PROGRAMS, 3, 0.05)
+    store.open_gate(1, "a", PROGRAMS, THREE)
     with pytest.raises(StoreError, match="another candidate"):
-        store.open_gate(1, "b", PROGRAMS, 3, 0.05)
+        store.open_gate(1, "b", PROGRAMS, THREE)
 
 
 def test_after_the_last_opening_nothing_is_charged_and_the_night_is_told_so(store: Store) -> None:
-    opened = [store.open_gate(cycle, "a", PROGRAMS, 50, 0.05) for cycle in range(1, 53)]
+    opened = [store.open_gate(cycle, "a", PROGRAMS, [0.001] * 50) for cycle in range(1, 53)]
     assert [o.charged for o in opened] == [True] * 50 + [False] * 2
     assert opened[-1].number == 51
     assert store.openings_used() == (1, 50)
@@ -51,17 +52,23 @@ def test_after_the_last_opening_nothing_is_charged_and_the_night_is_told_so(stor
 
 def test_a_policy_that_is_changed_within_an_epoch_spends_no_more_than_the_epoch_began_with(store: Store) -> None:
     for cycle in range(1, 6):
-        store.open_gate(cycle, "a", PROGRAMS, 10, 0.05)
-    dear = [store.open_gate(cycle, "a", PROGRAMS, 5, 0.10).charged for cycle in range(6, 9)]
-    assert dear == [True, False, False]
+        store.open_gate(cycle, "a", PROGRAMS, [0.005] * 10)
+    dearer = [0.01] * 10
+    assert [store.open_gate(cycle, "a", PROGRAMS, dearer).charged for cycle in range(6, 10)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert not store.open_gate(10, "a", PROGRAMS, [0.001] * 5).charged
 
 
 def test_a_set_with_half_of_its_programs_replaced_begins_a_new_epoch_and_less_does_not(store: Store) -> None:
-    store.open_gate(1, "a", PROGRAMS, 1, 0.05)
+    store.open_gate(1, "a", PROGRAMS, ONE)
     fewer = [*PROGRAMS[4:], "n1", "n2", "n3", "n4"]
-    assert not store.open_gate(2, "b", fewer, 1, 0.05).charged
+    assert not store.open_gate(2, "b", fewer, ONE).charged
     renewed = [*PROGRAMS[5:], "n1", "n2", "n3", "n4", "n5"]
-    assert store.open_gate(2, "b", renewed, 1, 0.05).epoch == 2
+    assert store.open_gate(2, "b", renewed, ONE).epoch == 2
     assert not renews([PROGRAMS], PROGRAMS[5:])
     assert renews([PROGRAMS], ["n1", "n2"])
     assert not renews([PROGRAMS, ["n1", "n2"]], PROGRAMS)
@@ -69,10 +76,10 @@ def test_a_set_with_half_of_its_programs_replaced_begins_a_new_epoch_and_less_do
 
 def test_a_set_that_has_judged_before_begins_no_epoch(store: Store) -> None:
     assert store.begins_epoch(PROGRAMS)
-    store.open_gate(1, "a", PROGRAMS, 1, 0.05)
-    store.open_gate(2, "b", ["n1", "n2"], 1, 0.05)
+    store.open_gate(1, "a", PROGRAMS, ONE)
+    store.open_gate(2, "b", ["n1", "n2"], ONE)
     assert not store.begins_epoch(PROGRAMS)
-    assert not store.open_gate(3, "c", PROGRAMS, 1, 0.05).charged
+    assert not store.open_gate(3, "c", PROGRAMS, ONE).charged
     assert store.begins_epoch(["m1", "m2"])
 
 
@@ -105,7 +112,7 @@ def test_a_night_keeps_the_verdict_that_it_has(store: Store) -> None:
     ],
 )
 def test_sqlite_itself_refuses_to_change_or_delete_them(store: Store, path: Path, statement: str) -> None:
-    store.open_gate(1, "a", PROGRAMS, 3, 0.05)
+    store.open_gate(1, "a", PROGRAMS, THREE)
     store.append_verdict(1, "{}")
     with closing(sqlite3.connect(path)) as other, pytest.raises(sqlite3.IntegrityError, match="append-only"):
         other.execute(statement)

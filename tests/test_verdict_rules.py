@@ -115,6 +115,13 @@ def test_better_than_served_but_below_the_baseline_is_held() -> None:
     assert finding.reasons == ("E_ANCHOR_LOW",)
 
 
+def test_a_gain_that_the_first_opening_of_an_epoch_promotes_is_held_in_the_last() -> None:
+    arms = (passing(200, 300), passing(200, 300), passing(211, 300))
+    assert judge(case(*arms, opening=1)).decision is Decision.PROMOTE
+    late = judge(case(*arms, opening=50))
+    assert (late.decision, late.reasons) == (Decision.INCONCLUSIVE, ("E_ANCHOR_LOW",))
+
+
 def test_a_gain_over_the_baseline_that_is_no_progress_is_not_promoted() -> None:
     finding = judge(case(passing(150, 300), passing(250, 300), passing(256, 300)))
     assert (finding.decision, finding.reasons) == (Decision.INCONCLUSIVE, ("E_PROG_LOW",))
@@ -268,6 +275,14 @@ def test_arms_with_other_tasks_or_another_stack_are_refused() -> None:
 @settings(max_examples=40, deadline=None)
 def test_a_record_is_reproduced_byte_for_byte(arms: Arms) -> None:
     payload = write(case(*arms, policy=LOW))
+    assert replay(payload) == payload
+
+
+def test_a_record_of_before_there_were_early_openings_is_reproduced_with_an_even_share() -> None:
+    arms = (passing(200, 300), passing(200, 300), passing(211, 300))
+    payload = write(case(*arms, policy=GatePolicy(early_share=0)))
+    assert "early_share" not in payload
+    assert json.loads(payload)["finding"]["reasons"] == ["E_ANCHOR_LOW"]
     assert replay(payload) == payload
 
 

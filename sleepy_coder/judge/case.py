@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sleepy_coder.config import GatePolicy
 from sleepy_coder.judge.clusters import Cluster
@@ -68,6 +68,12 @@ class Case(Record):
     saved: int = Field(default=0, exclude_if=lambda saved: not saved)
     policy: GatePolicy
     policy_sha256: str
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _of_before_there_were_early_openings(cls, value: object) -> object:
+        """A record without an `early_share` is one that spent evenly."""
+        return {"early_share": 0, **cast(dict[str, object], value)} if isinstance(value, dict) else value
 
 
 class Look(Record):

@@ -22,6 +22,7 @@ import numpy as np
 
 from sleepy_coder.config import GatePolicy
 from sleepy_coder.judge.paired import BETS
+from sleepy_coder.judge.spending import anchor_threshold
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -63,21 +64,19 @@ def paths_of(anchor: Array, progress: Array, whole: bool, policy: GatePolicy) ->
     )
 
 
-def anchor_threshold(policy: GatePolicy) -> float:
-    """Log of J / alpha: each of the J openings of an epoch may spend alpha / J of the promise."""
-    return math.log(policy.openings / policy.alpha)
-
-
 def futile(paths: Paths, policy: GatePolicy) -> Bools:
     """At which looks it is proved that the candidate does not gain the margin over what serves."""
     return paths.futility >= math.log(policy.futility_threshold)
 
 
-def decisions(anchor: Array, progress: Array, policy: GatePolicy) -> tuple[Indices, Indices]:
-    """What the e-processes alone say of whole sets: 1 promote, 0 hold, -1 reject; and after how many units."""
+def decisions(anchor: Array, progress: Array, policy: GatePolicy, opening: int) -> tuple[Indices, Indices]:
+    """What the e-processes alone say of whole sets in this opening of an epoch: 1 promote, 0 hold, -1 reject.
+
+    And after how many units.
+    """
     paths = paths_of(anchor, progress, True, policy)
     harm = futile(paths, policy)
-    gain = (paths.anchor[..., -1] >= anchor_threshold(policy)) & (
+    gain = (paths.anchor[..., -1] >= anchor_threshold(policy, opening)) & (
         paths.progress[..., -1] >= math.log(policy.progress_threshold)
     )
     said = np.where(harm.any(axis=-1), -1, gain & (anchor.shape[-1] >= policy.min_clusters))

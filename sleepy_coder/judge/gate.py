@@ -12,6 +12,7 @@ from typing import Literal
 from sleepy_coder.judge import paired
 from sleepy_coder.judge.case import Case, Finding, comparable
 from sleepy_coder.judge.controls import quarantined
+from sleepy_coder.judge.spending import spends
 from sleepy_coder.judge.units import by_cluster
 from sleepy_coder.types import Comparison, EvalReport, Evidence, GateVerdict, Outcome
 
@@ -23,9 +24,8 @@ def as_verdict(case: Case, finding: Finding, reports: tuple[EvalReport, ...], re
     have more samples.
     """
     compared = _comparisons(reports, case.policy.confidence) if reports and not comparable(reports) else ()
-    units = by_cluster(case.tasks)
-    spends = case.policy.alpha / case.policy.openings
-    effect = max(paired.minimum_detectable_effect(d.tolist(), False, spends) for d in (units.anchor, units.progress))
+    units, spent = by_cluster(case.tasks), spends(case.policy, case.opening)
+    effect = max(paired.minimum_detectable_effect(d.tolist(), False, spent) for d in (units.anchor, units.progress))
     last = finding.looks[-1] if finding.looks else None
     return GateVerdict(
         decision=finding.decision,

@@ -126,9 +126,10 @@ def shift_to(rate: float, seed: int = 0) -> float:
 
 
 def simulate(
-    of: FrozenSet, policy: GatePolicy, rate: float, change: float, nights: int, seed: int
+    of: FrozenSet, policy: GatePolicy, rate: float, change: float, nights: int, seed: int, opening: int = 1
 ) -> tuple[Indices, Indices]:
     """`nights` nights with candidates that are better than baseline and served by `change`, each on a fresh set.
+    All are judged in the same `opening` of an epoch, whose share of alpha is what they are measured by.
 
     As `decisions`: what was said (1, 0, -1), and after how many clusters.
     """
@@ -140,16 +141,18 @@ def simulate(
         lost, gained = of.churn + max(0.0, -change), of.churn + max(0.0, change)
         flipped = luck < np.where(passed > 0, lost / rate, gained / (1 - rate))
         d = of.mean(np.where(flipped, 1.0 - 2.0 * passed, 0.0))
-        return decisions(d, d, policy)
+        return decisions(d, d, policy, opening)
     before, after = chance_of(difficulty + shift_to(rate)), chance_of(difficulty + shift_to(min(rate + change, 0.999)))
     baseline = of.scores(rng, before, of.baseline_samples)
     served, candidate = of.scores(rng, before, of.samples), of.scores(rng, after, of.samples)
-    return decisions(candidate - baseline, candidate - served, policy)
+    return decisions(candidate - baseline, candidate - served, policy, opening)
 
 
-def power_row(of: FrozenSet, policy: GatePolicy, rate: float, change: float, nights: int, seed: int) -> PowerRow:
+def power_row(
+    of: FrozenSet, policy: GatePolicy, rate: float, change: float, nights: int, seed: int, opening: int = 1
+) -> PowerRow:
     """What the gate says of candidates with this true change."""
-    said, clusters = simulate(of, policy, rate, change, nights, seed)
+    said, clusters = simulate(of, policy, rate, change, nights, seed, opening)
     return PowerRow(
         change=change,
         promoted=float((said == 1).mean()),
@@ -160,33 +163,45 @@ def power_row(of: FrozenSet, policy: GatePolicy, rate: float, change: float, nig
 
 
 def power_report(
-    of: FrozenSet, policy: GatePolicy, rate: float, gain: float | None, nights: int, seed: int
+    of: FrozenSet, policy: GatePolicy, rate: float, gain: float | None, nights: int, seed: int, opening: int = 1
 ) -> PowerReport:
     """Everything that `gate power` shows. `gain` is by default half of what the set detects."""
-    smallest = detectable(of, policy, rate, nights, seed)
+    smallest = detectable(of, policy, rate, nights, seed, opening)
     wanted = gain or (smallest or 0.1) / 2
     return PowerReport(
         clusters=len(of.sizes),
         tasks=int(of.sizes.sum()),
         samples=of.samples,
         baseline_rate=round(rate, 4),
-        rows=tuple(power_row(of, policy, rate, change, nights, seed) for change in CHANGES),
+        rows=tuple(power_row(of, policy, rate, change, nights, seed, opening) for change in CHANGES),
         detectable=smallest,
         gain=wanted,
-        times=times_needed(of, policy, rate, wanted, nights, seed),
+        times=times_needed(of, policy, rate, wanted, nights, seed, opening),
         nights=math.ceil(smallest / wanted) if smallest else None,
     )
 
 
-def detectable(of: FrozenSet, policy: GatePolicy, rate: float, nights: int, seed: int) -> float | None:
+def detectable(
+    of: FrozenSet, policy: GatePolicy, rate: float, nights: int, seed: int, opening: int = 1
+) -> float | None:
     """The smallest true gain that is promoted in 4 nights of 5; None when no gain up to 40 points is."""
     steps = round(min(_LARGEST, 0.99 - rate) / _STEP)
-    return _first(steps, lambda step: power_row(of, policy, rate, step * _STEP, nights, seed).promoted >= POWER, _STEP)
+
+    def enough(step: int) -> bool:
+        return power_row(of, policy, rate, step * _STEP, nights, seed, opening).promoted >= POWER
+
+    return _first(steps, enough, _STEP)
 
 
-def times_needed(of: FrozenSet, policy: GatePolicy, rate: float, gain: float, nights: int, seed: int) -> int | None:
+def times_needed(
+    of: FrozenSet, policy: GatePolicy, rate: float, gain: float, nights: int, seed: int, opening: int = 1
+) -> int | None:
     """How many times this set would show `gain` in 4 nights of 5; None when 16 times would not."""
-    found = _first(16, lambda n: power_row(of.times(n), policy, rate, gain, nights, seed).promoted >= POWER, 1)
+
+    def enough(times: int) -> bool:
+        return power_row(of.times(times), policy, rate, gain, nights, seed, opening).promoted >= POWER
+
+    found = _first(16, enough, 1)
     return None if found is None else round(found)
 
 
@@ -201,13 +216,15 @@ def _first(last: int, enough: Callable[[int], bool], unit: float) -> float | Non
     return high * unit
 
 
-def calibrate(of: FrozenSet, policy: GatePolicy, chances: Sequence[float], nights: int, seed: int) -> Calibration:
+def calibrate(
+    of: FrozenSet, policy: GatePolicy, chances: Sequence[float], nights: int, seed: int, opening: int = 1
+) -> Calibration:
     """Judge a model that passes each task with `chances` (in the clusters' order) against itself, `nights` times."""
     rng = np.random.default_rng(seed)
     chance = np.broadcast_to(np.array(chances, dtype=np.float64), (nights, len(chances)))
     baseline = of.scores(rng, chance, of.baseline_samples)
     served, candidate = of.scores(rng, chance, of.samples), of.scores(rng, chance, of.samples)
-    said, _ = decisions(candidate - baseline, candidate - served, policy)
+    said, _ = decisions(candidate - baseline, candidate - served, policy, opening)
     counts = [int((said == value).sum()) for value in (1, 0, -1)]
     return Calibration(nights=nights, promoted=counts[0], held=counts[1], rejected=counts[2])
 

@@ -17,8 +17,9 @@ from sleepy_coder.config import GatePolicy
 from sleepy_coder.judge import paired
 from sleepy_coder.judge.case import Case, Effect, Finding, Look
 from sleepy_coder.judge.controls import quarantined
-from sleepy_coder.judge.eprocess import Array, Paths, anchor_threshold, futile, paths_of
+from sleepy_coder.judge.eprocess import Array, Paths, futile, paths_of
 from sleepy_coder.judge.guards import family_guard, fresh_evidence, leak_gap
+from sleepy_coder.judge.spending import anchor_threshold
 from sleepy_coder.judge.units import by_cluster, by_pair
 from sleepy_coder.types import Decision, FamilyChange
 
@@ -50,7 +51,7 @@ def judge(case: Case) -> Finding:
     fresh_e, leak = fresh_evidence(fresh, policy), leak_gap(units, fresh, policy)
     reasons = [*_unusable(case, units.missing, len(units.names)), *_harms(paths, families, policy)]
     if whole:
-        reasons += _lacking(paths, fresh_e, leak, policy)
+        reasons += _lacking(paths, fresh_e, leak, case)
         reasons += ["SMALL_SET"] if (small and not pairs) or len(units.names) < policy.min_clusters else []
     single = units.single and whole  # the exact interval is for a size that was fixed beforehand
     return Finding(
@@ -60,7 +61,7 @@ def judge(case: Case) -> Finding:
         scope="frozen-set-only" if pairs else "population",
         units=len(units.names),
         looks=_looks(paths),
-        anchor_needs=_round(anchor_threshold(policy)),
+        anchor_needs=_round(anchor_threshold(policy, case.opening)),
         progress_needs=_round(math.log(policy.progress_threshold)),
         futility_needs=_round(math.log(policy.futility_threshold)),
         versus_baseline=_effect(units.anchor, single, policy.confidence),
@@ -90,9 +91,10 @@ def _harms(paths: Paths, families: tuple[FamilyChange, ...], policy: GatePolicy)
     yield from (f"FAMILY_HARM({change.family})" for change in families if change.blocked)
 
 
-def _lacking(paths: Paths, fresh: float | None, leak: float | None, policy: GatePolicy) -> Iterator[str]:
+def _lacking(paths: Paths, fresh: float | None, leak: float | None, case: Case) -> Iterator[str]:
     """What a promotion needs and this candidate does not have, at the end of the set."""
-    if not paths.ends.size or paths.anchor[-1] < anchor_threshold(policy):
+    policy = case.policy
+    if not paths.ends.size or paths.anchor[-1] < anchor_threshold(policy, case.opening):
         yield "E_ANCHOR_LOW"
     if not paths.ends.size or paths.progress[-1] < math.log(policy.progress_threshold):
         yield "E_PROG_LOW"

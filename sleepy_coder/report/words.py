@@ -235,4 +235,6 @@ def _strength(comparison: Comparison, verdict: GateVerdict) -> str:
         found, needed = evidence.versus_baseline, evidence.baseline_needs
     else:
         found, needed = evidence.versus_current, evidence.current_needs
+    if _same_reference(verdict):  # one comparison for both checks, so that the stricter one decides
+        needed = max(evidence.baseline_needs, evidence.current_needs)
     return f"{e_text(found)} ({math.exp(needed):.0f} or more is needed)"

@@ -7,7 +7,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 from sleepy_coder.errors import StoreError
 from sleepy_coder.store_database import Parameter, StoreDatabase
@@ -39,7 +39,8 @@ class ExchangeStore:
         """Keep all of `exchanges` or, when one cannot be stored, none. Returns how many were new."""
         rows = [(exchange, _without_request(exchange)) for exchange in exchanges]
         with self._db.write() as db:
-            return sum(_insert(db, exchange, payload) for exchange, payload in rows)
+            pieces = _Pieces(db)
+            return sum(_insert(db, exchange, payload, pieces) for exchange, payload in rows)
 
     def exchanges(self) -> Iterator[Exchange]:
         """All exchanges in the order they were saved, streamed, for whoever looks into them."""
@@ -169,16 +170,35 @@ def _without_request(exchange: Exchange) -> str:
     return encode(exchange.model_copy(update={"request": ""}))
 
 
-def _insert(db: sqlite3.Connection, exchange: Exchange, payload: str) -> bool:
+class _Pieces:
+    """The numbers of the pieces of requests, new ones stored, within one transaction.
+
+    Each is looked up once: the requests of one session that are saved together hold mostly the same ones.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._known: dict[str, int] = {}
+
+    def number(self, piece: str) -> int:
+        known = self._known.get(piece)
+        if known is None:
+            known = self._known[piece] = self._stored(piece)
+        return known
+
+    def _stored(self, piece: str) -> int:
+        digest = hashlib.sha256(piece.encode()).digest()
+        row = self._db.execute("SELECT id FROM messages WHERE sha256 = ?", [digest]).fetchone()
+        if row is None:
+            insert = "INSERT INTO messages (sha256, text) VALUES (?, ?) RETURNING id"
+            row = self._db.execute(insert, [digest, piece]).fetchone()
+        return cast(int, row[0])
+
+
+def _insert(db: sqlite3.Connection, exchange: Exchange, payload: str, pieces: _Pieces) -> bool:
     """Store an exchange and those of its pieces that are new; False when its id is known."""
     if db.execute("SELECT 1 FROM exchanges WHERE id = ?", [exchange.id]).fetchone():
         return False
-
-    def name(piece: str) -> int:
-        digest = hashlib.sha256(piece.encode()).digest()
-        db.execute("INSERT INTO messages (sha256, text) VALUES (?, ?) ON CONFLICT DO NOTHING", [digest, piece])
-        return db.execute("SELECT id FROM messages WHERE sha256 = ?", [digest]).fetchone()[0]
-
     db.execute(
         "INSERT INTO exchanges (id, session, session_source, wire, whole, started, payload, skeleton)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -190,7 +210,7 @@ def _insert(db: sqlite3.Connection, exchange: Exchange, payload: str) -> bool:
             exchange.whole,
             _sortable(exchange.started),
             payload,
-            skeleton_of(exchange.request, name),
+            skeleton_of(exchange.request, pieces.number),
         ],
     )
     return True

@@ -60,6 +60,7 @@ class SecretRedactor:
 
     def __init__(self, known: Sequence[str] = ()) -> None:
         self._known = _known_rule(known)
+        self._near = [(hint, rule) for rule in (*self._known, *TOKENS) if not rule.far for hint in rule.hints]
         self._pepper = secrets.token_bytes(32)
         self._numbers: dict[tuple[str, bytes], int] = {}
         self._highest: Counter[str] = Counter()
@@ -94,8 +95,7 @@ class SecretRedactor:
         """Whether no rule but the far ones finds anything; the numbers of placeholders in it are respected."""
         self._respect(text)
         lowered = _lower(text)
-        near = (rule for rule in (*self._known, *TOKENS) if not rule.far and rule.hinted(lowered))
-        found = (_found(rule, text) for rule in near)
+        found = [_found(rule, text) for hint, rule in self._near if hint in lowered]
         spans = chain(chain.from_iterable(found), named_secrets(text, lowered), random_secrets(text))
         return all(PLACEHOLDER.fullmatch(text, start, end) for start, end, _ in spans)
 

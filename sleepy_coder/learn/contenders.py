@@ -20,14 +20,16 @@ CHECKPOINTS_TRIED: Final = 2
 
 
 def contenders(training: Training, kl_limit: float) -> tuple[Contender, ...]:
-    """What may be served, the recipe's own output first: it and the two best checkpoints, at each of the scales.
+    """What may be served, the recipe's own output first: it and two checkpoints, at each of the scales.
 
-    The best are those of the lowest held-out NLL, or the last ones where nothing was held out. One that is further from
-    the base than `kl_limit` (0: no limit) is none of them.
+    They are the last one and that of the lowest held-out NLL, or the one before where nothing was held out. One that is
+    further from the base than `kl_limit` (0: no limit) is none of them.
     """
     average = next((one.kl for one in training.probes if one.folder == AVERAGE), None)
     kept = [one for one in training.probes if one.folder != AVERAGE and not _too_far(one, kl_limit)]
-    best = sorted(kept, key=lambda one: (one.nll if one.nll is not None else 0.0, -one.step))[:CHECKPOINTS_TRIED]
+    by_loss = sorted(kept, key=lambda one: (one.nll if one.nll is not None else 0.0, -one.step))
+    last = max(kept, key=lambda one: one.step, default=None)
+    best = [*([last] if last else []), *(one for one in by_loss if one is not last)][:CHECKPOINTS_TRIED]
     if average is None and best and best[0].step == training.steps:
         best = best[1:]  # without an average the output is the last checkpoint
     weights = [(OUTPUT, average), *((one.folder, one.kl) for one in best)]

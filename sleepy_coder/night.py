@@ -10,6 +10,7 @@ import dataclasses
 from datetime import datetime
 
 from sleepy_coder import log
+from sleepy_coder.anchors import write_anchors
 from sleepy_coder.choose import choose, stage_chosen
 from sleepy_coder.config import GatePolicy, RecipeName
 from sleepy_coder.deploy import ensure_loaded, promote, stand_in, turn_down
@@ -36,7 +37,6 @@ from sleepy_coder.practice import (
     refuse_leaks,
     settle,
     train_candidate,
-    write_anchors,
 )
 from sleepy_coder.shadow import Replay, replay_day, watch
 from sleepy_coder.store_gate import Opening

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from sleepy_coder.anchors import known_anchors
 from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.parts import Parts
-from sleepy_coder.practice import choose_recipe, fewest_rows, known_anchors, look_back, propose
+from sleepy_coder.practice import choose_recipe, fewest_rows, look_back, propose
 from sleepy_coder.types import Record
 
 

@@ -1,9 +1,8 @@
 """The adapters on disk: immutable folders, and one pointer to the one that serves.
 
 A folder appears whole (copied and synced under a temporary name, then renamed), never changes its
-weights, and its name is never given to other bytes. `active.json` is replaced whole, so whatever is killed,
-and whenever, `active()` is the old adapter or the new one; its twin stands in when the disk damages it. The pointer
-decides who is ACTIVE; the manifests keep every other state.
+weights, and its name is never given to other bytes. The pointer (adapter_pointer.py) decides who is ACTIVE; the
+manifests keep every other state.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
-
-from pydantic import ValidationError
 
 from sleepy_coder import log
 from sleepy_coder.adapter_check import check_adapter
@@ -37,6 +34,7 @@ from sleepy_coder.adapter_manifest import (
     read_manifest,
     tokenizer_sha256,
 )
+from sleepy_coder.adapter_pointer import PointerFile
 from sleepy_coder.adapter_quarantine import Quarantine, Quarantined
 from sleepy_coder.errors import AdapterError, InfraError
 from sleepy_coder.files import (
@@ -54,8 +52,6 @@ from sleepy_coder.types import Adapter, AdapterState, Choice, EvalReport, GateVe
 __all__ = ["Manifest", "Pointer", "Registry", "model_sha256", "tokenizer_sha256"]
 
 _log = log.get("registry")
-_POINTER: Final = "active.json"
-_TWIN: Final = "active.twin.json"
 _QUARANTINE: Final = "quarantine.json"
 _LOCK: Final = ".lock"
 _NEVER_AGAIN: Final = (AdapterState.REJECTED, AdapterState.QUARANTINED)
@@ -68,16 +64,17 @@ class Registry:
         """Open `root`, creating it when missing, and remove what a killed process left half done."""
         self._root = root.absolute()
         self._clock = clock
+        self._pointer = PointerFile(self._root, clock)
         self.quarantine: Final = Quarantine(self._root / _QUARANTINE)
         with self._locked():
             self._remove_leftovers()
-            self._mend_pointer()
+            self._pointer.mend()
 
     # Reading
 
     def get(self, name: str) -> Adapter:
         """The adapter of that name. Raises AdapterError when there is none or its manifest is broken."""
-        return self._adapter(self.manifest(name), self._pointer())
+        return self._adapter(self.manifest(name), self._pointer.read())
 
     def manifest(self, name: str) -> Manifest:
         """All that is known of an adapter. Raises AdapterError like `get`."""
@@ -85,7 +82,7 @@ class Registry:
 
     def adapters(self) -> tuple[Adapter, ...]:
         """All adapters by cycle; folders whose manifest is broken appear as QUARANTINED."""
-        pointer = self._pointer()
+        pointer = self._pointer.read()
         found: list[Adapter] = []
         for folder in self._root.iterdir():
             if is_adapter_name(folder.name):
@@ -97,28 +94,24 @@ class Registry:
 
     def active(self) -> Adapter | None:
         """The adapter that serves; None is the bare base. Raises AdapterError when the pointer is broken."""
-        name = self._pointer().name
+        name = self._pointer.read().name
         return self.get(name) if name else None
 
     def pointer_mark(self) -> tuple[int, int, int] | None:
         """Differs whenever the pointer was moved in between; far cheaper than `active`. None before the first move."""
-        try:
-            found = (self._root / _POINTER).stat()
-        except FileNotFoundError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return self._pointer.mark()
 
     def since(self) -> datetime | None:
         """When the pointer was moved last; None when it never was."""
-        return self._pointer().since if self.pointer_mark() else None
+        return self._pointer.read().since if self.pointer_mark() else None
 
     def previous(self) -> str | None:
         """The name that `rollback` goes to; None is the bare base."""
-        return self._pointer().previous
+        return self._pointer.read().previous
 
     def pointer(self) -> Pointer:
         """What serves, what a rollback goes to and by which promotion, as one. Raises AdapterError like `active`."""
-        return self._pointer()
+        return self._pointer.read()
 
     def verify(self, name: str, base_sha256: str | None = None) -> Adapter:
         """The adapter, proven to hold the bytes it was staged with and, if asked, to belong to this base.
@@ -133,7 +126,7 @@ class Registry:
             )
         if base_sha256 not in (None, manifest.base_sha256):
             raise AdapterError(f"{name} was trained on another base model", "Serve its base, or train anew")
-        return self._adapter(manifest, self._pointer())
+        return self._adapter(manifest, self._pointer.read())
 
     # Writing
 
@@ -217,7 +210,7 @@ class Registry:
     def reject(self, name: str, verdict: GateVerdict) -> Adapter:
         """Mark a candidate as never to be served. Raises AdapterError when it serves now."""
         with self._locked():
-            if self._pointer().name == name:
+            if self._pointer.read().name == name:
                 raise AdapterError(f"{name} is serving", "Roll back instead")
             self._set_state(name, AdapterState.REJECTED, verdict)
         _log.warning("adapter.rejected", adapter=name, reasons=verdict.reasons)
@@ -233,7 +226,7 @@ class Registry:
             adapter = self.verify(name)
             if adapter.state in _NEVER_AGAIN:
                 raise AdapterError(f"{name} is {adapter.state.value}", "Activate another adapter")
-            pointer = self._pointer()
+            pointer = self._pointer.read()
             old = pointer.name
             if instead_of and old not in instead_of:
                 raise AdapterError(
@@ -244,7 +237,7 @@ class Registry:
                 # Before the flip: until then the pointer says ACTIVE whatever the manifest says.
                 if old is not None:
                     self._step_down(old, AdapterState.RETIRED)
-                self._point(name, previous=old, promotion=secrets.token_hex(8))
+                self._pointer.move(name, previous=old, promotion=secrets.token_hex(8))
         # Also when it was active already: a night that was killed right after the flip has not said it.
         _log.warning("adapter.promoted", adapter=name, before=pointer.previous if old == name else old)
         return self.get(name)
@@ -263,7 +256,7 @@ class Registry:
         the log. Raises AdapterError when another adapter than `only` serves.
         """
         with self._locked():
-            pointer = self._pointer()
+            pointer = self._pointer.read()
             if only is not None and pointer.name != only:
                 raise AdapterError(f"{only} does not serve any more", "Nothing is left to roll back")
             target = pointer.previous
@@ -276,7 +269,7 @@ class Registry:
                 if quarantine:
                     self._put_in_quarantine(pointer.name, why)
                 self._step_down(pointer.name, AdapterState.QUARANTINED if quarantine else AdapterState.RETIRED)
-            self._point(target, previous=None)
+            self._pointer.move(target, previous=None)
         _log.warning(
             "adapter.rolled_back",
             adapter=pointer.name,
@@ -294,14 +287,14 @@ class Registry:
         try:
             self.rollback(only=name, why=why, statistics=statistics, quarantine=quarantine)
         except AdapterError:
-            if self._pointer().name == name:
+            if self._pointer.read().name == name:
                 raise
             return False
         return True
 
     def step_back_if_damaged(self) -> str | None:
         """Roll back when the adapter that serves is not what it was staged as; the name of the damaged one."""
-        name = self._pointer().name
+        name = self._pointer.read().name
         if name is None:
             return None
         try:
@@ -317,7 +310,7 @@ class Registry:
         flight) stay.
         """
         with self._locked():
-            pointer, adapters = self._pointer(), self.adapters()
+            pointer, adapters = self._pointer.read(), self.adapters()
             parents = {adapter.name: adapter.parent for adapter in adapters}
             needed = set[str]()
             for name in (pointer.name, pointer.previous, *in_use):
@@ -360,62 +353,6 @@ class Registry:
         with suppress(AdapterError):  # what cannot be read shows as quarantined already, and must not stop the switch
             sha256 = self.manifest(name).sha256
             self.quarantine.add(Quarantined(sha256=sha256, name=name, since=self._clock.now(), why=why))
-
-    def _pointer(self) -> Pointer:
-        try:
-            return self._read_pointer(_POINTER)
-        except FileNotFoundError:
-            return Pointer(name=None, previous=None, since=self._clock.now())
-        except AdapterError:
-            with suppress(AdapterError, FileNotFoundError):
-                return self._read_pointer(_TWIN)
-            raise
-
-    def _read_pointer(self, file: str) -> Pointer:
-        """Raises FileNotFoundError, and AdapterError when it is damaged: names hold a hash, so a flipped bit leads
-        nowhere."""
-        path = self._root / file
-        remedy = "Restore it, or remove it to serve the bare base"
-        try:
-            pointer = Pointer.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            raise
-        except (OSError, ValidationError) as error:
-            raise AdapterError(f"{path} cannot be read ({error})", remedy) from error
-        if pointer.name is not None and not (is_adapter_name(pointer.name) and (self._root / pointer.name).is_dir()):
-            raise AdapterError(f"{path} names {pointer.name!r}: there is no adapter {pointer.name!r}", remedy)
-        return pointer
-
-    def _point(self, name: str | None, previous: str | None, promotion: str = "") -> None:
-        pointer = Pointer(name=name, previous=previous, since=self._clock.now(), promotion=promotion)
-        self._write_pointer(_POINTER, pointer)
-        self._write_pointer(_TWIN, pointer)
-
-    def _write_pointer(self, file: str, pointer: Pointer) -> None:
-        write_atomic(self._root / file, pointer.model_dump_json(indent=2) + "\n")
-
-    def _mend_pointer(self) -> None:
-        """Make the pointer and its twin agree: the twin is older after a crash, and better when the pointer is damaged.
-
-        A pointer that was removed means the bare base, and so it has no twin. What cannot be mended, or written on a
-        full disk, is left as it is.
-        """
-        found: dict[str, Pointer | None] = {}
-        for file in (_POINTER, _TWIN):
-            with suppress(AdapterError):
-                try:
-                    found[file] = self._read_pointer(file)
-                except FileNotFoundError:
-                    found[file] = None
-        pointer, twin = found.get(_POINTER), found.get(_TWIN)
-        with suppress(InfraError):
-            if _POINTER not in found and twin is not None:
-                self._write_pointer(_POINTER, twin)
-                _log.error("adapter.pointer_restored", serving=twin.name)
-            elif pointer is not None and pointer != twin:
-                self._write_pointer(_TWIN, pointer)
-            elif _POINTER in found and pointer is None:
-                (self._root / _TWIN).unlink(missing_ok=True)
 
     def _describe(self, folder: Path, manifest: Manifest) -> None:
         write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=2, round_trip=True) + "\n")

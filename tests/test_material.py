@@ -27,6 +27,7 @@ from fakes import (
     solver,
 )
 
+from sleepy_coder.anchors import write_anchors
 from sleepy_coder.collect.agent import work_through
 from sleepy_coder.config import MixSettings, RecipeName, RecipeSettings
 from sleepy_coder.dialogue import HINTS, first_messages
@@ -44,7 +45,6 @@ from sleepy_coder.practice import (
     look_back,
     refuse_leaks,
     starts_afresh,
-    write_anchors,
 )
 from sleepy_coder.types import Episode, Message, Outcome, TrainingMix
 

@@ -25,7 +25,7 @@ from sleepy_coder.cli_run import run_command
 from sleepy_coder.cli_serve import serve_command
 from sleepy_coder.cli_service import service_app
 from sleepy_coder.cli_study import study_command
-from sleepy_coder.config import Config, load_config
+from sleepy_coder.config import Config, load_config, settle_home
 from sleepy_coder.console import ProgressWatcher, as_json, err, explained, out, progress_bar, table
 from sleepy_coder.drill import complaint
 from sleepy_coder.due import coming, read_diary
@@ -91,8 +91,8 @@ def root(
 ) -> None:
     """Settings are read from sleepy-coder.toml in the home folder and from SLEEPY_CODER_* variables."""
     log.set_up(verbose=verbose)
-    with explained():
-        load_config(home)
+    if home is not None:  # wrong settings are for the command to complain of, if it needs them
+        settle_home(home)
 
 
 @app.command()
@@ -276,6 +276,7 @@ def status(json: Json = False) -> None:
         why = why_it_serves(active, registry.manifest(active.name).verdict if active else None, registry.since())
         with wiring.open_store(config) as store:
             reports, (epoch, used) = store.nights(), store.openings_used()
+            budget, _ = wiring.budget(config, store)
             now, hours = wiring.SystemClock().now(), config.night.hours()
             daemon, held = gateway_state(config.gateway), paused(config.state, now)
             due = coming(now, hours, read_diary(config.state, now), held)
@@ -316,7 +317,7 @@ def status(json: Json = False) -> None:
         ("canary", sentence(watched) if watched else "nothing was promoted yet"),
         *((("drill", f"{late}: `sleepy-coder drill`"),) if late else ()),
         ("last night", last),
-        ("gate", wiring.budget(config, epoch, used)),
+        ("gate", budget),
         (
             "unfinished",
             f"night {state['unfinished_night']}: `sleepy-coder night` goes on with it"

@@ -29,11 +29,14 @@ def check(json: Json = False) -> None:
     """
     with explained():
         config = load_config()
-    changed = [name for name, default, value in _settings(config) if value != default]
+    changed = [name for name, default, value in _settings(config) if value != default and name != "home"]
+    file = config.home / CONFIG_FILE
     if json:
-        as_json({"file": str(config.home / CONFIG_FILE), "changed": changed})
+        as_json({"file": str(file), "changed": changed})
+    elif not file.exists():
+        out.print(f"no {file}; {len(changed)} settings differ from the defaults, by the environment")
     else:
-        out.print(f"{config.home / CONFIG_FILE}: right; {len(changed)} settings differ from the defaults")
+        out.print(f"{file}: right; {len(changed)} settings differ from the defaults")
 
 
 @config_app.command("show")

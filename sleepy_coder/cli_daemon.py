@@ -14,7 +14,7 @@ import typer
 
 from sleepy_coder import wiring
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, explained, out
+from sleepy_coder.console import as_json, err, explained, out
 from sleepy_coder.errors import ConfigError, SleepyError
 from sleepy_coder.pause import Pause
 from sleepy_coder.pause import pause as call_off
@@ -98,6 +98,13 @@ def _lines(file: Path | None, follow: bool, since: str, user: bool) -> Iterable[
     argv += ["--since", since, *(["--follow"] if follow else [])]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as journal:
         assert journal.stdout and journal.stderr
-        yield from journal.stdout
-        if journal.wait() != 0:
-            raise SleepyError(f"journalctl said: {journal.stderr.read().strip()}", "try `journalctl -u sleepy-coder`")
+        came = False
+        for line in journal.stdout:
+            came = True
+            yield line
+        status, said = journal.wait(), journal.stderr.read().strip()
+        if status != 0:
+            raise SleepyError(f"journalctl said: {said}", "try `journalctl -u sleepy-coder`")
+        if not came:
+            why = said or f"the journal has nothing of {_UNIT} since {since}"
+            err.print(f"{why}; try another --since, --user, or --file", highlight=False, markup=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from sleepy_coder import log, wiring
 from sleepy_coder.collect.formats import ExportFormat
 from sleepy_coder.collect.intake import export_file, import_file
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, explained, out, table
+from sleepy_coder.console import as_json, err, explained, out, table
 from sleepy_coder.errors import StoreError
 from sleepy_coder.journal import alone
 from sleepy_coder.store_rescue import rescue_if_damaged
@@ -71,6 +71,10 @@ def import_episodes(file: Annotated[Path, typer.Argument(exists=True, dir_okay=F
         as_json(counts)
     else:
         out.print(f"{counts.imported} imported, {counts.known} known already, {counts.quarantined} quarantined")
+        for reason in counts.reasons:
+            err.print(reason, highlight=False, markup=False, soft_wrap=True)
+    if counts.quarantined and not counts.imported + counts.known:
+        raise typer.Exit(1)
 
 
 @episodes_app.command("export")

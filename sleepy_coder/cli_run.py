@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import httpx
 import typer
@@ -46,7 +47,7 @@ def run_command(
                 store.begin_check(session, wiring.SystemClock().now())
             variables = environment(gateway, session, config.gateway.alias, config.gateway.api_key, os.environ)
             command = command_line(agent, gateway, session, config.gateway.alias)
-            status = _in_foreground(command, variables)
+            status = _in_foreground(command, variables, sys.stderr if json else None)
             said = "not verified"
             if task is not None:
                 judge, redactor = wiring.open_project_verifier(), wiring.open_redactor(config)
@@ -71,7 +72,7 @@ def _gateway(config: Config) -> str:
     """The gateway's URL. Raises ServerUnreachable when it does not answer."""
     url = config.gateway.local_url
     try:
-        httpx.get(f"{url}/healthz", timeout=5).raise_for_status()
+        httpx.get(f"{url}/healthz", timeout=5, trust_env=False).raise_for_status()
     except httpx.HTTPError as error:
         raise ServerUnreachable(f"no gateway answers at {url}", "Start it: sleepy-coder gateway") from error
     return url
@@ -89,10 +90,13 @@ def _task(folder: Path, command: tuple[str, ...] | None) -> Task | None:
         return None
 
 
-def _in_foreground(agent: list[str], variables: dict[str, str]) -> int:
-    """The agent's status. Ctrl-C is the agent's: this process waits for it, and verifies what it leaves."""
+def _in_foreground(agent: list[str], variables: dict[str, str], stdout: TextIO | None) -> int:
+    """The agent's status; what it says goes to `stdout`.
+
+    Ctrl-C is the agent's: this process waits for it, and verifies what it leaves.
+    """
     try:
-        started = subprocess.Popen(agent, env=variables)
+        started = subprocess.Popen(agent, env=variables, stdout=stdout)
     except OSError as error:
         reason = f"{agent[0]} cannot be started ({error.strerror})"
         raise ConfigError(reason, "Is it installed, and on PATH?") from error

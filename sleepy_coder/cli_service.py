@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
+from sleepy_coder.config import HOME_VARIABLE
 from sleepy_coder.console import as_json, err, explained, out, table
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.service import KEYS, MODEL_SERVER, SERVICE, SOCKET, TEMPLATES, Folders, Piece, Scope, Site, render
@@ -26,7 +27,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done,
 User = Annotated[bool, typer.Option("--user", help="Your own service manager instead of the system's; needs no root.")]
 Home = Annotated[
     Path | None,
-    typer.Option("--home", help="Home folder of the daemon, with --user only; default: $XDG_STATE_HOME/sleepy-coder."),
+    typer.Option(
+        "--home",
+        help="Home of the daemon, with --user only; default: $SLEEPY_CODER_HOME, else $XDG_STATE_HOME/sleepy-coder.",
+    ),
 ]
 
 
@@ -49,6 +53,9 @@ def install_command(
     with explained():
         manager = _manager(user, dry_run, "install")
         left = left_behind()
+        named = os.environ.get(HOME_VARIABLE)  # by `sleepy-coder --home` or by the environment
+        if home is None and user and named:
+            home = Path(named)
         site, folders = find_site(manager.scope, home), Folders.of(manager.scope)
         served = model_server or bool(ours([folders.units / MODEL_SERVER]))
         units = [*([MODEL_SERVER] if served else []), SERVICE]
@@ -58,7 +65,8 @@ def install_command(
         if start:
             manager.systemctl("start", SOCKET)
             for unit in units:
-                err.print(f"starting {unit}", highlight=False)
+                if not dry_run:
+                    err.print(f"starting {unit}", highlight=False)
                 manager.restart(unit, wait)
         _tell(site, manager, left)
 

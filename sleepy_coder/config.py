@@ -474,6 +474,11 @@ class NightSettings(Section):
     catch_up: bool = Field(True, description="Whether a night missed while the machine was off is made up for by day.")
     inhibit_sleep: bool = Field(True, description="Whether the machine is kept from suspending while a night runs.")
 
+    @property
+    def grace_seconds(self) -> float:
+        """How long a night that is to stop may take: its trainer's time, and some to write things down."""
+        return self.pause_seconds + 30
+
     @model_validator(mode="after")
     def _window_and_zone_are_known(self) -> Self:
         self.hours()
@@ -564,13 +569,19 @@ def find_home(explicit: Path | None = None) -> Path:
     return (explicit or Path(os.environ.get(HOME_VARIABLE, "."))).expanduser().resolve()
 
 
+def settle_home(home: Path | None = None) -> Path:
+    """The home folder, from now on also that of whatever is started by this process."""
+    resolved = find_home(home)
+    os.environ[HOME_VARIABLE] = str(resolved)
+    return resolved
+
+
 def load_config(home: Path | None = None) -> Config:
     """Read the settings of `home`.
 
     Raises ConfigError that names each wrong field and what it may be.
     """
-    resolved = find_home(home)
-    os.environ[HOME_VARIABLE] = str(resolved)  # so that child processes agree on the home
+    resolved = settle_home(home)
     try:
         return Config(home=resolved)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:

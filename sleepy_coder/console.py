@@ -37,6 +37,11 @@ def explained() -> Generator[None]:
         if error.remedy:
             err.print(f"[bold]to do:[/] {escape(error.remedy)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        said = f"{error.filename}: {error.strerror}"  # a home that is somebody else's, or no folder
+        err.print(f"[bold red]error:[/] {escape(said)}", highlight=False, soft_wrap=True)
+        err.print("[bold]to do:[/] name a folder that can be written: --home or $SLEEPY_CODER_HOME", soft_wrap=True)
+        raise typer.Exit(1) from error
     except KeyboardInterrupt:
         err.print("stopped; what was finished is kept")
         raise typer.Exit(130) from None

@@ -62,9 +62,9 @@ def _settings(config: Config) -> Finding:
 def _frozen_set(config: Config) -> Finding:
     tasks = wiring.frozen_sets(config).current()
     with wiring.open_store(config) as store:
-        epoch, used = store.openings_used()
-    said = f"{len(tasks)} tasks; {wiring.budget(config, epoch, used)}"
-    if used < config.gate.openings:
+        budget, some_left = wiring.budget(config, store)
+    said = f"{len(tasks)} tasks; {budget}"
+    if some_left:
         return ok("frozen set", said)
     return warn("frozen set", said, "Put unseen tasks in its place: `sleepy-coder gate renew`.")
 
@@ -162,7 +162,7 @@ def _nights(config: Config) -> Finding:
 def _gateway(config: Config) -> Finding:
     url, settings = config.gateway.local_url, config.gateway
     try:
-        httpx.get(f"{url}/healthz", timeout=_GATEWAY_SECONDS).raise_for_status()
+        httpx.get(f"{url}/healthz", timeout=_GATEWAY_SECONDS, trust_env=False).raise_for_status()
     except httpx.HTTPError:
         return warn("gateway", f"none answers at {url}", "Start it: `sleepy-coder gateway`.")
     with VllmClient(url, settings.api_key, _GATEWAY_SECONDS) as client:

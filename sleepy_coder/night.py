@@ -12,12 +12,12 @@ from datetime import datetime
 from sleepy_coder import log
 from sleepy_coder.anchors import write_anchors
 from sleepy_coder.choose import choose, stage_chosen
-from sleepy_coder.config import GatePolicy, RecipeName
+from sleepy_coder.config import RecipeName
 from sleepy_coder.deploy import ensure_loaded, promote, stand_in, turn_down
 from sleepy_coder.errors import AdapterError, LeakError, NightPaused, TrainingError
 from sleepy_coder.files import refuse_full_disk
 from sleepy_coder.journal import Journal, alone
-from sleepy_coder.judge.case import Control
+from sleepy_coder.judge.case import Control, RecordedPolicy
 from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.learn.outputs import Training
 from sleepy_coder.learn.recipes import RECIPES
@@ -100,7 +100,7 @@ def _as_begun(parts: Parts, night: Journal) -> Parts:
     settings = parts.config.recipe
     name = night.noted("recipe-name", RecipeName, lambda: settings.name)
     config = parts.config.model_copy(update={"recipe": settings.model_copy(update={"name": name})})
-    policy = night.noted("policy", GatePolicy, lambda: parts.policy)
+    policy = night.noted("policy", RecordedPolicy, lambda: parts.policy)
     return dataclasses.replace(parts, config=config, policy=policy)
 
 

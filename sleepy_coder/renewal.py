@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from sleepy_coder.config import Config
 from sleepy_coder.errors import SleepyError, TaskFormatError
 from sleepy_coder.judge.clusters import form_clusters
 from sleepy_coder.judge.controls import quarantined, run_control
+from sleepy_coder.judge.spending import prices
 from sleepy_coder.ports import Verifier
 from sleepy_coder.serve.rollout import in_parallel
 from sleepy_coder.store import Store
@@ -76,8 +78,7 @@ def renew(
 def _refuse_early(config: Config, store: Store, early: bool) -> None:
     if (night := store.unfinished_night()) is not None:
         raise SleepyError(f"night {night} is not finished, and is judged on the set of now", "run `sleepy-coder night`")
-    _, used = store.openings_used()
-    left = config.gate.openings - used
+    (_, used), left = store.openings_used(), store.openings_left(prices(config.gate))
     if used and left > 0 and not early:
         raise SleepyError(
             f"the epoch has {left} of {config.gate.openings} openings left",
@@ -92,8 +93,7 @@ def practice_tasks() -> tuple[Task, ...]:
 
 def _practised(store: Store, practice: Sequence[Task]) -> Iterator[tuple[str, str]]:
     """What was trained on or may be: the practice tasks, the tasks met, and the rows of all nights."""
-    met = store.latest_tasks(store.task_ids(), -1)
-    for task in (*practice, *met):
+    for task in chain(practice, store.met_tasks()):
         yield from ((task.id, "\n".join(files.values())) for files in (task.files, task.reference) if files)
     yield from example_rows(store.examples())
 

@@ -23,8 +23,8 @@ MODEL_SERVER: Final = "sleepy-vllm.service"
 SYSTEM_HOME: Final = Path("/var/lib/sleepy-coder")
 KEYS: Final = Path("/etc/sleepy-coder")
 MARK: Final = "Written by `sleepy-coder service install`"
-_REST_SECONDS: Final = 60
-"""What a stop may take besides `gateway.drain_seconds`."""
+_REST_SECONDS: Final = 30
+"""What a stop may take besides `gateway.drain_seconds` and the grace of a night."""
 _HIDDEN: Final = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))
 """What ProtectHome and PrivateTmp hide."""
 _PLAIN: Final = re.compile(r"[\w@+=,./-]+")
@@ -156,7 +156,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _values(site: Site) -> Mapping[str, object]:
-    gateway = site.config.gateway
+    gateway, night = site.config.gateway, site.config.night
     hosts = (gateway.host, *(urlsplit(url).hostname or "" for url in site.config.server.urls))
     home = "%S/sleepy-coder" if site.home == SYSTEM_HOME and site.scope is Scope.SYSTEM else str(site.home)
     return {
@@ -169,7 +169,7 @@ def _values(site: Site) -> Mapping[str, object]:
         "groups": " ".join(site.groups),
         "credentials": CREDENTIALS,
         "loopback": all(map(is_loopback, hosts)),
-        "stop_seconds": round(gateway.drain_seconds + _REST_SECONDS),
+        "stop_seconds": round(gateway.drain_seconds + night.grace_seconds + _REST_SECONDS),
         "listen": _listen(gateway.host, gateway.port),
         "target": "multi-user.target" if site.scope is Scope.SYSTEM else "default.target",
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, cast
 
 from sleepy_coder.errors import StoreError
@@ -17,6 +17,11 @@ from sleepy_coder.store_database import StoreDatabase
 from sleepy_coder.types import Record
 
 GENESIS: Final = "0" * 64
+_SPENT: Final = "SELECT count(*), total(spends) FROM gate_openings WHERE epoch = :epoch"
+_CHARGE: Final = (
+    "INSERT INTO gate_openings (epoch, number, cycle, candidate, spends)"
+    " VALUES (:epoch, :number, :cycle, :candidate, :spends)"
+)
 _ROUNDING: Final = 1e-9  # fifty parts of 0.05 may sum to a little more
 
 
@@ -29,6 +34,18 @@ class Opening(Record):
     epoch: int
     number: int
     charged: bool
+
+
+class Charge(Record):
+    """An opening that was charged, with the epoch it belongs to: all that has to outlive a damaged store of it."""
+
+    epoch: int
+    number: int
+    cycle: int
+    candidate: str
+    spends: float
+    alpha: float
+    programs: tuple[str, ...]
 
 
 class StoredVerdict(Record):
@@ -65,15 +82,48 @@ class GateStore:
                 row = (len(epochs) + 1, math.fsum(prices), json.dumps(sorted(programs)))
                 db.execute("INSERT INTO gate_epochs (epoch, alpha, programs) VALUES (?, ?, ?)", row)
             epoch, budget = row[:2]
-            charged = "SELECT count(*), total(spends) FROM gate_openings WHERE epoch = ?"
-            count, spent = cast(tuple[int, float], db.execute(charged, [epoch]).fetchone())
-            if count >= len(prices) or spent + prices[count] > budget + _ROUNDING:
+            count, spent = cast(tuple[int, float], db.execute(_SPENT, {"epoch": epoch}).fetchone())
+            if not _affordable(prices, count, spent, budget):
                 return Opening(epoch=epoch, number=count + 1, charged=False)
-            db.execute(
-                "INSERT INTO gate_openings (epoch, number, cycle, candidate, spends) VALUES (?, ?, ?, ?, ?)",
-                [epoch, count + 1, cycle, candidate, prices[count]],
+            charge = Charge(
+                epoch=epoch,
+                number=count + 1,
+                cycle=cycle,
+                candidate=candidate,
+                spends=prices[count],
+                alpha=budget,
+                programs=tuple(json.loads(row[2])),
             )
+            db.execute(_CHARGE, charge.model_dump(exclude={"alpha", "programs"}))
+            self._db.spare.keep([charge.model_dump_json()])
             return Opening(epoch=epoch, number=count + 1, charged=True)
+
+    def restore_charges(self, charges: Iterable[Charge]) -> None:
+        """Charge again what was charged after a backup that now stands in for a damaged store.
+
+        Under a negative cycle, since the night of that number may have to be done once more, with another candidate.
+        """
+        with self._db.write() as db:
+            for charge in charges:
+                if not db.execute("SELECT 1 FROM gate_epochs WHERE epoch = ?", [charge.epoch]).fetchone():
+                    row = [charge.epoch, charge.alpha, json.dumps(charge.programs)]
+                    db.execute("INSERT INTO gate_epochs (epoch, alpha, programs) VALUES (?, ?, ?)", row)
+                known = "SELECT 1 FROM gate_openings WHERE epoch = ? AND number = ?"
+                if not db.execute(known, [charge.epoch, charge.number]).fetchone():
+                    again = charge.model_copy(update={"cycle": -charge.cycle})
+                    db.execute(_CHARGE, again.model_dump(exclude={"alpha", "programs"}))
+
+    def openings_left(self, prices: Sequence[float]) -> int:
+        """How many openings the current epoch can still pay for."""
+        rows = self._db.rows("SELECT epoch, alpha FROM gate_epochs ORDER BY epoch DESC LIMIT 1")
+        if not rows:
+            return len(prices)
+        epoch, budget = rows[0]
+        first, spent = cast(tuple[int, float], self._db.rows(_SPENT, {"epoch": epoch})[0])
+        count = first
+        while _affordable(prices, count, spent, budget):
+            count, spent = count + 1, spent + prices[count]
+        return count - first
 
     def openings_used(self) -> tuple[int, int]:
         """The current epoch (0 before the first) and how many openings it has used."""
@@ -139,3 +189,8 @@ def renews(epochs: Sequence[Collection[str]], new: Collection[str]) -> bool:
     """Whether at least half of the last epoch's programs are retired in `new`, and half of it has judged in none."""
     last, seen = set(epochs[-1]), set[str]().union(*epochs)
     return len(last & set(new)) * 2 <= len(last) and len(set(new) - seen) * 2 >= len(set(new)) > 0
+
+
+def _affordable(prices: Sequence[float], count: int, spent: float, budget: float) -> bool:
+    """Whether an epoch that has spent `spent` in `count` openings can pay for one more."""
+    return count < len(prices) and spent + prices[count] <= budget + _ROUNDING

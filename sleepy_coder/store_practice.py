@@ -116,6 +116,12 @@ class PracticeStore:
         found = (episode.task for episode in self.episodes_at(row[0] for row in rows))
         return tuple(sorted((task for task in found if task), key=lambda task: task.id))
 
+    def met_tasks(self) -> Iterator[Task]:
+        """Each task that there are episodes on, once, those of `sleepy-coder run` too."""
+        first = "SELECT min(position) FROM episodes WHERE task_id IS NOT NULL GROUP BY task_id"
+        found = (episode.task for episode in self.episodes_at(row[0] for row in self._db.rows(first)))
+        return (task for task in found if task)
+
     def answered(self, until: int, tasks: Collection[str]) -> tuple[Episode, ...]:
         """An episode that passed for each of `tasks` that has one, the first of the day."""
         rows = self._db.rows(_ANSWERED, {"until": until, "tasks": json.dumps(sorted(tasks))})

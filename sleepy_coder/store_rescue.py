@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from shutil import copyfile
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -15,8 +17,11 @@ from sleepy_coder.errors import InfraError, StoreDamaged
 from sleepy_coder.files import fsync_folder, temporary_beside
 from sleepy_coder.store import Store
 from sleepy_coder.store_database import backups_of, in_doubt
+from sleepy_coder.store_gate import Charge
 from sleepy_coder.store_spare import SpareEpisodes
 from sleepy_coder.types import Episode, Record
+
+T = TypeVar("T", bound=Record)
 
 
 class Rescued(Record):
@@ -37,7 +42,7 @@ def rescue_if_damaged(path: Path) -> Rescued | None:
         with Store(path) as store:
             store.check()
             if in_doubt(path).exists():  # a rescue may have been interrupted after the backup was put in place
-                store.save_episodes(_readable(SpareEpisodes(path)))
+                _add_spare(store, path)
     except StoreDamaged:
         return rescue(path)
     in_doubt(path).unlink(missing_ok=True)
@@ -47,7 +52,8 @@ def rescue_if_damaged(path: Path) -> Rescued | None:
 def rescue(path: Path) -> Rescued:
     """Replace the store at `path`, which no process may have open. Safe to do again after a kill.
 
-    What passed the gateway since the backup and was no episode yet is lost, and so are reports of nights since then.
+    What passed the gateway since the backup and was no episode yet is lost, and so are reports and verdicts of nights
+    since then; what the gate spent on them stays spent.
     Raises InfraError when the disk refuses, and StoreError.
     """
     backup = next((found for found in reversed(backups_of(path)) if _is_sound(found)), None)
@@ -56,7 +62,7 @@ def rescue(path: Path) -> Rescued:
     except OSError as error:
         raise InfraError(f"{path} cannot be replaced ({error})", "Check free space and permissions") from error
     with Store(path) as store:
-        new = store.save_episodes(_readable(SpareEpisodes(path)))
+        new = _add_spare(store, path)
     in_doubt(path).unlink(missing_ok=True)
     return Rescued(backup=backup, episodes=new, damaged=aside)
 
@@ -91,9 +97,17 @@ def _replace(path: Path, backup: Path | None) -> Path:
     return aside
 
 
-def _readable(spare: SpareEpisodes) -> list[Episode]:
-    found: list[Episode] = []
-    for line in spare.read():
-        with suppress(ValidationError):  # a line that was cut short
-            found.append(Episode.model_validate_json(line))
+def _add_spare(store: Store, path: Path) -> int:
+    """Put what was saved or charged since the backup into `store`; how many episodes were new."""
+    lines = list(SpareEpisodes(path).read())
+    store.restore_charges(_readable(Charge, lines))
+    return store.save_episodes(_readable(Episode, lines))
+
+
+def _readable(kind: type[T], lines: Iterable[str]) -> list[T]:
+    """The lines of this kind; not those of another, nor one that was cut short."""
+    found: list[T] = []
+    for line in lines:
+        with suppress(ValidationError):
+            found.append(kind.model_validate_json(line))
     return found

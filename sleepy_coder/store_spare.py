@@ -1,4 +1,6 @@
-"""Each episode once more, beside the store, until a backup has it: what no damaged page of the store takes along.
+"""Each episode, and what the gate spends, once more beside the store, until a backup has it.
+
+No damaged page of the store takes it along.
 
 `backups/<store>.since-<label>` holds as JSON lines what was saved since the backup of that label was begun. A line
 that a full disk or a kill cut short belongs to no episode whose saving returned.

@@ -18,6 +18,7 @@ from sleepy_coder.errors import ConfigError
 from sleepy_coder.files import private_folder
 from sleepy_coder.idle import Idleness, look
 from sleepy_coder.judge.clusters import form_clusters
+from sleepy_coder.judge.spending import prices
 from sleepy_coder.learn.hints import Hints
 from sleepy_coder.learn.trainer import ChildTrainer, Step
 from sleepy_coder.nano import MODEL_DIR
@@ -233,11 +234,11 @@ def frozen_sets(config: Config) -> FrozenSets:
     return FrozenSets(config.state)
 
 
-def budget(config: Config, epoch: int, used: int) -> str:
-    """What is left of the gate's epoch, and what to do when nothing is."""
-    left = config.gate.openings - used
+def budget(config: Config, store: Store) -> tuple[str, bool]:
+    """What is used of the gate's epoch and what to do when nothing is left; whether something is."""
+    (epoch, used), left = store.openings_used(), store.openings_left(prices(config.gate))
     said = f"epoch {max(epoch, 1)}: {used} of {config.gate.openings} openings used"
-    return said if left > 0 else f"{said}: nothing is promoted any more until `sleepy-coder gate renew`"
+    return (said, True) if left else (f"{said}: nothing is promoted any more until `sleepy-coder gate renew`", False)
 
 
 def titles(config: Config) -> dict[str, tuple[str, str]]:

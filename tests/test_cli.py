@@ -209,6 +209,21 @@ def test_a_command_that_needs_a_model_says_where_it_looked(home: Path, monkeypat
     assert str(home / "nothing") in done.err and "model.path" in done.err
 
 
+def test_help_and_a_new_file_are_to_be_had_with_wrong_settings(home: Path) -> None:
+    (home / CONFIG_FILE).write_text("nights = 1\n")
+    assert Done("night", "--help").status == 0
+    assert Done("config", "init", "--server", "http://127.0.0.1:9", "--yes", "--force").status == 0
+    assert Done("config", "check").status == 0
+
+
+def test_a_home_that_is_no_folder_is_an_error_with_a_remedy(home: Path) -> None:
+    file = home / "file"
+    file.write_text("")
+    done = Done("--home", str(file), "status")
+    assert done.status == 1
+    assert "--home" in done.err and "Traceback" not in done.err
+
+
 def test_wrong_settings_are_told_by_every_command(home: Path) -> None:
     (home / CONFIG_FILE).write_text("[mix]\nreplays = 1\n")
     done = Done("status")
@@ -236,10 +251,23 @@ def test_a_bad_line_is_counted_and_told_and_the_rest_is_imported(home: Path) -> 
     file = home / "in.jsonl"
     file.write_text(f'{{"id": 1}}\n{make_episode(1, Outcome.PASS).model_dump_json()}\n')
     done = Done("episodes", "import", str(file), "--json")
-    assert done.json == {"imported": 1, "known": 0, "quarantined": 1}
+    assert {name: done.json[name] for name in ("imported", "known", "quarantined")} == {
+        "imported": 1,
+        "known": 0,
+        "quarantined": 1,
+    }
+    assert [reason.partition(":")[0] for reason in done.json["reasons"]] == ["line 1"]
     assert json.loads(done.err)["event"] == "store.quarantined"
     with open_store(load_config()) as store:
         assert store.count_quarantined() == 1
+
+
+def test_an_import_that_takes_nothing_in_says_why_and_ends_with_status_one(home: Path) -> None:
+    file = home / "in.jsonl"
+    file.write_text('{"id": 1}\n[]\n')
+    done = Done("episodes", "import", str(file))
+    assert done.status == 1
+    assert "line 1: " in done.err and "line 2: it is no JSON object" in done.err
 
 
 def test_pruning_can_be_tried_first_and_leaves_the_last_days_alone(home: Path) -> None:

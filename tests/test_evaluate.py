@@ -30,7 +30,12 @@ def test_every_arm_is_asked_the_same_with_the_same_seeds() -> None:
     assert asked[0] == asked[1]
     keys = [[(s.task_id, s.index, s.seed) for s in report.samples] for report in reports]
     assert keys[0] == keys[1]
-    assert {(index, seed) for _, index, seed in keys[0]} == {(0, 900), (1, 901), (2, 902)}
+
+
+def test_no_two_tasks_share_a_seed_which_would_make_them_lucky_together() -> None:
+    report = measure(FakeServer(solver(NUMBERS)))
+    seeds = {(s.task_id, s.index): s.seed for s in report.samples}
+    assert len(set(seeds.values())) == len(seeds)
 
 
 def test_the_report_names_every_sample_and_who_answered() -> None:

@@ -105,6 +105,16 @@ def test_one_conversation_that_cannot_be_read_does_not_stop_the_others(
     }
 
 
+def test_half_a_character_in_one_conversation_keeps_no_other_from_being_stored(store: Store) -> None:
+    store.save_exchanges(exchanges_of(Talk(talk("good"), session="good", source="header"), "x"))
+    bad = exchanges_of(Talk(talk("bad"), session="bad", source="header"), "y")
+    halved = [e.request.replace("Mend bad.", "Mend \\ud83d.") for e in bad]
+    store.save_exchanges(e.model_copy(update={"request": text}) for e, text in zip(bad, halved, strict=True))
+    assert gather_resting(store, LATER, REST) == 1
+    assert [episode.session for episode in store.episodes()] == ["good"]
+    assert list(store.uncollected(LATER)) == []
+
+
 def test_what_people_said_of_a_session_is_its_outcome(store: Store) -> None:
     store.save_exchanges(exchanges_of(Talk(talk("a"), session="s", source="path"), "x"))
     store.save_feedback("s", True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import make_episode
 from sleepyd.inbox import QUARANTINE, WORKING, Inbox, Taken
 from talks import assistant, user
 
@@ -23,7 +24,7 @@ from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.collect.wires import openai_messages
 from sleepy_coder.errors import InfraError, StoreError
 from sleepy_coder.store import Store
-from sleepy_coder.types import Episode
+from sleepy_coder.types import Episode, Outcome
 
 
 def entry(number: int) -> dict[str, Any]:
@@ -97,6 +98,31 @@ def test_a_bad_file_is_put_aside_with_its_reason_and_its_good_lines_are_stored(
     reason = (tmp_path / QUARANTINE / "a.jsonl.reason.txt").read_text()
     assert reason.startswith("line 2: it is no JSON")
     assert "The other 2 episodes of this file are in the store." in reason
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-10:00"])
+def test_a_time_that_utc_has_no_year_for_is_put_aside_and_the_rest_is_stored(
+    tmp_path: Path, inbox: Inbox, kept: Kept, at: str
+) -> None:
+    odd = {**make_episode(1, Outcome.PASS).model_dump(mode="json"), "created": at}
+    drop(tmp_path, "a.jsonl", json.dumps(odd) + "\n" + line(2))
+    assert looks(inbox) == (Taken("a.jsonl", 1, 0, 1),)
+    assert "a time that cannot be kept" in (tmp_path / QUARANTINE / "a.jsonl.reason.txt").read_text()
+
+
+def test_a_file_that_nobody_foresaw_is_put_aside_and_does_not_hold_up_the_next(tmp_path: Path) -> None:
+    kept = Kept()
+
+    def stumbles(episodes: Sequence[Episode]) -> int:
+        if any("Mend 1." in e.model_dump_json() for e in episodes):
+            raise OverflowError("date value out of range")
+        return kept(episodes)
+
+    inbox = Inbox(tmp_path, stumbles, SecretRedactor().redact)
+    for number in (1, 2):
+        drop(tmp_path, f"{number}.json", json.dumps(entry(number)))
+    assert looks(inbox) == (Taken("1.json", 0, 0, 1), Taken("2.json", 1, 0, 0))
+    assert "OverflowError" in (tmp_path / QUARANTINE / "1.json.reason.txt").read_text()
 
 
 def test_a_second_bad_file_of_the_same_name_does_not_replace_the_first(tmp_path: Path, inbox: Inbox) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -268,6 +269,15 @@ def test_a_resumed_night_is_judged_by_the_gate_that_it_began_with(house: House) 
     parts = house.open(FROZEN[:32])
     easy = parts.policy.model_copy(update={"openings": 1, "alpha": 0.5, "progress_threshold": 1.01})
     assert run_night(dataclasses.replace(parts, policy=easy)).outcome == "inconclusive"
+
+
+def test_a_gate_that_spends_evenly_judges_every_night_so(house: House) -> None:
+    house.day()
+    parts = house.open(FROZEN[:32])
+    even = parts.policy.model_copy(update={"early_share": 0.0})
+    report = run_night(dataclasses.replace(parts, policy=even))
+    assert report.verdict is not None and report.verdict.evidence is not None
+    assert report.verdict.evidence.baseline_needs == pytest.approx(math.log(1000), abs=1e-5)
 
 
 def test_every_judged_night_spends_one_opening(house: House) -> None:

@@ -120,6 +120,27 @@ def test_the_same_secret_has_the_same_placeholder_in_all_texts(seed: int, kind: 
     assert of_first.endswith(":1>") and of_second.endswith(":2>")
 
 
+_DENSE = "a8f3c91e" + "77aa00bb12345678"  # in two, or these sources would hold a secret
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Cookie: theme=dark; sessionid={}",
+        '{{"cookie": "theme=dark; sessionid={}"}}',
+        "Set-Cookie: sid={}; Path=/",
+        "Authorization: {}",
+        '{{"authorization": "{}"}}',
+    ],
+)
+def test_a_session_behind_a_short_cookie_and_a_token_without_its_scheme_are_found(text: str) -> None:
+    assert _DENSE not in SecretRedactor().redact(text.format(_DENSE))
+
+
+def test_cookies_that_are_no_secret_are_left_alone() -> None:
+    assert SecretRedactor().redact("Cookie: theme=dark; lang=de") == "Cookie: theme=dark; lang=de"
+
+
 def test_a_number_that_stands_in_the_text_already_is_not_given_again() -> None:
     token = plant("github-pat", random.Random(1)).shown
     assert SecretRedactor().redact(f"<SECRET:github-pat:3> {token}") == "<SECRET:github-pat:3> <SECRET:github-pat:4>"

@@ -26,6 +26,7 @@ from test_cli import Done, home  # noqa: F401  (the fixture is used below)
 
 from sleepy_coder.config import GatePolicy
 from sleepy_coder.errors import SleepyError, TaskFormatError
+from sleepy_coder.judge.spending import prices
 from sleepy_coder.night import run_night
 from sleepy_coder.renewal import renew
 from sleepy_coder.store import Store
@@ -138,6 +139,24 @@ def test_a_set_is_not_renewed_in_the_middle_of_a_night_nor_while_its_epoch_has_o
         with pytest.raises(SleepyError, match="49 of 50 openings left"):
             renew(config, other, sets, FakeVerifier(), source, False, lambda _: None, ())
         renew(config, other, sets, FakeVerifier(), source, True, lambda _: None, ())
+
+
+def test_an_epoch_that_a_changed_policy_left_unable_to_pay_can_be_renewed_though_openings_are_left(
+    tmp_path: Path, store: Store
+) -> None:
+    source = written(tmp_path / "own.jsonl", load_split("frozen")[:40])
+    store.open_gate(1, "a", [f"p{i}" for i in range(9)], [0.05])
+    assert store.openings_left(prices(GatePolicy())) == 0
+    renew(settings(tmp_path), store, FrozenSets(tmp_path), FakeVerifier(), source, False, lambda _: None, ())
+
+
+def test_a_task_of_a_watched_run_which_has_no_prompt_cannot_judge_either(tmp_path: Path, store: Store) -> None:
+    met = make_episode(5, Outcome.PASS)
+    assert met.task is not None
+    store.save_episode(met.model_copy(update={"task": met.task.model_copy(update={"prompt": ""})}))
+    source = written(tmp_path / "own.jsonl", (make_task(5),))
+    with pytest.raises(TaskFormatError, match="too close to what is practised"):
+        renew(settings(tmp_path), store, FrozenSets(tmp_path), FakeVerifier(), source, False, lambda _: None, ())
 
 
 def test_tasks_that_have_judged_before_do_not_renew_the_budget(tmp_path: Path, store: Store) -> None:

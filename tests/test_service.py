@@ -131,7 +131,7 @@ def test_the_socket_listens_where_the_settings_say(site: Build, host: str, liste
 
 
 def test_a_stop_has_time_for_all_replies_in_flight(site: Build) -> None:
-    assert values(units(site(gateway={"drain_seconds": 300}))[SERVICE], "TimeoutStopSec") == ["360"]
+    assert values(units(site(gateway={"drain_seconds": 300}))[SERVICE], "TimeoutStopSec") == ["480"]
 
 
 def test_a_users_units_ask_for_nothing_that_their_manager_cannot_do(site: Build, tmp_path: Path) -> None:

@@ -64,6 +64,21 @@ def test_a_store_that_had_no_backup_yet_is_rescued_too(path: Path) -> None:
     assert ids(path) == ["e1", "e2"]
 
 
+@pytest.mark.parametrize("backed_up", [True, False])
+def test_what_the_gate_spent_stays_spent_and_the_night_may_be_done_once_more(path: Path, backed_up: bool) -> None:
+    with Store(path) as store:
+        if backed_up:
+            store.keep_backup("2026-11-24", 3)
+        store.open_gate(1, "a", ["p"], [0.03, 0.02])
+    damage(path)
+    rescue(path)
+    with Store(path) as store:
+        assert store.openings_used() == (1, 1)
+        assert store.openings_left([0.03, 0.02]) == 1
+        assert store.open_gate(1, "b", ["p"], [0.03, 0.02]).number == 2
+        assert not store.open_gate(2, "c", ["p"], [0.03, 0.02]).charged
+
+
 def test_a_damaged_backup_is_passed_over(path: Path) -> None:
     with Store(path) as store:
         store.save_episodes(some(1))

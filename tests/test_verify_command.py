@@ -65,6 +65,20 @@ def test_cargo_tests_offline(real: TaskVerifier):
     assert broken.feedback == "error[E0425]: cannot find value `c` in this scope\nsrc/lib.rs:2:"
 
 
+def test_cargo_that_runs_none_of_the_tests_there_are_has_shown_nothing(real: TaskVerifier):
+    off = RUST.replace("#[test]", "#[test]\n    #[cfg(any())]")
+    files = {"Cargo.toml": MANIFEST, "src/lib.rs": off}
+    found = real.verify(task(("cargo", "test"), files), files)
+    assert (found.outcome, found.feedback) == (Outcome.FAIL, "no test ran, though there are some")
+
+
+def test_a_check_that_is_a_script_of_the_project_can_be_run(real: TaskVerifier):
+    files = {"check.sh": "#!/bin/sh\ngrep -q good a.txt\n", "a.txt": "good\n"}
+    given = task(("./check.sh",), files)
+    assert real.verify(given, files).passed
+    assert real.verify(given, {**files, "a.txt": "bad\n"}).outcome is Outcome.FAIL
+
+
 def test_pytest_works_with_this_environments_packages(real: TaskVerifier):
     files = {"calc.py": PYTHON, "test_calc.py": PYTHON_TEST}
     check = task(("pytest", "-q"), files)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Final
 
 from sleepy_coder import log
 from sleepy_coder.collect.gathering import gather_resting
@@ -17,6 +18,7 @@ from sleepy_coder.store import Store
 from .inbox import Inbox
 
 _log = log.get("collect")
+_AGAIN_SECONDS: Final = 30.0
 
 
 @asynccontextmanager
@@ -30,7 +32,9 @@ async def collecting(store: Store, inbox: Inbox, clock: Clock, rest: timedelta) 
             _guarded(lambda: gather_resting(store, clock.now(), rest))
 
     def take_in() -> None:
-        _guarded(lambda: inbox.run(stop))
+        while not stop.is_set():
+            _guarded(lambda: inbox.run(stop))
+            stop.wait(_AGAIN_SECONDS)
 
     threads = [threading.Thread(target=work, name=work.__name__, daemon=True) for work in (gather, take_in)]
     for thread in threads:

@@ -140,6 +140,11 @@ class Inbox:
                 recorded, known, bad = self._store(path)
             except PermissionError as error:
                 return self._put_aside(path, [BadEntry("the file", f"it cannot be read ({error.strerror})")], 0, 0)
+            except (SleepyError, OSError):
+                raise
+            except Exception as error:  # noqa: BLE001 - else this file would end every look at the inbox
+                why = f"it cannot be taken in ({type(error).__name__}: {error})"
+                return self._put_aside(path, [BadEntry("the file", why)], 0, 0)
             # Somebody may have had it open all along: what was added is read as well.
             if _same(before, path.lstat()):
                 break

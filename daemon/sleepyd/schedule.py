@@ -31,7 +31,6 @@ _log = log.get("schedule")
 _EVERY_SECONDS: Final = 60
 _LONGEST_GAP: Final = timedelta(minutes=5)
 """A longer time between two looks is one in which the machine was suspended, not one in which it was there."""
-_STOP_SECONDS: Final = 60.0
 _DEAD_SECONDS: Final = 900.0
 """A schedule that has not looked for so long does not live any more."""
 _PAUSED: Final = 75
@@ -72,12 +71,13 @@ class Schedule:
     def stop(self) -> None:
         """Begin no more nights; one that runs pauses where it can go on."""
         self._scheduler.shutdown(wait=True)
-        self._nights.stop(_STOP_SECONDS)
+        self._nights.stop(self._config_of().night.grace_seconds)
 
     @property
     def alive(self) -> bool:
         """Whether the last look is not long ago, or a first one is still to come."""
-        return self._looked is None or time.monotonic() - self._looked < _DEAD_SECONDS
+        patience = _DEAD_SECONDS + self._config_of().night.grace_seconds  # a look may have to stop a night
+        return self._looked is None or time.monotonic() - self._looked < patience
 
     def outlook(self) -> Outlook:
         return self._outlook
@@ -147,7 +147,7 @@ class Schedule:
         """A night stops at the end of its window, and when somebody called the nights off."""
         until = self._at.until if self._at else None
         if (until is not None and now >= until) or (found.opening is None and found.why.startswith("paused")):
-            self._nights.stop(_STOP_SECONDS)
+            self._nights.stop(self._config_of().night.grace_seconds)
             return "the night paused and goes on in the next window"
         return "a night runs"
 

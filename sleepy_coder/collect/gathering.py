@@ -9,7 +9,9 @@ from sleepy_coder import log
 from sleepy_coder.collect.episodes import as_episode
 from sleepy_coder.collect.outcome import UNLABELLED, feedback, label
 from sleepy_coder.collect.sessions import Conversation, group
+from sleepy_coder.errors import StoreError
 from sleepy_coder.store import Store
+from sleepy_coder.store_rows import episode_row
 from sleepy_coder.types import Episode, SessionCheck
 
 _log = log.get("collect")
@@ -43,9 +45,20 @@ def gather_resting(store: Store, now: datetime, rest: timedelta) -> int:
         return 0
     spoken_for = store.verified_sessions({talk.session for talk in resting})
     left = {session: check for session, check in checks.items() if session not in spoken_for}
-    new = store.save_collected(_labelled(resting, left, store.feedback()), done)
+    episodes = [episode for episode in _labelled(resting, left, store.feedback()) if _can_be_stored(episode)]
+    new = store.save_collected(episodes, done)
     _log.info("episode.gathered", new=new, exchanges=len(done), side_calls=len(found.side_calls))
     return new
+
+
+def _can_be_stored(episode: Episode) -> bool:
+    """One that cannot be, with half a character of an emoji in it, must not keep all others from being stored."""
+    try:
+        episode_row(episode)
+    except (StoreError, ValueError, OverflowError) as error:
+        _log.error("collect.failed", reason=f"conversation {episode.id}: {error}")
+        return False
+    return True
 
 
 def exchange_name(id: str) -> str:

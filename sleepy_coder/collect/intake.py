@@ -16,25 +16,29 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+from pydantic import Field
+
 from sleepy_coder.collect.formats import ExportFormat, episode_in, exported
 from sleepy_coder.collect.wire_values import Json
 from sleepy_coder.errors import EpisodeFormatError, SecretFound, StoreError
 from sleepy_coder.files import atomic_writer
 from sleepy_coder.store import Store
-from sleepy_coder.store_rows import encode
+from sleepy_coder.store_rows import encode, episode_row
 from sleepy_coder.types import Episode, Record
 
 LARGEST_ENTRY: Final = 64 << 20
 _BATCH: Final = 256
+_REASONS: Final = 5
 _LATEST: Final = 1 << 32
 
 
 class ImportCounts(Record):
-    """What became of the entries of an imported file."""
+    """What became of the entries of an imported file, and why the first bad ones were put in quarantine."""
 
     imported: int
     known: int
     quarantined: int
+    reasons: tuple[str, ...] = Field(default=(), exclude_if=lambda reasons: not reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ def import_file(path: Path, store: Store, redact: Callable[[str], str]) -> Impor
     Raises StoreError when `path` cannot be read or the store not written.
     """
     imported = known = quarantined = 0
+    reasons: list[str] = []
     try:
         with path.open("rb") as file:
             lines = path.suffix != ".json"
@@ -65,10 +70,11 @@ def import_file(path: Path, store: Store, redact: Callable[[str], str]) -> Impor
                 new = store.save_episodes(good)
                 for entry in bad:
                     store.quarantine(f"{path.name}, {entry.place}", entry.reason, entry.text)
+                reasons += [f"{entry.place}: {entry.reason}" for entry in bad[: _REASONS - len(reasons)]]
                 imported, known, quarantined = imported + new, known + len(good) - new, quarantined + len(bad)
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error})", "Check the path and its permissions") from error
-    return ImportCounts(imported=imported, known=known, quarantined=quarantined)
+    return ImportCounts(imported=imported, known=known, quarantined=quarantined, reasons=tuple(reasons))
 
 
 def _batches(found: Iterable[Episode | BadEntry]) -> Iterator[list[Episode | BadEntry]]:
@@ -146,13 +152,15 @@ def _entry(data: bytes, place: str, redact: Callable[[str], str], when: datetime
         if not isinstance(value, dict):
             return BadEntry(place, "it is no JSON object", text)
         episode = episode_in(cast(Json, value), when, trusted=trusted)
-        encode(episode)
+        episode_row(episode)  # what the store would refuse is refused here, with its place in the file
     except UnicodeDecodeError:
         return BadEntry(place, "it is no UTF-8")
     except (EpisodeFormatError, SecretFound, StoreError) as error:
         return BadEntry(place, error.message, text)
     except RecursionError:
         return BadEntry(place, "it is nested too deeply", text)
+    except OverflowError as error:  # a time so near to the first or the last year that UTC has none for it
+        return BadEntry(place, f"it holds a time that cannot be kept ({error})", text)
     except ValueError as error:
         return BadEntry(place, f"it is no JSON ({error})", text)
     return episode

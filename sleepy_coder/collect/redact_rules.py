@@ -83,6 +83,12 @@ def _no_dummy(match: re.Match[str]) -> bool:
     return not is_dummy(match["v"])
 
 
+def _has_long_value(match: re.Match[str]) -> bool:
+    """Whether one of these cookies is long enough to be a session's; `theme=dark` is no secret, but what follows is."""
+    values = (pair.partition("=")[2] for pair in match["v"].split(";"))
+    return any(len(value) >= 12 and not is_dummy(value) for value in values)
+
+
 TOKENS: tuple[Rule, ...] = (
     _token("github-pat", "ghp_ gho_ ghu_ ghs_ ghr_", r"gh[pousr]_[A-Za-z0-9]{36,255}"),
     _token("github-fine-pat", "github_pat_", r"github_pat_[A-Za-z0-9_]{50,255}"),
@@ -137,13 +143,19 @@ TOKENS: tuple[Rule, ...] = (
         r"(?P<v>[A-Za-z0-9._~+/=:-]{6,})",
         _no_dummy,
     ),
+    _token(
+        "authorization",
+        "authorization",
+        r"(?i:authorization)\\*[\"']?\s{0,2}[:=]\s{0,2}\\*[\"']?(?P<v>[A-Za-z0-9._~+/=-]{16,})",
+        _has_digit,
+    ),
     _token("bearer", "bearer", r"(?i:bearer)(?:\s|%20|\+){1,2}(?P<v>[A-Za-z0-9._~+/=-]{12,})", _has_digit),
     _token("basic-auth", "-u --user", r"\s(?:-u|--user)[ =]\\*[\"']?[A-Za-z0-9._@-]+:(?P<v>[^\s\"'\\]{4,})", _no_dummy),
     _token(
         "cookie",
         "cookie",
-        r"(?i:cookie)\\*[\"']?:\s{0,2}\\*[\"']?[\w.-]+=(?P<v>[^\s\"'\\]{12,}(?:; [^\s\"'\\]+)*)",
-        _no_dummy,
+        r"(?i:cookie)\\*[\"']?:\s{0,2}\\*[\"']?(?P<v>[\w.-]+=[^\s;\"'\\]*(?:; ?[^\s;\"'\\]+)*)",
+        _has_long_value,
     ),
     _token("password", "login", r"login\s+\S+\s+password\s+(?P<v>[^\s\"'\\]{4,})", _no_dummy, far=True),
     _token("password", "<pass", r"(?i:<(?:password|passwd|passphrase)>)(?P<v>[^<()]{4,200})<\\*/", _no_dummy, far=True),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field
 
 from sleepy_coder.config import GatePolicy
 from sleepy_coder.judge.clusters import Cluster
@@ -16,6 +16,15 @@ Scope = Literal["population", "frozen-set-only"]
 """What a gain is claimed of: of tasks like the frozen ones, or of the frozen ones alone (small sets)."""
 
 LETTERS: Mapping[Outcome, str] = {Outcome.PASS: "P", Outcome.FAIL: "F", Outcome.INFRA: "I"}
+
+
+def _even_unless_said(value: object) -> object:
+    """A record without an `early_share` is one that spent evenly."""
+    return {"early_share": 0, **cast(dict[str, object], value)} if isinstance(value, dict) else value
+
+
+RecordedPolicy = Annotated[GatePolicy, BeforeValidator(_even_unless_said)]
+"""A policy as it is read back from where it was noted."""
 
 
 class TaskOutcomes(Record):
@@ -66,14 +75,8 @@ class Case(Record):
     drifted: str
     evaluations: int
     saved: int = Field(default=0, exclude_if=lambda saved: not saved)
-    policy: GatePolicy
+    policy: RecordedPolicy
     policy_sha256: str
-
-    @field_validator("policy", mode="before")
-    @classmethod
-    def _of_before_there_were_early_openings(cls, value: object) -> object:
-        """A record without an `early_share` is one that spent evenly."""
-        return {"early_share": 0, **cast(dict[str, object], value)} if isinstance(value, dict) else value
 
 
 class Look(Record):

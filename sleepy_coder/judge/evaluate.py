@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -23,7 +24,17 @@ def stack_id(settings: EvalSettings, environment: str) -> str:
     """Short hash of all that must be equal for two reports to be comparable: how each answer is drawn (not how many
     are), and the `environment` (server, sandbox level, compiler, prompt)."""
     drawn = f"{settings.temperature}/{settings.max_tokens}/{settings.seed}"
+    if settings.temperature:  # a greedy answer has no luck to share
+        drawn += "/seeded by task"
     return hashlib.sha256(f"{drawn}\n{environment}".encode()).hexdigest()[:16]
+
+
+def seed_of(task: Task, index: int, settings: EvalSettings) -> int:
+    """The seed of a sample: the same in all arms, and another for each task.
+
+    Tasks with one seed would be answered with the same random numbers, and so be lucky or unlucky together.
+    """
+    return settings.seed + index + zlib.crc32(task.id.encode()) % 2**30
 
 
 def _measured(work: Callable[[], Rollout]) -> Rollout | None:
@@ -58,7 +69,7 @@ def evaluate(
 
     def one(job: tuple[Task, int]) -> Sample:
         task, index = job
-        seed = settings.seed + index
+        seed = seed_of(task, index, settings)
         sampling = Sampling(settings.temperature, settings.max_tokens, seed)
         done = _measured(lambda: attempt(server, verifier, model, task, opening(verifier, task, hints), sampling))
         on_sample()

@@ -222,7 +222,13 @@ def require(package: str, extra: str) -> None:
 def _running(argv: list[str], environment: dict[str, str], patience: float) -> Generator[subprocess.Popen[str]]:
     """The child as long as this is open. On an error it gets `patience` seconds to save what it has."""
     child = subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, process_group=0
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",  # a library's words, or half a character of a child that was killed
+        env=environment,
+        process_group=0,
     )
     try:
         yield child
@@ -249,10 +255,12 @@ def _lines_of(child: subprocess.Popen[str]) -> queue.Queue[str | None]:
     stdout, lines = child.stdout, queue.Queue[str | None]()
 
     def read() -> None:
-        with stdout:
-            for line in stdout:
-                lines.put(line)
-        lines.put(None)
+        try:
+            with stdout:
+                for line in stdout:
+                    lines.put(line)
+        finally:
+            lines.put(None)
 
     threading.Thread(target=read, name="training-lines", daemon=True).start()
     return lines

@@ -172,7 +172,7 @@ def _same_reference(verdict: GateVerdict) -> bool:
 
 
 def _told_once(verdict: GateVerdict) -> tuple[str, ...]:
-    """The codes without those that another one implies: the anchor needs more than progress does, and what is
+    """The codes without those that another one implies: of one comparison for two checks one is enough, and what is
     futile has not gained."""
     implied: set[str] = set()
     if _same_reference(verdict):

@@ -308,7 +308,7 @@ class VllmClient:
         except httpx.TransportError as error:
             raise ServerUnreachable(
                 f"nobody answered at {self.url}{path} ({error})",
-                "Start the model server, or correct its URL in the configuration.",
+                "Start the model server (`sleepy-coder serve`), or correct server.url.",
             ) from error
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import re
+import shlex
 import tokenize as python_tokenize
 import tomllib
 from collections import Counter
@@ -29,7 +31,11 @@ _EXITS = frozenset({"exit", "abort"})
 _PYTHON_EXITS = frozenset({"exit", "quit", "SystemExit"})
 _PYTHON_ESCAPES = frozenset({"_exit", "abort", "skip", "skipif", "xfail", "importorskip"})
 
-_TEST_FILE = re.compile(r"(?:^|/)(?:tests?/.*|test_[^/]*|[^/]*[._]test\.[^/]*|conftest\.py)$")
+_TEST_FILE = re.compile(
+    r"(?:^|/)(?:(?:tests?|__tests__)/.*|test_[^/]*|tests\.py|[^/]*[._](?:test|spec)\.[^/]*|conftest\.py)$"
+)
+_CHECK = re.compile(r"(?:^|[/_.-])(?:check|test|verify|validate|spec|ci)s?(?:[_.-]|$)", re.IGNORECASE)
+"""Names by which a script is told from the program, where an interpreter may run either."""
 _STEERS_TESTS = frozenset(
     (
         *("conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg"),
@@ -37,7 +43,7 @@ _STEERS_TESTS = frozenset(
     )
 )
 SHELLS = frozenset({"sh", "bash", "dash", "zsh"})
-_SETTINGS = frozenset({"pyproject.toml", "Cargo.toml"})
+_SETTINGS = frozenset({"pyproject.toml", "Cargo.toml", "package.json"})
 """Files that steer tests in a part of them: see `_steering`."""
 
 
@@ -104,22 +110,43 @@ def _file_reasons(task: Task, files: Mapping[str, str]) -> Iterator[str]:
 def _checks_of(task: Task) -> set[str]:
     """The task's files that its command runs as its check, but for a script that is all there is to mend."""
     tool = PurePosixPath(task.command[0]).name
-    named = task.command[1:] if tool in SHELLS else task.command[:1]
-    if tool == "make":
+    named = task.command[:1]
+    if tool in SHELLS:
+        named = tuple(word for argument in task.command[1:] for word in _words(argument))
+    elif tool == "make":
         named = ("Makefile", "makefile", "GNUmakefile")
+    else:
+        named += tuple(word for word in task.command[1:] if _CHECK.search(word))
     found = {str(PurePosixPath(name)) for name in named} & task.files.keys()
     return found if len(task.files) > 1 else set()
 
 
+def _words(argument: str) -> list[str]:
+    """The words of what a shell is given: a script's name, or a line of commands."""
+    try:
+        return shlex.split(argument)
+    except ValueError:
+        return argument.split()
+
+
 def _steering(text: str | None) -> frozenset[str]:
-    """What a project's settings say of tests: pytest's table, and what keeps cargo from running them.
+    """What a project's settings say of tests: pytest's table, npm's scripts, what keeps cargo from running them.
 
     Of a file that cannot be read, or has no tables where they belong, all of it.
     """
     try:
+        if (text or "").lstrip().startswith("{"):
+            return frozenset(_steered_by_npm(json.loads(text or "")))
         return frozenset(_steered(tomllib.loads(text or "")))
-    except (tomllib.TOMLDecodeError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return frozenset((text or "",))
+
+
+def _steered_by_npm(settings: dict[str, Any]) -> Iterator[str]:
+    for name, line in settings.get("scripts", {}).items():
+        if "test" in name:
+            yield f"{name}: {line}"
+    yield from (f"{runner} {settings[runner]}" for runner in ("jest", "mocha", "vitest") if runner in settings)
 
 
 def _steered(settings: dict[str, Any]) -> Iterator[str]:
@@ -129,6 +156,8 @@ def _steered(settings: dict[str, Any]) -> Iterator[str]:
     for kind, target in (*((kind, settings.get(kind, {})) for kind in ("package", "lib")), *targets):
         off = (key for key in ("autotests", "test", "harness") if target.get(key) is False)
         yield from (f"{kind} {target.get('name', '')} {key} = false" for key in off)
+        elsewhere = (key for key in ("path", "required-features") if kind in ("lib", "test") and key in target)
+        yield from (f"{kind} {target.get('name', '')} {key} = {target[key]}" for key in elsewhere)
 
 
 def _read(files: Mapping[str, str]) -> _Program:

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -30,6 +30,7 @@ COMMAND_LIMITS = Limits(wall_seconds=120.0, cpu_seconds=120)
 _CARGO_BUILDS = frozenset({"build", "check", "clippy", "run", "test"})
 _DETAIL = 4000
 _FEEDBACK_LINES = 5
+_PASSED = re.compile(r"^test result: ok\. (\d+) passed", re.MULTILINE)
 _NO_PACKAGE = re.compile(r"no matching package named `[^`\n]+`|ModuleNotFoundError: No module named '[^'\n]+'")
 
 
@@ -78,6 +79,9 @@ class CommandVerifier:
         if done.returncode in (126, 127) and not done.killed and not self._has(argv[0], files):
             reason = f"`{' '.join(argv)}` cannot be run here: {said}"
             return Verdict(outcome=Outcome.INFRA, stage="infra", detail=reason[:_DETAIL], seconds=done.seconds)
+        if done.returncode == 0 and not done.killed and _tested_nothing(argv, done.stdout, files):
+            reason = "no test ran, though there are some"
+            return Verdict(outcome=Outcome.FAIL, stage="test", feedback=reason, detail=reason, seconds=done.seconds)
         if done.returncode == 0 and not done.killed:
             return Verdict(outcome=Outcome.PASS, stage="done", seconds=done.seconds)
         feedback = self._feedback(done, files)
@@ -129,6 +133,12 @@ class CommandVerifier:
         if failed := failed_test(done.stdout):
             return f"test {failed[0]} failed: {failed[1]}"
         return tail(done.stdout, done.stderr)
+
+
+def _tested_nothing(argv: Sequence[str], said: str, files: Mapping[str, str]) -> bool:
+    """Whether cargo was to run the tests of this project and ran none: it says that all is well then."""
+    there = any(path.endswith(".rs") and "#[test]" in text for path, text in files.items())
+    return tuple(argv[:2]) == ("cargo", "test") and there and not any(map(int, _PASSED.findall(said)))
 
 
 def _missing_package(said: str) -> str:

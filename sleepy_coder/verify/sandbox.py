@@ -17,7 +17,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -171,7 +171,8 @@ class BubblewrapSandbox:
         with contextlib.ExitStack() as handed_over:
             handed_over.callback(os.close, status_in)
             sources = {path: _memory_file(text, handed_over) for path, text in files.items()}
-            mounts = (*self._system, *level.proc, *_place(sources), "--chdir", HOME, "--remount-ro", "/")
+            scripts = {path for path, text in files.items() if text.startswith("#!")}
+            mounts = (*self._system, *level.proc, *_place(sources, scripts), "--chdir", HOME, "--remount-ro", "/")
             watched = ("--die-with-parent", "--new-session", "--json-status-fd", str(status_in))
             bwrap = (str(self._tools["bwrap"]), *level.isolate, *watched, *mounts, "--")
             process = subprocess.Popen(
@@ -247,14 +248,14 @@ def _memory_file(text: str, stack: contextlib.ExitStack) -> int:
     return fd
 
 
-def _place(sources: Mapping[str, int]) -> list[str]:
-    """bwrap's arguments that copy each descriptor to its path, writable for the command's user."""
+def _place(sources: Mapping[str, int], scripts: Collection[str]) -> list[str]:
+    """bwrap's arguments that copy each descriptor to its path, writable for the command's user; `scripts` can run."""
     folders = {f"{HOME}/{parent}" for path in sources for parent in PurePosixPath(path).parents[:-1]}
     args: list[str] = []
     for folder in sorted(folders):
         args += ["--perms", "0777", "--dir", folder]
     for path, fd in sources.items():
-        args += ["--perms", "0666", "--file", str(fd), f"{HOME}/{path}"]
+        args += ["--perms", "0777" if path in scripts else "0666", "--file", str(fd), f"{HOME}/{path}"]
     return args
 
 

@@ -214,7 +214,9 @@ def test_an_import_can_be_repeated_and_quarantines_what_is_bad(tmp_path: Path) -
             ImportCounts(imported=2, known=0, quarantined=1),
             ImportCounts(imported=0, known=2, quarantined=1),
         ):
-            assert import_file(file, store, SecretRedactor().redact) == counts
+            found = import_file(file, store, SecretRedactor().redact)
+            assert found.model_copy(update={"reasons": ()}) == counts
+            assert [reason.partition(":")[0] for reason in found.reasons] == ["line 2"]
         assert store.count_quarantined() == 1
         assert [e.outcome_source for e in store.episodes()] == ["tool-text", "verifier"]
 

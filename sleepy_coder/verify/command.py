@@ -79,11 +79,11 @@ class CommandVerifier:
         if done.returncode in (126, 127) and not done.killed and not self._has(argv[0], files):
             reason = f"`{' '.join(argv)}` cannot be run here: {said}"
             return Verdict(outcome=Outcome.INFRA, stage="infra", detail=reason[:_DETAIL], seconds=done.seconds)
-        if done.returncode == 0 and not done.killed and _tested_nothing(argv, done.stdout, files):
+        if done.returncode == 0 and not done.killed:
+            if not _tested_nothing(argv, done.stdout, files):
+                return Verdict(outcome=Outcome.PASS, stage="done", seconds=done.seconds)
             reason = "no test ran, though there are some"
             return Verdict(outcome=Outcome.FAIL, stage="test", feedback=reason, detail=reason, seconds=done.seconds)
-        if done.returncode == 0 and not done.killed:
-            return Verdict(outcome=Outcome.PASS, stage="done", seconds=done.seconds)
         feedback = self._feedback(done, files)
         return Verdict(
             outcome=Outcome.FAIL,

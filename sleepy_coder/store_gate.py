@@ -22,6 +22,7 @@ _CHARGE: Final = (
     "INSERT INTO gate_openings (epoch, number, cycle, candidate, spends)"
     " VALUES (:epoch, :number, :cycle, :candidate, :spends)"
 )
+_MOST_OPENINGS: Final = 1_000_000  # of an epoch: more than `gate.openings` can be
 _ROUNDING: Final = 1e-9  # fifty parts of 0.05 may sum to a little more
 
 
@@ -101,7 +102,8 @@ class GateStore:
     def restore_charges(self, charges: Iterable[Charge]) -> None:
         """Charge again what was charged after a backup that now stands in for a damaged store.
 
-        Under a negative cycle, since the night of that number may have to be done once more, with another candidate.
+        Under a negative number of its own instead of its cycle, since that night may have to be done once more, with
+        another candidate, and be charged twice.
         """
         with self._db.write() as db:
             for charge in charges:
@@ -110,7 +112,7 @@ class GateStore:
                     db.execute("INSERT INTO gate_epochs (epoch, alpha, programs) VALUES (?, ?, ?)", row)
                 known = "SELECT 1 FROM gate_openings WHERE epoch = ? AND number = ?"
                 if not db.execute(known, [charge.epoch, charge.number]).fetchone():
-                    again = charge.model_copy(update={"cycle": -charge.cycle})
+                    again = charge.model_copy(update={"cycle": -(charge.epoch * _MOST_OPENINGS + charge.number)})
                     db.execute(_CHARGE, again.model_dump(exclude={"alpha", "programs"}))
 
     def openings_left(self, prices: Sequence[float]) -> int:

@@ -79,6 +79,17 @@ def test_what_the_gate_spent_stays_spent_and_the_night_may_be_done_once_more(pat
         assert not store.open_gate(2, "c", ["p"], [0.03, 0.02]).charged
 
 
+def test_a_night_that_was_charged_twice_stays_so_when_the_store_is_damaged_again(path: Path) -> None:
+    with Store(path) as store:
+        store.open_gate(1, "a", ["p"], [0.01] * 3)
+    for candidate, charged in (("b", 1), ("c", 2)):
+        damage(path)
+        rescue(path)
+        with Store(path) as store:
+            assert store.openings_used() == (1, charged)
+            assert store.open_gate(1, candidate, ["p"], [0.01] * 3).number == charged + 1
+
+
 def test_a_damaged_backup_is_passed_over(path: Path) -> None:
     with Store(path) as store:
         store.save_episodes(some(1))

@@ -72,7 +72,7 @@ def _gateway(config: Config) -> str:
     """The gateway's URL. Raises ServerUnreachable when it does not answer."""
     url = config.gateway.local_url
     try:
-        httpx.get(f"{url}/healthz", timeout=5, trust_env=False).raise_for_status()
+        httpx.get(f"{url}/healthz", timeout=30, trust_env=False).raise_for_status()
     except httpx.HTTPError as error:
         raise ServerUnreachable(f"no gateway answers at {url}", "Start it: sleepy-coder gateway") from error
     return url

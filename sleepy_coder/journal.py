@@ -21,23 +21,25 @@ from sleepy_coder.types import Phase
 T = TypeVar("T")
 _log = log.get("night")
 _BEGAN = "began"
-_TRIES, _PAUSE_SECONDS = 20, 0.1  # how long a night waits for whoever holds it back
+_TRIES, _PAUSE_SECONDS = 20, 0.1  # how long a night waits for another to end
 
 
 @contextmanager
 def alone(lock: Path, what: str = "night") -> Generator[None]:
     """Hold the file `lock`, so that no two processes work on the same night, or whatever `what` is.
 
-    Waits a moment for those who only keep a night from beginning (`no_night`). Raises StoreError when another process
-    runs one. The lock ends with its process, however that ends.
+    Waits for those who only keep a night from beginning (`no_night`). Raises StoreError when another process runs
+    one. The lock ends with its process, however that ends.
     """
     with lock.open("ab") as file:
-        for _ in range(_TRIES):
-            if _locks(file, fcntl.LOCK_EX):
-                yield
-                return
+        tries = 0
+        while not _locks(file, fcntl.LOCK_EX):
+            tries += 1
+            if tries >= _TRIES and not _locks(file, fcntl.LOCK_SH):
+                raise StoreError(f"another process runs a {what} here", "wait for it to end, or stop it")
+            fcntl.flock(file, fcntl.LOCK_UN)
             time.sleep(_PAUSE_SECONDS)
-    raise StoreError(f"another process runs a {what} here", "wait for it to end, or stop it")
+        yield
 
 
 @contextmanager

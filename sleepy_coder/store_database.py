@@ -260,7 +260,7 @@ def backups_of(path: Path) -> list[Path]:
 
 
 def _by_age(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=lambda path: path.stat().st_mtime)
+    return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 @contextmanager

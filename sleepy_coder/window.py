@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from typing import Final
@@ -94,6 +96,9 @@ def zone_named(name: str) -> tzinfo:
 
 def _machine_zone() -> tzinfo:
     """With the rules of its changes, which `datetime.astimezone` alone does not give."""
+    if named := os.environ.get("TZ", "").lstrip(":"):
+        with suppress(ZoneInfoNotFoundError, ValueError, OSError):  # no such name: as if none was there
+            return ZoneInfo(named)
     if _LOCALTIME.exists():
         with _LOCALTIME.open("rb") as file:
             where = str(_LOCALTIME.resolve())

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 
 sys.path.insert(0, str(Path(__file__).parent))
 # What is logged has to be in the catalogue, also in the processes that tests start.
 os.environ["SLEEPY_LOG_STRICT"] = "1"
+# The same examples each time and no deadline: a busy machine is no counterexample, and what nobody can repeat decides
+# nothing. `pytest --hypothesis-profile=default` looks for new ones.
+hypothesis.settings.load_profile("ci")
+# A shell that runs the tests in the background has them ignore Ctrl-C, and what they start as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +29,14 @@ def _logs_of_its_own() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A test reads neither this machine's settings nor those that another test's command has left behind."""
+    for name in [name for name in os.environ if name.startswith("SLEEPY_CODER_") or name == "CREDENTIALS_DIRECTORY"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SLEEPY_CODER_HOME", str(tmp_path_factory.getbasetemp()))
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def gateway(home: Path, server: str, **settings: object) -> ServerProcess:
     chosen = {f"SLEEPY_CODER_GATEWAY__{name.upper()}": str(value) for name, value in settings.items()}
     environment = {"SLEEPY_CODER_SERVER__URL": server, "SLEEPY_CODER_SERVER__BASE_NAME": BASE, **chosen}
     environment["SLEEPY_CODER_CANARY__ENABLED"] = "false"
-    return ServerProcess(command, port, home / "gateway.log", environment=environment, health="/healthz")
+    log = home / "gateway.log"
+    return ServerProcess(command, port, log, environment=environment, health="/healthz", grace_seconds=120)
 
 
 def in_flight(gateway_url: str, model: str) -> int:

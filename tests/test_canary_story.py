@@ -83,6 +83,7 @@ def promote_a_bad_one(config: Config) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_bad_adapter_is_found_by_its_users_sessions_and_they_are_back_on_the_old_one(
     served: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -101,7 +101,7 @@ def test_a_conversation_without_a_session_stays_with_one_adapter_as_it_grows(tmp
     async def story() -> None:
         async with divided(tmp_path) as (house, *_):
             seen: set[str] = set()
-            for number in range(12):
+            for number in range(40):
                 words = (f"mend {number}", "how?", "like this", "done")
                 grown = [
                     await asked(house, "/v1/chat/completions", chat(*words[:length], system=f"it is {length} o'clock"))

@@ -47,7 +47,7 @@ def process(home: Path, port: int, **environment: str) -> Generator[subprocess.P
     finally:
         if started.poll() is None:
             started.send_signal(signal.SIGTERM)
-        started.communicate(timeout=30)
+        started.communicate(timeout=120)
 
 
 def wait_for(url: str, running: subprocess.Popen[str]) -> None:
@@ -68,7 +68,7 @@ def test_the_process_serves_keeps_what_passes_and_ends_on_ctrl_c(tmp_path: Path,
     settings = {"SLEEPY_CODER_SERVER__URL": tiny_server.url, "SLEEPY_CODER_SERVER__BASE_NAME": "tiny"}
     with process(tmp_path, port, **settings) as running:
         wait_for(url, running)
-        assert httpx.get(f"{url}/readyz").status_code == 200
+        assert httpx.get(f"{url}/readyz", timeout=60).status_code == 200
         with VllmClient(url) as client:
             question = (Message(role="user", content="hi"),)
             through = client.chat("sleepy-coder", question, max_tokens=4)
@@ -80,7 +80,7 @@ def test_the_process_serves_keeps_what_passes_and_ends_on_ctrl_c(tmp_path: Path,
         assert {piece.model for piece in streamed} == {"sleepy-coder"}
         assert "".join(piece.text for piece in streamed) == through.text
         running.send_signal(signal.SIGINT)
-        said = running.communicate(timeout=30)[1]
+        said = running.communicate(timeout=120)[1]
     assert running.returncode == 0, said
     assert f"{url}/v1 passes on to {tiny_server.url}" in said
     with Store(tmp_path / "state" / "sleepy.db") as store:

@@ -279,9 +279,10 @@ def test_a_gateway_that_starts_wakes_a_real_server_that_a_killed_night_left_asle
     subprocess.run([sys.executable, "-c", left], check=False)
     port = free_port()
     settings = {"SLEEPY_CODER_SERVER__URL": tiny_server.url, "SLEEPY_CODER_SERVER__BASE_NAME": "tiny"}
-    with VllmClient(tiny_server.url) as client, process(tmp_path, port, **settings) as running:
+    with VllmClient(tiny_server.url) as client:
         assert client.asleep()
-        wait_for(f"http://127.0.0.1:{port}", running)
-        answer = httpx.post(f"http://127.0.0.1:{port}{CHAT}", content=body(1), timeout=60)
-        assert (answer.status_code, client.asleep()) == (200, False)
+        with process(tmp_path, port, **settings) as running:
+            wait_for(f"http://127.0.0.1:{port}", running)
+            answer = httpx.post(f"http://127.0.0.1:{port}{CHAT}", content=body(1), timeout=60)
+            assert (answer.status_code, client.asleep()) == (200, False)
     assert NapFiles(tmp_path / "state").mark() is None

@@ -171,7 +171,8 @@ def test_other_names_are_nobody_s_business(kept: Kept) -> None:
     assert "mine" in kept.held()
 
 
-def test_a_night_that_begins_waits_for_whoever_only_looks(tmp_path: Path) -> None:
+def test_a_night_that_begins_waits_for_whoever_only_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sleepy_coder.journal._TRIES", 1)  # however long that takes
     lock, began = tmp_path / "night.lock", threading.Event()
 
     def night() -> None:
@@ -182,7 +183,8 @@ def test_a_night_that_begins_waits_for_whoever_only_looks(tmp_path: Path) -> Non
         assert quiet and as_quiet
         thread = threading.Thread(target=night)
         thread.start()
-        assert not began.is_set()
+        thread.join(1)
+        assert thread.is_alive() and not began.is_set()
     thread.join()
     assert began.is_set()
 
@@ -248,6 +250,7 @@ def test_a_404_that_no_adapter_would_mend_is_passed_on(tmp_path: Path, body: byt
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_no_request_fails_after_a_real_restart(tiny_server: TinyServer, tmp_path: Path) -> None:
     registry, lock = Registry(tmp_path / "adapters", FakeClock()), tmp_path / "night.lock"
     recipe = RECIPE.model_copy(update={"rank": 8, "alpha": 16})

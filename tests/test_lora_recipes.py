@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dying import killed_at
 from test_trainer import MIX, RECIPE, WEIGHTS, losses, mix_of, row
 
 from sleepy_coder.adapter_check import check_adapter
@@ -143,14 +141,7 @@ def test_a_killed_run_goes_on_to_the_same_checkpoints_and_the_same_words(model: 
     work = tmp_path / "work"
     work.mkdir()
     (work / JOB_FILE).write_text(TrainingJob(model=model, parent=None, mix=MIX, recipe=recipe).model_dump_json())
-    argv = [sys.executable, "-m", "sleepy_coder.learn.train_lora", str(work)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}) as child:
-        assert child.stdout is not None
-        for line in child.stdout:
-            if json.loads(line).get("step") == 12:
-                child.kill()
-                break
-    assert child.returncode == -signal.SIGKILL
+    assert killed_at(12, work) == -signal.SIGKILL
     ChildTrainer(model, threads=1).train(MIX, None, recipe, work)
     again = ChildTrainer(model, threads=1).train(MIX, None, recipe, tmp_path / "again")
     for folder in (checkpoint_folder(4), checkpoint_folder(11), checkpoint_folder(14), AVERAGE, OUTPUT):

@@ -198,6 +198,7 @@ def test_with_a_renewed_set_a_new_epoch_begins_and_all_arms_are_measured_anew(tm
     assert (report.verdict.evidence.epoch, report.verdict.evidence.opening) == (2, 1)
     assert {arm.set_id for arm in report.reports} == {set_id(fresh)}
     assert report.reports[0].model == BASE
+    house.store.close()
 
 
 def test_a_retired_task_is_not_trained_on(tmp_path: Path) -> None:
@@ -206,6 +207,7 @@ def test_a_retired_task_is_not_trained_on(tmp_path: Path) -> None:
     report = run_night(dataclasses.replace(house, retired=(make_task(5),)))
     assert report.outcome == "failed"
     assert make_task(5).id in report.reason
+    house.store.close()
 
 
 def test_own_tasks_judge_by_one_command(home: Path) -> None:  # noqa: F811

@@ -26,10 +26,10 @@ ENDS_WELL = (sys.executable, "-c", "")
 FAILS = (sys.executable, "-c", "raise SystemExit(1)")
 # Says that it is there by a file, and pauses when it is asked to, as a night does.
 PAUSES = """
-import pathlib, signal, sys
+import pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 pathlib.Path(sys.argv[1]).touch()
-signal.pause()
+while True: time.sleep(0.05)
 """
 
 

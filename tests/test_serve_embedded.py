@@ -103,22 +103,22 @@ def test_a_field_that_would_change_the_answer_and_is_not_there_is_refused(
     tiny_server: TinyServer, field: dict[str, Any]
 ) -> None:
     body = {"model": "tiny", "messages": [{"role": "user", "content": "fn"}], "max_tokens": 1, **field}
-    answer = httpx.post(f"{tiny_server.url}/v1/chat/completions", json=body)
+    answer = httpx.post(f"{tiny_server.url}/v1/chat/completions", json=body, timeout=60)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == next(iter(field))
 
 
 def test_a_narrow_nucleus_is_the_greedy_answer(tiny_server: TinyServer, client: VllmClient) -> None:
     body = {"model": "tiny", "prompt": "fn", "max_tokens": 12, "temperature": 1.0, "top_p": 1e-6, "seed": 5}
-    text = httpx.post(f"{tiny_server.url}/v1/completions", json=body).json()["choices"][0]["text"]
+    text = httpx.post(f"{tiny_server.url}/v1/completions", json=body, timeout=60).json()["choices"][0]["text"]
     assert text == client.complete("tiny", "fn", max_tokens=12).text
 
 
 def test_sleeping_at_once_aborts_what_runs(tiny_server: TinyServer, client: VllmClient) -> None:
     with ThreadPoolExecutor(1) as pool:
-        body = {"model": "tiny", "prompt": "fn", "n": 16, "max_tokens": 480, "ignore_eos": True}
+        body = {"model": "tiny", "prompt": ["fn"] * 32, "n": 16, "max_tokens": 480, "ignore_eos": True}  # minutes
         running = pool.submit(httpx.post, f"{tiny_server.url}/v1/completions", json=body, timeout=60)
-        while not client.busy():
+        while not client.busy() and not running.done():
             time.sleep(0.005)
         httpx.post(f"{tiny_server.url}/sleep?level=1", timeout=60)
         choices = running.result().json()["choices"]
@@ -131,7 +131,7 @@ def test_a_wake_up_ends_a_sleep_that_is_still_draining(tiny_server: TinyServer, 
     with ThreadPoolExecutor(2) as pool:
         body = {"model": "tiny", "prompt": "fn", "n": 16, "max_tokens": 480, "ignore_eos": True}
         running = pool.submit(httpx.post, f"{tiny_server.url}/v1/completions", json=body, timeout=60)
-        while not client.busy():
+        while not client.busy() and not running.done():
             time.sleep(0.005)
         falling_asleep = pool.submit(client.sleep)
         while not client.asleep() and not running.done():
@@ -143,7 +143,7 @@ def test_a_wake_up_ends_a_sleep_that_is_still_draining(tiny_server: TinyServer, 
 
 
 def test_metrics_name_the_adapters_limit(tiny_server: TinyServer) -> None:
-    text = httpx.get(f"{tiny_server.url}/metrics").text
+    text = httpx.get(f"{tiny_server.url}/metrics", timeout=60).text
     assert 'vllm:lora_requests_info{max_lora="2"' in text
     assert 'vllm:num_requests_waiting{model_name="tiny"} 0.0' in text
 

@@ -121,6 +121,7 @@ def sometimes_solved() -> Task:
     return task
 
 
+@pytest.mark.timeout(1200)
 def test_practice_with_the_compiler_as_reward_raises_it(tmp_path: Path) -> None:
     from sleepy_coder.nano import MODEL_DIR
 

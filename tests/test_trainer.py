@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dying import killed_at
 
 from sleepy_coder import log
 from sleepy_coder.adapter_check import check_adapter
@@ -127,13 +128,7 @@ def test_a_child_killed_after_a_checkpoint_ends_with_the_same_bits(
     model: Path, uninterrupted: tuple[Path, list[Step]], tmp_path: Path
 ) -> None:
     write_job(tmp_path / "work", model)
-    with child(tmp_path / "work") as killed:
-        assert killed.stdout is not None
-        for line in killed.stdout:
-            if json.loads(line).get("step") == 11:
-                killed.kill()
-                break
-    assert killed.returncode == -signal.SIGKILL
+    assert killed_at(11, tmp_path / "work") == -signal.SIGKILL
     assert not (tmp_path / "work" / OUTPUT / WEIGHTS).exists()
     heard: list[Step] = []
     trained = ChildTrainer(model, heard.append, threads=1).train(MIX, None, RECIPE, tmp_path / "work")

@@ -105,3 +105,18 @@ def test_an_unknown_time_zone_is_refused_with_an_example() -> None:
 def test_without_a_name_the_machines_own_zone_counts() -> None:
     now = datetime(2026, 7, 1, tzinfo=UTC)
     assert now.astimezone(zone_named("")).utcoffset() == now.astimezone().utcoffset()
+
+
+@pytest.mark.parametrize("name", ["Asia/Tokyo", ":Asia/Tokyo"])
+def test_a_zone_that_the_environment_names_counts_before_the_machines(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("TZ", name)
+    assert datetime(2026, 7, 1, tzinfo=UTC).astimezone(zone_named("")).hour == 9
+
+
+def test_a_zone_of_the_environment_that_is_not_there_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TZ", raising=False)
+    machines = zone_named("").utcoffset(datetime(2026, 7, 1, tzinfo=UTC))
+    monkeypatch.setenv("TZ", "Mars/Olympus")
+    assert zone_named("").utcoffset(datetime(2026, 7, 1, tzinfo=UTC)) == machines

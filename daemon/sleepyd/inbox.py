@@ -35,6 +35,7 @@ WORKING, QUARANTINE = ".working", "quarantine"
 _BATCH: Final = 256
 _MOST_REASONS: Final = 100
 _LONGEST_STEM: Final = 200
+_SOON_SECONDS: Final = 0.05
 _log = log.get("inbox")
 
 
@@ -63,6 +64,7 @@ class Inbox:
         self._redact = redact
         self._settle = settle_seconds
         self._closed: set[str] = set()
+        self._soon = False
         self._looks: dict[str, tuple[int, int, int]] = {}
         self._wake = threading.Event()
         for sub in ("", WORKING, QUARANTINE):
@@ -79,7 +81,7 @@ class Inbox:
                     self.scan()
                 except (SleepyError, OSError) as error:  # nothing is lost: the file waits, and is tried again
                     _log.error("inbox.waiting", reason=str(error))
-                self._wake.wait(self._settle)
+                self._wake.wait(_SOON_SECONDS if self._soon else self._settle)
                 self._wake.clear()
 
     def wake(self) -> None:
@@ -89,9 +91,10 @@ class Inbox:
     def scan(self) -> tuple[Taken, ...]:
         """Take in all that is whole, what an earlier run left first. Raises StoreError or InfraError."""
         done = [self._take_in(path) for path in sorted((self._folder / WORKING).iterdir())]
+        self._soon, heard = False, set(self._closed)  # what is heard of from here on stays for the next look
         there = sorted(self._folder.iterdir())
         names = {path.name for path in there}
-        self._closed &= names
+        self._closed -= heard - names
         self._looks = {name: look for name, look in self._looks.items() if name in names}
         for path in there:
             if not path.name.startswith(".") and path.name.endswith(SUFFIXES):
@@ -124,7 +127,13 @@ class Inbox:
         look = (found.st_ino, found.st_size, found.st_mtime_ns)
         same = self._looks.get(path.name) == look
         self._looks[path.name] = look
-        return (path.name in self._closed or same) and not _is_open_for_writing(path)
+        closed = path.name in self._closed
+        if not (closed or same):
+            return False
+        if _is_open_for_writing(path):
+            self._soon |= closed  # the kernel says that a file is closed a moment before it is
+            return False
+        return True
 
     # Taking in
 

@@ -80,11 +80,15 @@ def _stay_awake(pid: int) -> subprocess.Popen[bytes] | None:
     """Keep the machine from suspending for as long as process `pid` lives, where systemd lets this user ask for it."""
     if not shutil.which(_INHIBIT[0]):
         return None
-    # A service user needs the polkit rule for it.
-    asked = subprocess.run((*_INHIBIT, "true"), capture_output=True, text=True, check=False, timeout=_ASK_SECONDS)
-    if asked.returncode == 0:
-        # Not around the night: a signal to the night would end the wrapper first, and its status would be lost.
-        return subprocess.Popen((*_INHIBIT, "tail", f"--pid={pid}", "-f", "/dev/null"), start_new_session=True)
-    remedy = "install the polkit rule: sleepy-coder service install"
-    _log.warning("schedule.sleep_not_inhibited", reason=asked.stderr.strip(), remedy=remedy)
-    return None
+    remedy = "install the polkit rule: sleepy-coder service install"  # a service user needs it
+    try:
+        subprocess.run((*_INHIBIT, "true"), capture_output=True, text=True, check=True, timeout=_ASK_SECONDS)
+    except subprocess.CalledProcessError as error:
+        _log.warning("schedule.sleep_not_inhibited", reason=error.stderr.strip(), remedy=remedy)
+        return None
+    except subprocess.TimeoutExpired as error:
+        remedy = "look at it: systemctl status systemd-logind"
+        _log.warning("schedule.sleep_not_inhibited", reason=str(error), remedy=remedy)
+        return None
+    # Not around the night: a signal to the night would end the wrapper first, and its status would be lost.
+    return subprocess.Popen((*_INHIBIT, "tail", f"--pid={pid}", "-f", "/dev/null"), start_new_session=True)

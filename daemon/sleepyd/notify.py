@@ -17,10 +17,11 @@ _FIRST_FD: Final = 3
 _SEND_SECONDS: Final = 5.0
 
 
-def notify(*assignments: str, environ: Mapping[str, str] = os.environ) -> bool:
+def notify(*assignments: str, environ: Mapping[str, str] = os.environ, seconds: float = _SEND_SECONDS) -> bool:
     """Send `NAME=value` lines; whether there was somebody to send them to.
 
-    A service manager that cannot be reached is no reason to end the daemon: it notices by itself that it hears nothing.
+    A service manager that cannot be reached, or does not take it within `seconds`, is no reason to end the daemon: it
+    notices by itself that it hears nothing.
     """
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
@@ -28,7 +29,7 @@ def notify(*assignments: str, environ: Mapping[str, str] = os.environ) -> bool:
     target = "\0" + address[1:] if address.startswith("@") else address
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            channel.settimeout(_SEND_SECONDS)  # a manager that is stopped must not stop the daemon
+            channel.settimeout(seconds)
             channel.sendto("\n".join(assignments).encode(), target)
     except OSError:
         return False
@@ -42,7 +43,7 @@ def ready(said: str = "") -> bool:
 
 def status(said: str) -> bool:
     """One line for `systemctl status`."""
-    return notify(_status(said))
+    return notify(_status(said), seconds=0)
 
 
 def stopping(said: str = "") -> bool:
@@ -57,7 +58,7 @@ def reloading() -> bool:
 
 def watchdog() -> bool:
     """The daemon is alive. To be said at least every `watchdog_seconds`, best at half of it."""
-    return notify("WATCHDOG=1")
+    return notify("WATCHDOG=1", seconds=0)  # the next one comes soon, and the gateway's loop must not wait
 
 
 def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:

@@ -19,7 +19,7 @@ from .capture import STREAM, Capture
 from .routing import MODELS, Target, passed_headers
 from .usage import UsageTaker
 
-_READY_SECONDS: Final = 2.0
+_READY_SECONDS: Final = 10.0
 _LENGTH: Final = frozenset(("content-length",))
 _AUTOMATIC: Final = frozenset(("User-Agent", "Accept", "Content-Type"))
 _LARGE: Final = 1 << 20  # aiohttp sends larger bytes in one go, which holds up every other request

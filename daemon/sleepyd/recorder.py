@@ -68,7 +68,8 @@ class Recorder:
         if self._thread.is_alive():
             self._thread.join(timeout)
         self._report()
-        return self.depth
+        with self._queue.mutex:
+            return sum(capture is not None for capture in self._queue.queue)  # what ends the thread is no capture
 
     @property
     def depth(self) -> int:

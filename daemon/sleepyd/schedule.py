@@ -160,9 +160,9 @@ class Schedule:
             return error.message
 
     def _say(self, outlook: Outlook) -> None:
-        if outlook.why != self._outlook.why:
+        before, self._outlook, self._looked = self._outlook.why, outlook, time.monotonic()
+        if outlook.why != before:
             _log.info("schedule.waits", why=outlook.why, running=outlook.running)
-        self._outlook, self._looked = outlook, time.monotonic()
 
 
 def _next(window: Window | None, now: datetime) -> datetime | None:

@@ -169,17 +169,17 @@ class ChildTrainer:
         """Hear the child out, with its last words in `last`; whether it was asked to pause."""
         lines, kill_at = _lines_of(child), None
         while True:
+            if kill_at is None and pause():
+                child.terminate()
+                kill_at = time.monotonic() + self._patience
+            elif kill_at is not None and time.monotonic() > kill_at:
+                _kill_group(child)
             with suppress(queue.Empty):
                 line = lines.get(timeout=_LOOK_SECONDS)
                 if line is None:
                     return kill_at is not None
                 if not self._heard(line):
                     last.append(line.rstrip())
-            if kill_at is None and pause():
-                child.terminate()
-                kill_at = time.monotonic() + self._patience
-            elif kill_at is not None and time.monotonic() > kill_at:
-                _kill_group(child)
 
     def _heard(self, line: str) -> bool:
         """Whether `line` was a progress report."""

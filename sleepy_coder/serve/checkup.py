@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,6 +20,7 @@ from sleepy_coder.types import Adapter, Message, Record
 
 Level = Literal["ok", "warn", "fail"]
 _LOAD_TRIES: Final = 3
+_LOOK_SECONDS: Final = 0.005
 
 
 class Finding(Record):
@@ -124,8 +128,14 @@ def _load_tracking(client: VllmClient, config: Config) -> Finding:
     asked = (Message(role="user", content="Count from one to one thousand, in words."),)
     tokens = min(config.eval.max_tokens, config.model.max_length // 2)
     for seed in range(_LOAD_TRIES):
-        pieces = client.chat_stream(config.server.base_name, asked, temperature=1.0, seed=seed, max_tokens=tokens)
-        seen = any(client.server_load() > 0 for _ in pieces)
+        with ThreadPoolExecutor(1) as pool:
+            answer = partial(client.chat, config.server.base_name, asked, temperature=1.0, seed=seed, max_tokens=tokens)
+            running = pool.submit(answer)
+            seen = False
+            while not seen and not running.done():
+                seen = client.server_load() > 0
+                time.sleep(_LOOK_SECONDS)
+            running.result()
         if seen:
             return ok("load tracking", "/load counts requests")
     return warn(

@@ -12,7 +12,7 @@ from sleepy_coder.config import GatewaySettings
 from sleepy_coder.errors import ServerUnreachable
 from sleepy_coder.types import Record
 
-_SECONDS = 2.0
+_SECONDS = 30.0  # a refused connection says so at once; a busy machine takes its time
 NEEDS_KEY = (
     "Set gateway.api_key; for an installed service: `sudo env CREDENTIALS_DIRECTORY=/etc/sleepy-coder sleepy-coder ...`"
 )

@@ -20,7 +20,6 @@ from sleepy_coder.errors import ServerUnreachable
 
 _LOG_TAIL = 2000  # characters of the log that go into an error
 _POLL_SECONDS = 0.1
-_GRACE_SECONDS = 10.0
 
 
 def free_port() -> int:
@@ -33,9 +32,9 @@ def free_port() -> int:
 class ServerProcess:
     """Context manager: `command` in a process group of its own; `port` of the loopback interface is where it listens.
 
-    Entering waits until `health` answers 200, at most `start_seconds`; leaving ends the whole group. The
-    output goes to `log`. `environment` is set on top of this process's own. Raises ServerUnreachable, with the end
-    of the log, when the server dies or is not ready in time.
+    Entering waits until `health` answers 200, at most `start_seconds`; leaving ends the whole group, by force what
+    is still there after `grace_seconds`. The output goes to `log`. `environment` is set on top of this process's own.
+    Raises ServerUnreachable, with the end of the log, when the server dies or is not ready in time.
     """
 
     def __init__(
@@ -47,11 +46,12 @@ class ServerProcess:
         environment: Mapping[str, str],
         start_seconds: float = 120.0,
         health: str = "/health",
+        grace_seconds: float = 10.0,
     ) -> None:
         self.port, self.log = port, log
         self._command = tuple(command)
         self._environment = {**os.environ, **environment}
-        self._start_seconds, self._health = start_seconds, health
+        self._start_seconds, self._health, self._grace_seconds = start_seconds, health, grace_seconds
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -87,7 +87,7 @@ class ServerProcess:
         if self._process is not None and self.running:
             os.killpg(self._process.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_GRACE_SECONDS)
+                self._process.wait(self._grace_seconds)
         self.kill()
 
     def kill(self) -> None:

@@ -216,6 +216,8 @@ class TaskVerifier:
             return known
         with self._lock:
             running = self._running.get(key)
+            if running is None and (known := cache.get(key)):  # who had it has just finished
+                return known
             mine = self._running.setdefault(key, Future())
         if running is not None:
             return running.result()

@@ -136,6 +136,7 @@ def _in_shell(step: Run | Read | Replace) -> str:
 def _arguments(tool: Tool, step: Step, command: str) -> Json:
     """Values for the properties of the tool that this step fills, under the names that the agent gives them."""
     given: Json = {"command": command, "cmd": command, "description": "the next step", "isbackground": False}
+    given |= {"yieldtimems": 30_000, "timeoutms": 120_000}  # a busy machine's first `cargo test`; Codex waits 10 s
     if isinstance(step, Read | Replace):
         given |= {"filepath": str(step.path), "absolutepath": str(step.path)}
     if isinstance(step, Replace):

@@ -40,6 +40,7 @@ from sleepy_coder.types import Episode, Exchange, Message, Outcome
 
 pytestmark = [
     pytest.mark.agents,
+    pytest.mark.timeout(900),
     pytest.mark.skipif(not FOLDER.is_dir(), reason="the agents are not installed: run `make test-agents`"),
 ]
 
@@ -146,7 +147,7 @@ def work(case: Case, folder: Path) -> Day:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=240,
+                timeout=600,
             )
         arrived = tuple(upstream.arrived)
     with Store(home / "state" / "sleepy.db") as store:

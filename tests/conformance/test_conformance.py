@@ -29,6 +29,9 @@ MESSAGES = [{"role": "user", "content": "Fix fn main 日本語 🙂"}]
 ASKED = (Message(role="user", content="Fix fn main 日本語 🙂"),)
 
 
+_SHORT = httpx.Limits(keepalive_expiry=2)  # below uvicorn's 5 s, or one may be closed that is just used
+
+
 @dataclass(frozen=True)
 class Target:
     """The server under test, with two adapters loaded and a third name that is free."""
@@ -65,7 +68,7 @@ class Target:
 
 def connect(url: str, model: str, folders: list[Path], *, embedded: bool) -> Iterator[Target]:
     """A target as long as this runs."""
-    with httpx.Client(base_url=url, timeout=60) as http, VllmClient(url, timeout=60) as client:
+    with httpx.Client(base_url=url, timeout=60, limits=_SHORT) as http, VllmClient(url, timeout=60) as client:
         adapters = {f"conformance-{index}": folder for index, folder in enumerate(folders)}
         for name, folder in adapters.items():
             client.load(name, folder)
@@ -395,7 +398,8 @@ def test_the_metrics_have_vllms_names_and_count_tokens(target: Target) -> None:
 def test_an_idle_server_is_healthy_and_not_busy(target: Target) -> None:
     assert target.client.health()
     assert target.client.version()
-    assert target.client.busy() == 0
+    while target.client.busy():  # the last reply may still be counted
+        time.sleep(0.02)
 
 
 def test_a_request_to_a_sleeping_server_waits_until_it_wakes(target: Target) -> None:

@@ -79,7 +79,10 @@ class Server:
     def start(self) -> None:
         self.pid = os.fork()
         if self.pid == 0:
-            serve(self.port, (*FROZEN[:14], *SKILLS), DREAMED)
+            try:
+                serve(self.port, (*FROZEN[:14], *SKILLS), DREAMED)
+            finally:
+                os._exit(1)  # never on with the parent's work
         while True:
             try:
                 httpx.get(f"{self.url}/version")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 from machine import Machine
@@ -23,16 +24,32 @@ def events(machine: Machine) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def told(machine: Machine, *wanted: str, seconds: float = 120) -> list[dict[str, object]]:
+    """What it has logged once all `wanted` events are there: journald, another process, takes its time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        logged = events(machine)
+        if missing := {*wanted} - {line.get("event") for line in logged}:
+            assert time.monotonic() < deadline, f"{missing} is missing\n{machine.log(SERVICE)}"
+            time.sleep(0.5)
+        else:
+            return logged
+
+
 def pid(machine: Machine) -> int:
     return int(machine.show(SERVICE, "MainPID"))
 
 
 def beside(machine: Machine, name: str, *argv: str) -> str:
-    """What a command says that runs to its end under the daemon's own unit, hardening and user and all."""
+    """What a command says that runs to its end under the daemon's own unit, hardening and user and all.
+
+    It goes to a file: the journal may still lack the last lines of a unit that has ended.
+    """
+    output = f"/run/{name}.said"
     unit = machine.said("cat", f"/etc/systemd/system/{SERVICE}")
     for line, other in (
         (r"^ExecStart=.*$", f"ExecStart={' '.join(argv)}"),
-        (r"^Type=.*$", "Type=oneshot"),
+        (r"^Type=.*$", f"Type=oneshot\nStandardOutput=truncate:{output}\nStandardError=inherit"),
         (r"^TimeoutStartSec=.*$", "TimeoutStartSec=infinity"),
         (r"^(Restart|WatchdogSec|NotifyAccess)=.*$", ""),
     ):
@@ -40,7 +57,7 @@ def beside(machine: Machine, name: str, *argv: str) -> str:
     machine.write(f"/etc/systemd/system/{name}.service", unit)
     machine.run("systemctl", "daemon-reload")
     done = machine.run("systemctl", "start", f"{name}.service", check=False, timeout=2400)
-    said = machine.said("journalctl", "-u", f"{name}.service", "-o", "cat", "--no-pager")
+    said = machine.said("cat", output)
     assert done.returncode == 0, said
     return said
 

@@ -11,11 +11,13 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parents[2]
 MISSING = "needs root and systemd-nspawn: `apt install systemd-container`, then `sudo make test-systemd`"
@@ -75,12 +77,19 @@ class Machine:
     def await_state(self, unit: str, seconds: float = 300, **wanted: str) -> None:
         """Wait until the unit's properties are as `wanted`."""
         deadline = time.monotonic() + seconds
-        while (found := {name: self.show(unit, name) for name in wanted}) != wanted:
+        names = f"--property={','.join(wanted)}"
+        while (found := dict(_pairs(self.said("systemctl", "show", names, unit)))) != wanted:
             assert time.monotonic() < deadline, f"{unit} is {found}, not {wanted}\n{self.log(unit)}"
             time.sleep(0.2)
 
     def log(self, unit: str, lines: int = 40) -> str:
         return self.said("journalctl", "--unit", unit, "--lines", str(lines), "--no-pager")
+
+
+def _pairs(properties: str) -> Iterator[tuple[str, str]]:
+    for line in properties.splitlines():
+        name, _, value = line.partition("=")
+        yield name, value
 
 
 @contextmanager
@@ -91,41 +100,50 @@ def booted(binds: Sequence[Path]) -> Iterator[Machine]:
     name = f"sleepy-{secrets.token_hex(4)}"
     shown = [f"--bind-ro={path}" for path in dict.fromkeys(binds)]
     command = ("unshare", "--mount", "--propagation", "private", "setpriv", "--pdeathsig", "KILL")
-    boot = subprocess.Popen(
-        (*command, "sh", "-c", _BOOT, "boot", str(folder), secrets.token_hex(16), f"--machine={name}", *shown),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        text=True,
-    )
-    try:
-        yield _leader(boot)
-    finally:
-        _halt(boot)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+    # Not a pipe: one that nobody reads fills up, and holds the machine.
+    with tempfile.TemporaryFile("w+") as console:
+        boot = subprocess.Popen(
+            (*command, "sh", "-c", _BOOT, "boot", str(folder), secrets.token_hex(16), f"--machine={name}", *shown),
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield _leader(boot, console)
+        finally:
+            _halt(boot)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
-def _leader(boot: subprocess.Popen[str]) -> Machine:
+def _leader(boot: subprocess.Popen[bytes], console: IO[str]) -> Machine:
     deadline = time.monotonic() + BOOT_SECONDS
     while time.monotonic() < deadline:
         if boot.poll() is not None:
-            raise RuntimeError(f"the machine does not boot: {boot.stdout.read() if boot.stdout else ''}")
+            console.seek(0)
+            raise RuntimeError(f"the machine does not boot: {console.read()}")
         children = subprocess.run(("pgrep", "-P", str(boot.pid)), capture_output=True, text=True, check=False)
         for child in children.stdout.split():
             machine = Machine(int(child))
-            if machine.said("systemctl", "is-system-running") in ("running", "degraded"):
+            # Children that are not inside yet would have this machine's own systemd answer.
+            if _own_processes(child) and machine.said("systemctl", "is-system-running") in ("running", "degraded"):
                 return machine
         time.sleep(0.2)
     raise RuntimeError("the machine does not boot in time")
 
 
-def _halt(boot: subprocess.Popen[str]) -> None:
+def _own_processes(process: str) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/ns/pid").readlink() != Path("/proc/self/ns/pid").readlink()
+    return False
+
+
+def _halt(boot: subprocess.Popen[bytes]) -> None:
     """SIGTERM has nspawn power the machine off; one that hangs is killed with all that is in it."""
     boot.terminate()
     try:
-        boot.communicate(timeout=120)
+        boot.wait(120)
     except subprocess.TimeoutExpired:
         boot.kill()
-        boot.communicate()
+        boot.wait()

@@ -7,7 +7,7 @@ import os
 import time
 
 import pytest
-from installed import COMMAND, HOME, SERVICE, beside, events, healthy, pid, wait_for_another
+from installed import COMMAND, HOME, SERVICE, beside, healthy, pid, told, wait_for_another
 from machine import Machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -44,9 +44,7 @@ def test_a_night_of_the_service_is_promoted_and_told_through_the_journal(service
         nights.append(ended(service, cycle))
     assert nights[-1]["outcome"] == "promoted", [night["reason"] for night in nights]
 
-    told = [line["event"] for line in events(service)]
-    for event in ("night.started", "mix.built", "gate.decided", "adapter.promoted", "night.summary"):
-        assert event in told
+    told(service, "night.started", "mix.built", "gate.decided", "adapter.promoted", "night.summary")
     assert served(service).startswith(f"sc-{len(nights):04d}-")
 
 

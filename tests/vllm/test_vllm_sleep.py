@@ -14,10 +14,10 @@ from sleepy_coder.serve.process import ServerProcess
 def test_streams_finish_whole_before_it_sleeps_and_every_model_is_itself_afterwards(
     vllm: ServerProcess, client: VllmClient, shelf: Shelf, through: ServerProcess
 ) -> None:
+    base = client.fingerprint(BASE, QUESTIONS)  # before anything serves that the gateway's keeper would ask beside it
     swaps = Swaps(shelf, client, through.url, count=1)
     known = swaps.known(vllm.url)
-    names = [BASE, *swaps.weights]
-    before = {name: client.fingerprint(name, QUESTIONS) for name in names}
+    before = {BASE: base} | {name: client.fingerprint(name, QUESTIONS) for name in swaps.weights}
     crowd = Crowd(through.url, ALIAS, clients=6)
 
     async def story() -> None:
@@ -31,7 +31,8 @@ def test_streams_finish_whole_before_it_sleeps_and_every_model_is_itself_afterwa
             assert ended >= crowd.clients
 
     asyncio.run(story())
+    through.stop()  # its keeper proves the adapter again after a sleep
     assert not failures(crowd.replies) and not mixed(crowd.replies, known)
     # One after another: beside an adapter's requests the CPU build answers the base's with its weights.
-    assert [name for name in names if not before[name].matches(client.fingerprint(name, QUESTIONS))] == []
+    assert [name for name, was in before.items() if not was.matches(client.fingerprint(name, QUESTIONS))] == []
     assert not any(before[BASE].matches(before[name]) for name in swaps.weights)

@@ -17,7 +17,7 @@ from test_registry import MIX, RECIPE
 
 from sleepy_coder import log, wiring
 from sleepy_coder.canary import last_state
-from sleepy_coder.config import Config, GatewaySettings
+from sleepy_coder.config import CanarySettings, Config, GatewaySettings
 from sleepy_coder.dialogue import ReplyFormatError, apply_reply
 from sleepy_coder.errors import AdapterError
 from sleepy_coder.registry import model_sha256
@@ -62,7 +62,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
     """The nano model on the embedded server."""
     home = tmp_path_factory.mktemp("home")
     gateway = GatewaySettings(rest_minutes=0.02)  # pyright: ignore[reportCallIssue]
-    with wiring.embedded_server(Config(home=home, gateway=gateway)) as config:  # pyright: ignore[reportCallIssue]
+    # Noise also makes replies longer, which would be found as well, sometimes sooner: here its failures have to tell.
+    canary = CanarySettings(explosion_threshold=1e9)  # pyright: ignore[reportCallIssue]
+    settings = Config(home=home, gateway=gateway, canary=canary)  # pyright: ignore[reportCallIssue]
+    with wiring.embedded_server(settings) as config:  # pyright: ignore[reportCallIssue]
         yield config
 
 

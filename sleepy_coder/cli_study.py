@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.progress import Progress
@@ -67,6 +67,9 @@ def study_command(
     quick: Annotated[
         bool, typer.Option("--quick", help="One seed, one cycle, few rows and steps: is all in order? (minutes)")
     ] = False,
+    only: Annotated[
+        Literal["gated", "ungated"] | None, typer.Option(help="Run only the trajectories with the gate, or without it.")
+    ] = None,
     report: Annotated[
         bool, typer.Option("--report", help="Run nothing: only write the report of what is finished.")
     ] = False,
@@ -91,9 +94,11 @@ def study_command(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with explained():
         config = load_config()
-        plan = Plan(recipes=_recipes(recipes) or FULL, seeds=seeds, cycles=cycles, day_tasks=day_tasks, samples=samples)
+        plan = Plan(seeds=seeds, cycles=cycles, day_tasks=day_tasks, samples=samples)
         if quick:
-            plan = Plan(recipes=_recipes(recipes) or QUICK, seeds=1, cycles=1, day_tasks=60, samples=2, quick=True)
+            plan = Plan(seeds=1, cycles=1, day_tasks=60, samples=2, quick=True)
+        asked = _recipes(recipes) or (QUICK if quick else FULL)
+        plan = plan.model_copy(update={"recipes": asked, "only": only})
         data = kept(config, plan) if report else _run(config, plan)
         files = write_study(data, titles(config), to or config.home / "reports")
     found = rows(data)

@@ -85,9 +85,10 @@ def _spelled(name: str, info: ParameterInfo) -> str:
 
 
 def _value(kind: Any, info: ParameterInfo) -> str:
-    if get_origin(kind) is Literal:
-        return ", ".join(f"`{choice}`" for choice in get_args(kind))
-    plain = next((part for part in get_args(kind) or (kind,) if part is not type(None)), kind)
+    union = () if get_origin(kind) is Literal else get_args(kind)
+    plain = next((part for part in union if part is not type(None)), kind)
+    if get_origin(plain) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(plain))
     if plain is bool:
         return "flag"
     bounds = [f"{sign} {end:g}" for sign, end in ((">=", info.min), ("<=", info.max)) if end is not None]

@@ -90,6 +90,13 @@ def test_what_is_gated_comes_first_one_seed_of_all_recipes_after_the_other() -> 
     assert order == [*gated, *((name, seed, False) for name, seed, _ in gated)]
 
 
+def test_a_study_can_be_run_by_halves() -> None:
+    plan = Plan(recipes=("rft-anchor", "no-update"), seeds=2, cycles=2)
+    gated, ungated = (cells(plan.model_copy(update={"only": half})) for half in ("gated", "ungated"))
+    assert all(with_gate for *_, with_gate, _ in gated) and not any(with_gate for *_, with_gate, _ in ungated)
+    assert (*gated, *ungated) == cells(plan)
+
+
 def test_more_seeds_and_recipes_add_to_a_study_and_other_settings_begin_another(tmp_path: Path) -> None:
     config = Config.model_validate({"home": tmp_path})
 

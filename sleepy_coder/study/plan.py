@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 from sleepy_coder import __version__
 from sleepy_coder.config import Config, RecipeName
@@ -27,7 +27,7 @@ _SEED_STEP: Final = 100_003
 
 
 class Plan(Record):
-    """The size of a study. `samples` is how many answers per task give pass@k."""
+    """The size of a study. `samples` is how many answers per task give pass@k; `only` leaves out half of it."""
 
     recipes: tuple[RecipeName, ...] = FULL
     seeds: int = 3
@@ -35,6 +35,7 @@ class Plan(Record):
     day_tasks: int = 180
     samples: int = 4
     quick: bool = False
+    only: Literal["gated", "ungated"] | None = None
 
 
 def trains(recipe: RecipeName) -> bool:
@@ -57,7 +58,7 @@ def cells(plan: Plan) -> tuple[tuple[RecipeName, int, bool, int], ...]:
         for gated in (True, False)
         for seed in range(plan.seeds)
         for recipe in plan.recipes
-        if gated in gates(recipe)
+        if gated in gates(recipe) and plan.only != ("ungated" if gated else "gated")
         for cycle in range(1, plan.cycles + 1)
     )
 

@@ -310,7 +310,7 @@ def status(json: Json = False) -> None:
     rows = [
         ("serving", str(state["serving"])),
         ("why", why),
-        ("daemon", daemon_line(daemon, gateway_answers(config.gateway))),
+        ("daemon", daemon_line(daemon, daemon is None and gateway_answers(config.gateway))),
         ("next night", next_night(due, hours, held, now)),
         ("rollback to", str(state["previous"] or config.server.base_name)),
         *(("model server", f"{server['url']} {server['state']}") for server in servers),

@@ -11,7 +11,7 @@ from sleepy_coder import wiring
 from sleepy_coder.config import Config, load_config
 from sleepy_coder.console import as_json, err, explained, out, progress_bar, table
 from sleepy_coder.errors import SleepyError
-from sleepy_coder.journal import no_night
+from sleepy_coder.journal import alone
 from sleepy_coder.judge.clusters import Cluster, form_clusters
 from sleepy_coder.judge.metrics import task_scores
 from sleepy_coder.judge.spending import spends
@@ -133,13 +133,8 @@ def renew_command(
 
     with explained():
         config = load_config()
-        with (
-            wiring.open_store(config) as store,
-            no_night(wiring.night_lock(config)) as free,
-            progress_bar() as progress,
-        ):
-            if not free:
-                raise SleepyError("a night runs, and is judged on the set of now", "wait for it to end")
+        # As a night itself: one that begins meanwhile has read the set of before, and must not wait for this.
+        with wiring.open_store(config) as store, alone(wiring.night_lock(config)), progress_bar() as progress:
             bar = progress.add_task("tasks", total=None, note="")
             found = renew(
                 config,

@@ -99,6 +99,8 @@ def study_command(
             plan = Plan(seeds=1, cycles=1, day_tasks=60, samples=2, quick=True)
         asked = _recipes(recipes) or (QUICK if quick else FULL)
         plan = plan.model_copy(update={"recipes": asked, "only": only})
+        if not cells(plan):
+            raise SleepyError(f"{', '.join(asked)} train nothing that a gate could judge", "leave out --only gated")
         data = kept(config, plan) if report else _run(config, plan)
         files = write_study(data, titles(config), to or config.home / "reports")
     found = rows(data)

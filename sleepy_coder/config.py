@@ -449,7 +449,9 @@ class NightSettings(Section):
     """When the nights come, and what they leave behind."""
 
     window: str = Field("01:00-06:00", description='Hours of the nights on the local clock; "" means any time.')
-    timezone: str = Field("", description="Time zone of the window, such as Europe/Berlin; empty is the machine's own.")
+    timezone: str = Field(
+        "", description="Time zone of the window, such as Europe/Berlin; empty is $TZ, or else the machine's own."
+    )
     stop_at_window_end: bool = Field(
         False, description="Whether also a night started by hand pauses when the window it began in closes."
     )

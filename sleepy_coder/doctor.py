@@ -153,7 +153,7 @@ def _server(config: Config, url: str, registry: Registry, active: Adapter | None
 
 def _nights(config: Config) -> Finding:
     state = gateway_state(config.gateway)
-    said = daemon_line(state, gateway_answers(config.gateway))
+    said = daemon_line(state, state is None and gateway_answers(config.gateway))
     if state is None or state.nights is None:
         return warn("nights", said, "Nights begin by themselves in the daemon only; by hand: `sleepy-coder night`.")
     return ok("nights", said)

@@ -13,7 +13,8 @@ SleepyError                 always carries what to do about it
 ├── LeakError               a training mix holds a frozen task or a near-duplicate of one
 ├── AdapterError            an adapter folder is not what its manifest says
 ├── StoreError              the store is locked, corrupt or of a newer version
-│   └── StoreDamaged        a page of it is not what was written there
+│   ├── StoreDamaged        a page of it is not what was written there
+│   └── AlreadyRuns         another process is at it in this home
 ├── TrainingError           the training child ended without an adapter
 ├── TrainingPaused          training stopped at a checkpoint because it was asked to
 ├── NightPaused             a night stopped before its end because it was asked to; its work is kept
@@ -91,6 +92,10 @@ class StoreError(SleepyError):
 
 class StoreDamaged(StoreError):
     """A page of the store is not what was written there."""
+
+
+class AlreadyRuns(StoreError):
+    """Another process is at it in this home."""
 
 
 class TrainingError(SleepyError):

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TypeVar
 from pydantic import TypeAdapter
 
 from sleepy_coder import log
-from sleepy_coder.errors import StoreError
+from sleepy_coder.errors import AlreadyRuns
 from sleepy_coder.store import Store
 from sleepy_coder.types import Phase
 
@@ -28,7 +28,7 @@ _TRIES, _PAUSE_SECONDS = 20, 0.1  # how long a night waits for another to end
 def alone(lock: Path, what: str = "night") -> Generator[None]:
     """Hold the file `lock`, so that no two processes work on the same night, or whatever `what` is.
 
-    Waits for those who only keep a night from beginning (`no_night`). Raises StoreError when another process runs
+    Waits for those who only keep a night from beginning (`no_night`). Raises AlreadyRuns when another process runs
     one. The lock ends with its process, however that ends.
     """
     with lock.open("ab") as file:
@@ -36,7 +36,7 @@ def alone(lock: Path, what: str = "night") -> Generator[None]:
         while not _locks(file, fcntl.LOCK_EX):
             tries += 1
             if tries >= _TRIES and not _locks(file, fcntl.LOCK_SH):
-                raise StoreError(f"another process runs a {what} here", "wait for it to end, or stop it")
+                raise AlreadyRuns(f"another process runs a {what} here", "wait for it to end, or stop it")
             fcntl.flock(file, fcntl.LOCK_UN)
             time.sleep(_PAUSE_SECONDS)
         yield

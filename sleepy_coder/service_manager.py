@@ -14,7 +14,7 @@ from sleepy_coder.files import write_atomic
 from sleepy_coder.service import MARK, Piece, Scope
 from sleepy_coder.types import Record
 
-_COMMAND_SECONDS: Final = 600  # a stop waits for a night that pauses
+_COMMAND_SECONDS: Final = 600  # with the usual settings, a stop waits 190 s for a night to pause
 _LOG_LINES: Final = 20
 
 

@@ -95,8 +95,8 @@ def zone_named(name: str) -> tzinfo:
 
 
 def _machine_zone() -> tzinfo:
-    """With the rules of its changes, which `datetime.astimezone` alone does not give."""
-    if named := os.environ.get("TZ", "").lstrip(":"):
+    """$TZ, or else what /etc/localtime is: with the rules of its changes, which `datetime.astimezone` does not give."""
+    if named := os.environ.get("TZ", "").removeprefix(":").rpartition("zoneinfo/")[2]:
         with suppress(ZoneInfoNotFoundError, ValueError, OSError):  # no such name: as if none was there
             return ZoneInfo(named)
     if _LOCALTIME.exists():

@@ -33,7 +33,7 @@ def _logs_of_its_own() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _settings_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A test reads neither this machine's settings nor those that another test's command has left behind."""
+    """What a test itself reads are neither this machine's settings nor those that another's command has left."""
     for name in [name for name in os.environ if name.startswith("SLEEPY_CODER_") or name == "CREDENTIALS_DIRECTORY"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SLEEPY_CODER_HOME", str(tmp_path_factory.getbasetemp()))

@@ -65,7 +65,7 @@ class GatewayHouse:
 
     def _raw(self, request: bytes) -> bytes:
         where, came = urlsplit(self.url), b""
-        with socket.create_connection((where.hostname, where.port)) as talk:
+        with socket.create_connection((where.hostname, where.port), timeout=60) as talk:
             # A refusal that comes while the request is still sent ends with a reset; asyncio would drop what came.
             with suppress(ConnectionError):
                 talk.sendall(request)

@@ -11,8 +11,9 @@ from gate_cases import case, passing
 from test_cli import Done, home  # noqa: F401  (the fixture applies to every test here)
 
 from sleepy_coder.config import load_config
+from sleepy_coder.journal import alone
 from sleepy_coder.judge.record import write
-from sleepy_coder.wiring import open_store
+from sleepy_coder.wiring import night_lock, open_store
 
 
 @pytest.fixture
@@ -64,3 +65,11 @@ def test_calibration_judges_a_model_against_itself() -> None:
     assert found["promoted"] + found["held"] + found["rejected"] == found["nights"] == 300
     assert found["interval"][0] <= found["allowed_per_night"]
     assert "95% interval" in Done("gate", "calibrate", "--nights", "100").out
+
+
+@pytest.mark.usefixtures("judged")
+def test_the_frozen_set_is_not_renewed_while_a_night_runs() -> None:
+    with alone(night_lock(load_config())):
+        done = Done("gate", "renew")
+    assert done.status == 1
+    assert "another process runs a night here" in done.err

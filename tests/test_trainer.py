@@ -84,12 +84,6 @@ def uninterrupted(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return ChildTrainer(model, heard.append, threads=1).train(MIX, None, RECIPE, workdir), heard
 
 
-def child(workdir: Path) -> subprocess.Popen[str]:
-    """A training child as ChildTrainer starts it, without the trainer."""
-    argv = [sys.executable, "-m", "sleepy_coder.learn.train_lora", str(workdir)]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-
 def write_job(workdir: Path, model: Path, recipe: Recipe = RECIPE) -> None:
     workdir.mkdir(exist_ok=True)
     (workdir / JOB_FILE).write_text(TrainingJob(model=model, parent=None, mix=MIX, recipe=recipe).model_dump_json())

@@ -15,6 +15,7 @@ import os
 import signal
 import stat
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _BATCH: Final = 256
 _MOST_REASONS: Final = 100
 _LONGEST_STEM: Final = 200
 _SOON_SECONDS: Final = 0.05
+_MOMENT_SECONDS: Final = 2.0
 _log = log.get("inbox")
 
 
@@ -63,7 +65,7 @@ class Inbox:
         self._save = save
         self._redact = redact
         self._settle = settle_seconds
-        self._closed: set[str] = set()
+        self._closed: dict[str, float] = {}  # when it was heard that a file was closed, by time.monotonic
         self._soon = False
         self._looks: dict[str, tuple[int, int, int]] = {}
         self._wake = threading.Event()
@@ -90,11 +92,13 @@ class Inbox:
 
     def scan(self) -> tuple[Taken, ...]:
         """Take in all that is whole, what an earlier run left first. Raises StoreError or InfraError."""
+        self._soon = False
         done = [self._take_in(path) for path in sorted((self._folder / WORKING).iterdir())]
-        self._soon, heard = False, set(self._closed)  # what is heard of from here on stays for the next look
+        heard = set(self._closed)  # what is heard of from here on stays for the next look
         there = sorted(self._folder.iterdir())
         names = {path.name for path in there}
-        self._closed -= heard - names
+        for name in heard - names:
+            self._closed.pop(name, None)
         self._looks = {name: look for name, look in self._looks.items() if name in names}
         for path in there:
             if not path.name.startswith(".") and path.name.endswith(SUFFIXES):
@@ -118,7 +122,7 @@ class Inbox:
         target = self._folder / WORKING / path.name
         with suppress(FileNotFoundError):
             path.rename(target)
-            self._closed.discard(path.name)
+            self._closed.pop(path.name, None)
             self._looks.pop(path.name, None)
             return target
         return None
@@ -127,11 +131,12 @@ class Inbox:
         look = (found.st_ino, found.st_size, found.st_mtime_ns)
         same = self._looks.get(path.name) == look
         self._looks[path.name] = look
-        closed = path.name in self._closed
-        if not (closed or same):
+        closed = self._closed.get(path.name)
+        if closed is None and not same:
             return False
         if _is_open_for_writing(path):
-            self._soon |= closed  # the kernel says that a file is closed a moment before it is
+            # The kernel says that a file is closed a moment before it is; later, somebody else has it open.
+            self._soon |= closed is not None and time.monotonic() - closed < _MOMENT_SECONDS
             return False
         return True
 
@@ -233,7 +238,7 @@ class Inbox:
 
     def _heard(self, path: Path) -> None:
         if path.parent == self._folder:
-            self._closed.add(path.name)
+            self._closed[path.name] = time.monotonic()
             self._wake.set()
 
 

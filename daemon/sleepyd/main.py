@@ -21,8 +21,8 @@ import uvloop
 
 from sleepy_coder import log, wiring
 from sleepy_coder.config import Config, load_config
-from sleepy_coder.errors import SleepyError
-from sleepy_coder.journal import alone, no_night
+from sleepy_coder.errors import AlreadyRuns, SleepyError
+from sleepy_coder.journal import alone
 from sleepy_coder.store_database import in_doubt
 from sleepy_coder.store_rescue import rescue_if_damaged
 
@@ -91,8 +91,7 @@ class Daemon:
                 _log.error("daemon.unhealthy", missing=missing)
             well = not missing
             why = self._schedule.outlook().why
-            if why != said:
-                notify.status(f"nights: {why}")
+            if why != said and notify.status(f"nights: {why}"):
                 said = why
             try:
                 async with asyncio.timeout(min(_LOOK_SECONDS, limit / 2 if limit else _LOOK_SECONDS)):
@@ -124,8 +123,11 @@ def look_after_store(config: Config) -> None:
     path = config.state / "sleepy.db"
     if not in_doubt(path).exists():
         return  # to read all of a large store would keep agents waiting at each start
-    with no_night(wiring.night_lock(config)) as free:
-        done = rescue_if_damaged(path) if free else None
+    try:
+        with alone(wiring.night_lock(config)):
+            done = rescue_if_damaged(path)
+    except AlreadyRuns:
+        return
     if done is not None:
         backup = str(done.backup) if done.backup else None
         _log.error("store.rescued", backup=backup, episodes=done.episodes, damaged=str(done.damaged))

@@ -80,10 +80,10 @@ def _stay_awake(pid: int) -> subprocess.Popen[bytes] | None:
     """Keep the machine from suspending for as long as process `pid` lives, where systemd lets this user ask for it."""
     if not shutil.which(_INHIBIT[0]):
         return None
-    remedy = "install the polkit rule: sleepy-coder service install"  # a service user needs it
     try:
         subprocess.run((*_INHIBIT, "true"), capture_output=True, text=True, check=True, timeout=_ASK_SECONDS)
     except subprocess.CalledProcessError as error:
+        remedy = "install the polkit rule: sleepy-coder service install"  # a service user needs it
         _log.warning("schedule.sleep_not_inhibited", reason=error.stderr.strip(), remedy=remedy)
         return None
     except subprocess.TimeoutExpired as error:

@@ -128,7 +128,7 @@ def _load_tracking(client: VllmClient, config: Config) -> Finding:
     asked = (Message(role="user", content="Count from one to one thousand, in words."),)
     tokens = min(config.eval.max_tokens, config.model.max_length // 2)
     for seed in range(_LOAD_TRIES):
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1) as pool:  # a busy machine may give a stream's first piece when all is over
             answer = partial(client.chat, config.server.base_name, asked, temperature=1.0, seed=seed, max_tokens=tokens)
             running = pool.submit(answer)
             seen = False

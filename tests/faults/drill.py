@@ -15,6 +15,7 @@ import signal
 import sqlite3
 import sys
 import time
+import traceback
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -81,6 +82,8 @@ class Server:
         if self.pid == 0:
             try:
                 serve(self.port, (*FROZEN[:14], *SKILLS), DREAMED)
+            except BaseException:  # noqa: BLE001 - nothing of this goes on in the parent's place
+                traceback.print_exc()
             finally:
                 os._exit(1)  # never on with the parent's work
         while True:
@@ -88,6 +91,7 @@ class Server:
                 httpx.get(f"{self.url}/version")
                 return
             except httpx.TransportError:
+                assert os.waitpid(self.pid, os.WNOHANG) == (0, 0), "the model server does not start"
                 time.sleep(0.01)
 
     def stop(self) -> None:

@@ -53,7 +53,9 @@ class Machine:
     def run(self, *argv: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """Run a command in it as root, with its output as text."""
         enter = ("nsenter", "--target", str(self.leader), "--all", "--", "/usr/bin/env", f"PATH={os.environ['PATH']}")
-        done = subprocess.run((*enter, *argv), capture_output=True, text=True, timeout=timeout, check=False)
+        # What is set for the tests here is not for the services there.
+        own = {name: value for name, value in os.environ.items() if not name.startswith("SLEEPY_CODER_")}
+        done = subprocess.run((*enter, *argv), capture_output=True, text=True, timeout=timeout, check=False, env=own)
         assert not check or done.returncode == 0, f"{' '.join(argv)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -129,8 +128,8 @@ def _load_tracking(client: VllmClient, config: Config) -> Finding:
     tokens = min(config.eval.max_tokens, config.model.max_length // 2)
     for seed in range(_LOAD_TRIES):
         with ThreadPoolExecutor(1) as pool:  # a busy machine may give a stream's first piece when all is over
-            answer = partial(client.chat, config.server.base_name, asked, temperature=1.0, seed=seed, max_tokens=tokens)
-            running = pool.submit(answer)
+            pieces = client.chat_stream(config.server.base_name, asked, temperature=1.0, seed=seed, max_tokens=tokens)
+            running = pool.submit(list, pieces)
             seen = False
             while not seen and not running.done():
                 seen = client.server_load() > 0

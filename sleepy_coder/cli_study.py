@@ -11,10 +11,10 @@ from rich.progress import Progress
 
 from sleepy_coder import log
 from sleepy_coder.config import Config, RecipeName, load_config
-from sleepy_coder.console import as_json, explained, out, progress_bar, table
+from sleepy_coder.console import as_json, err, explained, out, progress_bar, table
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.judge.study import Goal, Row, goals, points, remaining, rows
-from sleepy_coder.judge.study_data import Cell, StudyData, Trajectory
+from sleepy_coder.judge.study_data import Cell, StudyData, StudyExport, Trajectory
 from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.study.plan import FULL, QUICK, Plan, cells
 
@@ -70,6 +70,10 @@ def study_command(
     only: Annotated[
         Literal["gated", "ungated"] | None, typer.Option(help="Run only the trajectories with the gate, or without it.")
     ] = None,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="A study-data.json.gz of another machine, whose trajectories are not run again."),
+    ] = None,
     report: Annotated[
         bool, typer.Option("--report", help="Run nothing: only write the report of what is finished.")
     ] = False,
@@ -82,13 +86,13 @@ def study_command(
 
     Every recipe has the same days and the same frozen set. Each cycle is kept when it is finished: stop it whenever
     you like, the same command goes on; with more seeds or recipes it adds to what is there. Nothing that is served is
-    touched: it works under state/study/ with a server of its own. Writes results.md, results.png, dashboard.html and
-    study.json from what it kept.
+    touched: it works under state/study/ with a server of its own. Writes results.md, results.png, dashboard.html,
+    study.json and study-data.json.gz, for another machine, from what it kept.
 
     Example: [bold]sleepy-coder study --recipes rft-anchor,seed-plain,naive,no-update --seeds 1 --cycles 2[/]
     """
     from sleepy_coder.report.study import write_study
-    from sleepy_coder.study.run import kept
+    from sleepy_coder.study.run import exported, take_over
     from sleepy_coder.wiring import titles
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -101,8 +105,14 @@ def study_command(
         plan = plan.model_copy(update={"recipes": asked, "only": only})
         if not cells(plan):
             raise SleepyError(f"{', '.join(asked)} train nothing that a gate could judge", "leave out --only gated")
-        data = kept(config, plan) if report else _run(config, plan)
-        files = write_study(data, titles(config), to or config.home / "reports")
+        for source in sources or ():
+            taken = take_over(config, plan, StudyExport.unpack(source))
+            err.print(f"{source}: {taken} trajectories taken over", highlight=False)
+        if not report:
+            _run(config, plan)
+        finished = exported(config, plan)
+        files = write_study(finished, titles(config), to or config.home / "reports")
+    data = finished.data
     found = rows(data)
     if json:
         as_json({"rows": [_summary(row) for row in found], "goals": goals(found), "files": [str(f) for f in files]})
@@ -112,7 +122,7 @@ def study_command(
         out.print(str(file), highlight=False, soft_wrap=True)
 
 
-def _run(config: Config, plan: Plan) -> StudyData:
+def _run(config: Config, plan: Plan) -> None:
     """Run what is left of it, with a progress bar; its hundreds of nights log to a file of the study."""
     from sleepy_coder.study.run import run_study, study_folder
 
@@ -122,11 +132,10 @@ def _run(config: Config, plan: Plan) -> StudyData:
         log.set_up(verbose=True, as_json=True, to=said)
         try:
             shown = StudyProgress(progress, plan)
-            data = run_study(config, plan, shown)
+            run_study(config, plan, shown)
             shown.end()
         finally:
             log.set_up()
-    return data
 
 
 def _recipes(names: str) -> tuple[RecipeName, ...]:

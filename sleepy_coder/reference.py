@@ -91,11 +91,13 @@ def _value(kind: Any, info: ParameterInfo) -> str:
         return ", ".join(f"`{choice}`" for choice in get_args(plain))
     if plain is bool:
         return "flag"
+    several = get_origin(plain) is list
+    plain = get_args(plain)[0] if several else plain
     bounds = [f"{sign} {end:g}" for sign, end in ((">=", info.min), ("<=", info.max)) if end is not None]
     if members := list(getattr(plain, "__members__", {}).values()):
         return ", ".join(f"`{member.value}`" for member in members)
     names = {"str": "text", "int": "integer", "float": "number", "Path": "path"}
-    return ", ".join([names[plain.__name__], *bounds])
+    return ", ".join([names[plain.__name__], *bounds, *(["may be repeated"] if several else [])])
 
 
 def cli_page() -> str:

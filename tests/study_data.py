@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from report_data import evaluation, night
 
 from sleepy_coder.config import RecipeName
-from sleepy_coder.judge.study_data import Cell, StudyData, StudyFacts
+from sleepy_coder.judge.study_data import Cell, StudyData, StudyExport, StudyFacts
 from sleepy_coder.types import EvalReport, NightReport
 
 FAMILIES = ("use_after_move", "missing_field")
@@ -87,3 +87,7 @@ def _twice(weights: str, tasks: set[str]) -> EvalReport:
     return once.model_copy(
         update={"samples": (*once.samples, *(sample.model_copy(update={"index": 1}) for sample in again))}
     )
+
+
+def exported(data: StudyData) -> StudyExport:
+    return StudyExport(identity="one", data=data)

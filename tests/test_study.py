@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import sqlite3
@@ -16,21 +17,25 @@ from fakes import BASE, DAY, FROZEN, FakeServer, FakeTrainer, live_a_day, make_t
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from study_data import cells as cells_of
+from study_data import exported, passed, study
 from test_registry import lora, write_trained
 
 from sleepy_coder.config import Config, load_config
 from sleepy_coder.errors import ModelNotFound, StoreError
-from sleepy_coder.judge.study_data import Trajectory
+from sleepy_coder.judge.study_data import StudyExport, Trajectory
 from sleepy_coder.learn.trainer import Step
 from sleepy_coder.night import run_night
 from sleepy_coder.study.memory import RememberingServer, RememberingTrainer
 from sleepy_coder.study.plan import Plan, cells, deal, frozen_part, identity, sized, theme_groups, themes
-from sleepy_coder.study.run import study_folder
+from sleepy_coder.study.run import study_folder, take_over
 from sleepy_coder.study.store import Learned, StudyStore
 from sleepy_coder.tasks import load_split
 from sleepy_coder.types import Message, Recipe, TrainingMix
 
 TASKS = [make_task(number, f"family_{number % 7}") for number in DAY]
+
+
+EVALS = {"a": passed(5), "b": passed(6), "worse": passed(2)}
 
 
 # The plan
@@ -220,6 +225,38 @@ def test_a_study_without_a_measurement_cannot_be_reported(store: StudyStore) -> 
         store.data()
 
 
+# From one machine to another
+
+
+def test_what_another_machine_has_finished_is_kept_and_reported_as_there(store: StudyStore, tmp_path: Path) -> None:
+    data = study([*cells_of("sam", 0, True, ["a", "b"]), *cells_of("ssr", 0, True, ["a", "b"])], EVALS)
+    (tmp_path / "study-data.json.gz").write_bytes(exported(data).pack())
+    found = StudyExport.unpack(tmp_path / "study-data.json.gz").data
+    assert (store.take_over(found), store.take_over(found)) == (2, 0)
+    assert store.data() == data
+
+
+def test_a_trajectory_that_is_not_whole_or_was_begun_here_is_not_taken_over(store: StudyStore) -> None:
+    mine = cells_of("sam", 0, True, ["a"])
+    store.save_cell(mine[0])
+    half, theirs = cells_of("ssr", 0, True, ["a"]), cells_of("sam", 0, True, ["b", "b"])
+    assert store.take_over(study([*half, *theirs], EVALS)) == 0
+    assert store.cells() == tuple(mine)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", gzip.compress(b"{}"), gzip.compress(b"{}")[:-4]])
+def test_a_file_that_is_no_study_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "given").write_bytes(content)
+    with pytest.raises(StoreError, match="given is no study-data"):
+        StudyExport.unpack(tmp_path / "given")
+
+
+def test_another_study_is_not_taken_over(tmp_path: Path) -> None:
+    data = study(cells_of("sam", 0, True, ["a", "b"]), EVALS)
+    with pytest.raises(StoreError, match="another study"):
+        take_over(Config.model_validate({"home": tmp_path}), Plan(), exported(data))
+
+
 # Without the gate
 
 
@@ -279,3 +316,9 @@ def test_a_quick_study_that_is_killed_in_the_middle_goes_on_and_is_reported(
     assert b'"recipe": "rft-anchor"' in said
     assert {file.name for file in (tmp_path / "out").iterdir()} >= {"results.md", "results.png", "study.json"}
     assert not (tmp_path / "adapters").exists()  # nothing that serves here was touched
+
+    elsewhere = tmp_path / "elsewhere"
+    argv = [sys.executable, "-m", "sleepy_coder", "--home", str(elsewhere), "study", "--quick", "--report"]
+    argv += ["--from", str(tmp_path / "out" / "study-data.json.gz"), "--out", str(elsewhere)]
+    subprocess.run(argv, check=True)
+    assert (elsewhere / "results.md").read_text() == (tmp_path / "out" / "results.md").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from study_data import BASE, TASKS, THEMES, cells, passed, study
+from study_data import BASE, TASKS, THEMES, cells, exported, passed, study
 
 from sleepy_coder.judge.study import course, estimate, find, goals, paired, remaining, rows
 from sleepy_coder.judge.study_data import Cell, Trajectory
@@ -131,8 +131,14 @@ def test_what_is_left_is_told_by_cells_of_its_kind() -> None:
 
 def test_the_report_is_written_from_the_data_alone_and_says_what_was_missed(tmp_path: Path) -> None:
     cells_ = [cell for cell in full() if cell.recipe != "naive"] + cells("naive", 0, False, ["a5", "a6"])
-    files = write_study(study(cells_, EVALS, many=(BASE, "a6")), TASKS, tmp_path)
-    assert {file.name for file in files} == {"results.md", "results.png", "study.json", "dashboard.html"}
+    files = write_study(exported(study(cells_, EVALS, many=(BASE, "a6"))), TASKS, tmp_path)
+    assert {file.name for file in files} == {
+        "results.md",
+        "results.png",
+        "study.json",
+        "study-data.json.gz",
+        "dashboard.html",
+    }
     page = (tmp_path / "results.md").read_text()
     assert "| `naive` without a gate loses | **missed** | +20.0 |" in page
     assert "## The founding failure" in page and "SSR, ACL 2024" in page
@@ -151,7 +157,7 @@ def test_the_dashboards_nights_have_all_three_arms_on_the_whole_set() -> None:
 
 
 def test_a_study_that_has_trained_nothing_yet_can_be_reported(tmp_path: Path) -> None:
-    files = write_study(study(cells("no-update", 0, False, [BASE]), {}), TASKS, tmp_path)
+    files = write_study(exported(study(cells("no-update", 0, False, [BASE]), {})), TASKS, tmp_path)
     assert "dashboard.html" not in {file.name for file in files}
     assert "No night was measured yet" in (tmp_path / "results.md").read_text()
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
 from sleepy_coder.config import RecipeName
+from sleepy_coder.errors import StoreError
 from sleepy_coder.types import EvalReport, NightReport, Record
 
 HERO: Final[RecipeName] = "rft-anchor"
@@ -81,3 +87,25 @@ class StudyData(Record):
         """The one whose nights the dashboard shows: the default recipe's first, with the gate where there is one."""
         trained = [of for of in self.trajectories() if any(c.night and c.candidate for c in self.cells_of(of))]
         return min(trained, key=lambda of: (of.recipe != HERO, not of.gated, of.seed), default=None)
+
+
+class StudyExport(Record):
+    """All that one machine has finished of a study, for another; `identity` names what its cells depend on."""
+
+    identity: str
+    data: StudyData
+
+    def pack(self) -> bytes:
+        """As a file: JSON through gzip, the same bytes for the same study."""
+        return gzip.compress(self.model_dump_json(round_trip=True).encode(), mtime=0)
+
+    @classmethod
+    def unpack(cls, path: Path) -> StudyExport:
+        """Raises StoreError for what is no such file."""
+        try:
+            return cls.model_validate_json(gzip.decompress(path.read_bytes()))
+        except (OSError, EOFError, zlib.error, ValidationError) as error:
+            why = f"{error.error_count()} fields are wrong" if isinstance(error, ValidationError) else error
+            raise StoreError(
+                f"{path} is no study-data.json.gz ({why})", "`sleepy-coder study --out` writes one"
+            ) from error

@@ -1,4 +1,4 @@
-"""A study's results.md, results.png, dashboard.html and study.json, all from what its store holds."""
+"""A study's results.md, results.png, dashboard.html and study.json, all from what its store holds; and that itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from sleepy_coder.files import write_atomic
 from sleepy_coder.judge import study as judged
 from sleepy_coder.judge.study import Goal, Row
-from sleepy_coder.judge.study_data import Cell, StudyData, StudyFacts, Trajectory
+from sleepy_coder.judge.study_data import Cell, StudyData, StudyExport, StudyFacts, Trajectory
 from sleepy_coder.report.data import ReportData, Titles
 from sleepy_coder.types import NightReport, Record
 
@@ -23,12 +23,13 @@ class StudyFile(Record):
     cells: tuple[Cell, ...]
 
 
-def write_study(data: StudyData, titles: Titles, folder: Path) -> tuple[Path, ...]:
-    """Write the four files to `folder`; dashboard.html only where a night was judged. The paths written."""
+def write_study(kept: StudyExport, titles: Titles, folder: Path) -> tuple[Path, ...]:
+    """Write the five files to `folder`; dashboard.html only where a night was judged. The paths written."""
     from sleepy_coder.report.dashboard import dashboard_html
     from sleepy_coder.report.study_page import study_markdown
     from sleepy_coder.report.study_plots import study_png
 
+    data = kept.data
     found = judged.rows(data)
     said = StudyFile(
         facts=data.facts,
@@ -41,6 +42,7 @@ def write_study(data: StudyData, titles: Titles, folder: Path) -> tuple[Path, ..
         folder / "results.md": study_markdown(data, found),
         folder / "results.png": study_png(data, found),
         folder / "study.json": said.model_dump_json(indent=1) + "\n",
+        folder / "study-data.json.gz": kept.pack(),
     }
     shown = data.shown()
     if shown is not None:

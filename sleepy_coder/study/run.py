@@ -12,7 +12,7 @@ from sleepy_coder.collect.agent import work_through
 from sleepy_coder.config import Config, NightSettings
 from sleepy_coder.errors import StoreError
 from sleepy_coder.journal import alone
-from sleepy_coder.judge.study_data import Cell, StudyData, StudyFacts, Trajectory
+from sleepy_coder.judge.study_data import Cell, StudyExport, StudyFacts, Trajectory
 from sleepy_coder.learn.hints import Hints
 from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.night import run_night
@@ -32,14 +32,29 @@ def study_folder(config: Config, plan: Plan) -> Path:
     return config.state / "study" / identity(sizes, plan, frozen, wiring.base_model(config, path).sha256)
 
 
-def kept(config: Config, plan: Plan) -> StudyData:
-    """What is finished of a study. Raises StoreError when nothing was measured yet."""
-    with StudyStore(study_folder(config, plan) / "study.db") as store:
-        return store.data()
+def exported(config: Config, plan: Plan) -> StudyExport:
+    """What is finished, for another machine. Raises StoreError when nothing was measured yet."""
+    folder = study_folder(config, plan)
+    with StudyStore(folder / "study.db") as store:
+        return StudyExport(identity=folder.name, data=store.data())
 
 
-def run_study(config: Config, plan: Plan, watcher: Onlooker) -> StudyData:
-    """Run every cell that is not finished; everything that the study knows then.
+def take_over(config: Config, plan: Plan, found: StudyExport) -> int:
+    """Keep what another machine has finished of the same study; how many trajectories that was.
+
+    Raises StoreError when it is another study, or when another process runs one in this home.
+    """
+    folder, facts = study_folder(config, plan), found.data.facts
+    if (found.identity, facts.samples) != (folder.name, plan.samples):
+        other = "settings, sizes, base or version differ"
+        raise StoreError(f"that is another study than this one ({found.identity}, not {folder.name}): {other}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(config.state / "study" / "lock", "study"), StudyStore(folder / "study.db") as store:
+        return store.take_over(found.data)
+
+
+def run_study(config: Config, plan: Plan, watcher: Onlooker) -> None:
+    """Run every cell that is not finished.
 
     Raises StoreError when another process runs a study in this home.
     """
@@ -55,7 +70,6 @@ def run_study(config: Config, plan: Plan, watcher: Onlooker) -> StudyData:
                     of = Trajectory(recipe=recipe, seed=seed, gated=gated)
                     watcher.cell(of, cycle, store.cells())
                     store.save_cell(_cell(bench, of, cycle))
-        return store.data()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ except measurements. Every method may raise StoreError, and may be called from s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -112,6 +112,29 @@ class StudyStore:
         """The finished cells in the order in which they were finished."""
         found = self._db.do("SELECT payload FROM cells ORDER BY rowid")
         return tuple(Cell.model_validate_json(payload) for (payload,) in found)
+
+    def take_over(self, data: StudyData) -> int:
+        """Keep the trajectories that were finished elsewhere and are not begun here; how many there were."""
+        if self.facts() is None:
+            self.save_facts(data.facts)
+        for seed, groups in data.themes.items():
+            self.save_themes(seed, groups)
+        measured: tuple[tuple[Kind, Mapping[str, EvalReport]], ...] = (("one", data.evals), ("many", data.many))
+        for kind, reports in measured:
+            for weights, report in reports.items():
+                if self.eval(weights, kind) is None:
+                    self.save_eval(weights, kind, report)
+        begun = {(cell.recipe, cell.seed, cell.gated) for cell in self.cells()}
+        # One that is not whole cannot be gone on with: its adapters are on the other machine.
+        whole = [
+            of
+            for of in data.trajectories()
+            if len(data.cells_of(of)) == data.facts.cycles and (of.recipe, of.seed, of.gated) not in begun
+        ]
+        for of in whole:
+            for cell in data.cells_of(of):
+                self.save_cell(cell)
+        return len(whole)
 
     def data(self) -> StudyData:
         """All that the reports need. Raises StoreError when nothing was measured yet."""

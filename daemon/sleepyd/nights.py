@@ -82,13 +82,12 @@ def _stay_awake(pid: int) -> subprocess.Popen[bytes] | None:
         return None
     try:
         subprocess.run((*_INHIBIT, "true"), capture_output=True, text=True, check=True, timeout=_ASK_SECONDS)
-    except subprocess.CalledProcessError as error:
-        remedy = "install the polkit rule: sleepy-coder service install"  # a service user needs it
-        _log.warning("schedule.sleep_not_inhibited", reason=error.stderr.strip(), remedy=remedy)
-        return None
+    except subprocess.CalledProcessError as error:  # a service user needs the rule
+        reason, remedy = error.stderr.strip(), "install the polkit rule: sleepy-coder service install"
     except subprocess.TimeoutExpired as error:
-        remedy = "look at it: systemctl status systemd-logind"
-        _log.warning("schedule.sleep_not_inhibited", reason=str(error), remedy=remedy)
-        return None
-    # Not around the night: a signal to the night would end the wrapper first, and its status would be lost.
-    return subprocess.Popen((*_INHIBIT, "tail", f"--pid={pid}", "-f", "/dev/null"), start_new_session=True)
+        reason, remedy = str(error), "look at it: systemctl status systemd-logind"
+    else:
+        # Not around the night: a signal to the night would end the wrapper first, and its status would be lost.
+        return subprocess.Popen((*_INHIBIT, "tail", f"--pid={pid}", "-f", "/dev/null"), start_new_session=True)
+    _log.warning("schedule.sleep_not_inhibited", reason=reason, remedy=remedy)
+    return None

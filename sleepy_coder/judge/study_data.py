@@ -18,6 +18,14 @@ HERO: Final[RecipeName] = "rft-anchor"
 """The default recipe, which the others are compared with."""
 
 
+class Trajectory(Record):
+    """One recipe with one seed, gated or not."""
+
+    recipe: RecipeName
+    seed: int
+    gated: bool
+
+
 class Cell(Record):
     """One cycle of one trajectory. `served`, `before` and `candidate` are keys of `StudyData.evals`.
 
@@ -39,13 +47,10 @@ class Cell(Record):
     train_seconds: float
     seconds: float
 
-
-class Trajectory(Record):
-    """One recipe with one seed, gated or not."""
-
-    recipe: RecipeName
-    seed: int
-    gated: bool
+    @property
+    def trajectory(self) -> Trajectory:
+        """Whose cycle it is."""
+        return Trajectory(recipe=self.recipe, seed=self.seed, gated=self.gated)
 
 
 class StudyFacts(Record):
@@ -75,13 +80,11 @@ class StudyData(Record):
 
     def trajectories(self) -> tuple[Trajectory, ...]:
         """Those with a finished cell, in the order in which they were begun."""
-        found = (Trajectory(recipe=c.recipe, seed=c.seed, gated=c.gated) for c in self.cells)
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(cell.trajectory for cell in self.cells))
 
     def cells_of(self, of: Trajectory) -> tuple[Cell, ...]:
         """The finished cells of one trajectory, by cycle."""
-        mine = (c for c in self.cells if (c.recipe, c.seed, c.gated) == (of.recipe, of.seed, of.gated))
-        return tuple(sorted(mine, key=lambda c: c.cycle))
+        return tuple(sorted((c for c in self.cells if c.trajectory == of), key=lambda c: c.cycle))
 
     def shown(self) -> Trajectory | None:
         """The one whose nights the dashboard shows: the default recipe's first, with the gate where there is one."""

@@ -121,7 +121,7 @@ def _begin(bench: Bench) -> None:
 
 def _cell(bench: Bench, of: Trajectory, cycle: int) -> Cell:
     began = time.monotonic()
-    earlier = [c for c in bench.store.cells() if (c.recipe, c.seed, c.gated) == (of.recipe, of.seed, of.gated)]
+    earlier = [c for c in bench.store.cells() if c.trajectory == of]
     before = next((c.served for c in earlier if c.cycle == cycle - 1), bench.base.sha256)
     day = _day(bench, of.seed, cycle)
     cell = (_trained if trains(of.recipe) else _untrained)(bench, of, cycle, before, day)

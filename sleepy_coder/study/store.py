@@ -6,6 +6,7 @@ except measurements. Every method may raise StoreError, and may be called from s
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -124,16 +125,12 @@ class StudyStore:
             for weights, report in reports.items():
                 if self.eval(weights, kind) is None:
                     self.save_eval(weights, kind, report)
-        begun = {(cell.recipe, cell.seed, cell.gated) for cell in self.cells()}
+        begun = [cell.trajectory for cell in self.cells()]
         # One that is not whole cannot be gone on with: its adapters are on the other machine.
-        whole = [
-            of
-            for of in data.trajectories()
-            if len(data.cells_of(of)) == data.facts.cycles and (of.recipe, of.seed, of.gated) not in begun
-        ]
-        for of in whole:
-            for cell in data.cells_of(of):
-                self.save_cell(cell)
+        courses = [data.cells_of(of) for of in data.trajectories() if of not in begun]
+        whole = [course for course in courses if len(course) == data.facts.cycles]
+        for cell in itertools.chain.from_iterable(whole):
+            self.save_cell(cell)
         return len(whole)
 
     def data(self) -> StudyData:

@@ -79,19 +79,14 @@ class Machine:
     def await_state(self, unit: str, seconds: float = 300, **wanted: str) -> None:
         """Wait until the unit's properties are as `wanted`."""
         deadline = time.monotonic() + seconds
-        names = f"--property={','.join(wanted)}"
-        while (found := dict(_pairs(self.said("systemctl", "show", names, unit)))) != wanted:
-            assert time.monotonic() < deadline, f"{unit} is {found}, not {wanted}\n{self.log(unit)}"
+        lines = [f"{name}={value}" for name, value in sorted(wanted.items())]
+        asked = ("systemctl", "show", f"--property={','.join(wanted)}", unit)
+        while (found := sorted(self.said(*asked).splitlines())) != lines:
+            assert time.monotonic() < deadline, f"{unit} is {found}, not {lines}\n{self.log(unit)}"
             time.sleep(0.2)
 
     def log(self, unit: str, lines: int = 40) -> str:
         return self.said("journalctl", "--unit", unit, "--lines", str(lines), "--no-pager")
-
-
-def _pairs(properties: str) -> Iterator[tuple[str, str]]:
-    for line in properties.splitlines():
-        name, _, value = line.partition("=")
-        yield name, value
 
 
 @contextmanager

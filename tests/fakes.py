@@ -131,17 +131,22 @@ def solver(numbers: Collection[int], dreaming: Collection[int] = ()) -> Answer:
 
 
 class FakeClock:
-    """Each look at it is a second later than the last; it can be set."""
+    """Each look at it is a second later than the last, whichever thread looks; it can be set."""
 
     def __init__(self) -> None:
         self.time = datetime(2026, 11, 23, 3, tzinfo=UTC)
+        self._lock = threading.Lock()
 
     def now(self) -> datetime:
-        self.time += timedelta(seconds=1)
-        return self.time
+        return self._later(1)
 
     def sleep(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
+        self._later(seconds)
+
+    def _later(self, seconds: float) -> datetime:
+        with self._lock:
+            self.time += timedelta(seconds=seconds)
+            return self.time
 
 
 @dataclass(frozen=True)

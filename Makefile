@@ -1,6 +1,9 @@
 # `make demo` and `make test` set everything up by themselves; see README.md.
 PYTHON ?= python3
 BIN := .venv/bin
+# How often a failed test is tried again before it counts. Here never: a test that fails now and then is a defect.
+RERUNS ?= 0
+PYTEST = $(BIN)/python -m pytest --reruns $(RERUNS) -rfER
 
 .PHONY: help demo test test-agents test-vllm test-systemd test-faults vllm check lint types bench nano card koans results study study-quick docs clean machine
 
@@ -21,24 +24,24 @@ demo: machine .venv/.ready ## a day and three nights: promoted, poisoned, killed
 	@$(BIN)/sleepy-coder demo
 
 test: machine .venv/.ready ## all tests but those with real agents, a real vLLM and a real systemd
-	$(BIN)/python -m pytest --ignore=tests/agents
+	$(PYTEST) --ignore=tests/agents
 
 test-agents: machine .venv/.ready ## real coding agents from their registries at work through the gateway
 	@scripts/check-machine --agents
 	-scripts/agents
-	$(BIN)/python -m pytest tests/agents -v --durations=0
+	$(PYTEST) tests/agents -v --durations=0
 
 vllm:
 	@PYTHON=$(PYTHON) scripts/vllm-env
 
 test-vllm: machine .venv/.ready vllm ## the tests against a real vLLM on the CPU (2 GB, about 10 minutes)
-	$(BIN)/python -m pytest tests/vllm
+	$(PYTEST) tests/vllm
 
 test-systemd: machine .venv/.ready ## the service under a real systemd (root and systemd-container, about 10 minutes)
-	$(BIN)/python -m pytest tests/systemd
+	$(PYTEST) tests/systemd
 
 test-faults: machine .venv/.ready ## over 200 random faults at nights; SLEEPY_FAULT_SEED repeats one run (about 4 minutes)
-	$(BIN)/python -m pytest tests/faults
+	$(PYTEST) tests/faults
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # How often a failed test is tried again before it counts. Here never: a test that fails now and then is a defect.
 RERUNS ?= 0
-PYTEST = $(BIN)/python -m pytest --reruns $(RERUNS) -rfER
+PYTEST = $(BIN)/python -m pytest --reruns $(RERUNS) --rerun-show-tracebacks -rfER
 
 .PHONY: help demo test test-agents test-vllm test-systemd test-faults vllm check lint types bench nano card koans results study study-quick docs clean machine
 

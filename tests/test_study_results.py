@@ -14,6 +14,7 @@ from study_data import BASE, TASKS, THEMES, cells, exported, passed, study
 from sleepy_coder.judge.study import course, estimate, find, goals, paired, remaining, rows
 from sleepy_coder.judge.study_data import Cell, Trajectory
 from sleepy_coder.report.study import as_report, write_study
+from sleepy_coder.report.study_page import study_markdown
 
 HERO = Trajectory(recipe="rft-anchor", seed=0, gated=True)
 
@@ -145,6 +146,16 @@ def test_the_report_is_written_from_the_data_alone_and_says_what_was_missed(tmp_
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "study.json").read_text())["facts"]["frozen"] == len(TASKS)
     assert "sc-0001" in (tmp_path / "dashboard.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("halves", "option"),
+    [((True,), " --only gated"), ((False,), " --only ungated"), ((True, False), "")],
+)
+def test_the_page_names_the_command_of_the_half_that_was_run(halves: tuple[bool, ...], option: str) -> None:
+    half = [cell for gated in halves for cell in cells("rft-anchor", 0, gated, ["a5", "a6"])]
+    data = study([*half, *cells("no-update", 0, False, [BASE, BASE])], EVALS)
+    assert f"--recipes rft-anchor,no-update --seeds 1 --cycles 2{option} --out" in study_markdown(data, rows(data))
 
 
 def test_the_dashboards_nights_have_all_three_arms_on_the_whole_set() -> None:

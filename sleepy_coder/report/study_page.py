@@ -54,6 +54,12 @@ def study_markdown(data: StudyData, found: Sequence[Row]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _only(found: Sequence[Row]) -> str:
+    """The option that left out half of the study, if one did: what trains nothing has no gate in either half."""
+    gated = {row.gated for row in found if row.courses[0].steps}
+    return f" --only {'gated' if gated.pop() else 'ungated'}" if len(gated) == 1 else ""
+
+
 def _summary(data: StudyData, found: Sequence[Row]) -> str:
     facts, base = data.facts, data.evals[data.facts.base]
     low, high = metrics.pass_rate_interval(base)
@@ -63,7 +69,7 @@ def _summary(data: StudyData, found: Sequence[Row]) -> str:
     command = (
         "sleepy-coder study --quick"
         if facts.quick
-        else (f"sleepy-coder study --recipes {names} --seeds {seeds} --cycles {facts.cycles}")
+        else f"sleepy-coder study --recipes {names} --seeds {seeds} --cycles {facts.cycles}{_only(found)}"
     )
     lines = [
         f"{words.counted(len(data.cells), 'cell')} ({words.counted(len({r.recipe for r in found}), 'recipe')}, up to "

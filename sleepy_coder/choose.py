@@ -6,11 +6,12 @@ again; nothing of the frozen set is read. Only what was chosen enters the regist
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sleepy_coder import log
@@ -119,7 +120,7 @@ class _Trials:
     parts: Parts
     cycle: int
     total: int
-    done: int = 0
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
     def _work(self) -> Path:
@@ -166,8 +167,7 @@ class _Trials:
         return evaluate(*asked, self._tick)
 
     def _tick(self) -> None:
-        self.done = min(self.done + 1, self.total)
-        self.parts.watcher.tick(self.done, self.total)
+        self.parts.watcher.tick(min(next(self.numbers), self.total), self.total)
 
 
 def _with(one: Contender, report: EvalReport) -> Contender:

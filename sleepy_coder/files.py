@@ -6,6 +6,7 @@ under a temporary name in the same folder, fsync the file, rename, fsync the fol
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import secrets
@@ -51,6 +52,20 @@ def fsync_tree(folder: Path) -> None:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
     fsync_folder(folder)
+
+
+@contextmanager
+def in_turn(folder: Path) -> Generator[None]:
+    """Let the processes that open databases in `folder` take turns.
+
+    SQLite changes a file to WAL without waiting for others: it answers SQLITE_BUSY at once.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

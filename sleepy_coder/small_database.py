@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sleepy_coder.errors import StoreError
+from sleepy_coder.files import in_turn
 
 
 class SmallDatabase:
@@ -23,9 +24,10 @@ class SmallDatabase:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=30.0, check_same_thread=False, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(tables)
+            with in_turn(path.parent):
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+                self._db.executescript(tables)
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from error
 

@@ -7,7 +7,6 @@ works, so a slow reader holds up neither writers nor checkpoints.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sqlite3
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sleepy_coder.errors import InfraError, StoreDamaged, StoreError
-from sleepy_coder.files import TEMPORARY_SUFFIX, fsync_folder, temporary_beside
+from sleepy_coder.files import TEMPORARY_SUFFIX, fsync_folder, in_turn, temporary_beside
 from sleepy_coder.store_migrations import MIGRATIONS
 from sleepy_coder.store_spare import SpareEpisodes
 from sleepy_coder.store_sqlite import Database, Migrations
@@ -45,7 +44,7 @@ class StoreDatabase:
             path.touch(mode=0o600)
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
-            with self._translated(), _one_at_a_time(path.parent):
+            with self._translated(), in_turn(path.parent):
                 connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
                 self._db = Database(connection, execute_plugins=False)
                 self._refuse_newer()
@@ -261,17 +260,3 @@ def backups_of(path: Path) -> list[Path]:
 
 def _by_age(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name))
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Generator[None]:
-    """Let the processes that open stores in `folder` take turns.
-
-    SQLite changes a file to WAL without waiting for others (it answers SQLITE_BUSY at once).
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -177,9 +177,9 @@ class Swaps:
 
 
 async def swap_under_load(crowd: Crowd, swap: Callable[[], None], count: int) -> None:
-    """`count` swaps while the crowd asks; between two of them half as many replies end as there are clients."""
+    """`count` swaps while the crowd asks; between two of them more replies end than had begun before."""
     async with crowd.asking():
         await crowd.more(crowd.clients)
         for _ in range(count):
             await asyncio.to_thread(swap)
-            await crowd.more(max(1, crowd.clients // 2))
+            await crowd.more(crowd.clients + 1)

@@ -56,7 +56,7 @@ def test_sessions_are_divided_by_the_share_and_each_keeps_its_adapter(tmp_path: 
             again = [await asked(house, f"/s/run-{n}/v1/chat/completions", chat("on")) for n in range(60)]
             assert first == again
             assert set(first) == {old, new}
-            assert 15 <= first.count(new) <= 45
+            assert 8 <= first.count(new) <= 52
 
     run(story)
 

@@ -15,9 +15,8 @@ from gateway_house import gateway_house, run, until
 from sleepyd.sockets import name_in_query
 from yarl import URL
 
-from sleepy_coder.serve.process import free_port
-
 REPLY = b'{"id":"c1","model":"sleepy-base","choices":[]}'
+DEAD = "http://127.0.0.1:9"  # the discard port: nothing answers there
 Talk = Callable[[web.WebSocketResponse], Awaitable[None]]
 
 
@@ -183,15 +182,14 @@ def test_the_servers_refusal_is_the_callers(tmp_path: Path) -> None:
 
 def test_a_server_that_is_away_is_replaced_by_another(tmp_path: Path) -> None:
     async def story() -> None:
-        dead = f"http://127.0.0.1:{free_port()}"
         async with (
             ScriptedUpstream(socket(echo)) as second,
-            gateway_house(tmp_path, says(REPLY), server={"url": dead, "replicas": (second.url,)}) as house,
+            gateway_house(tmp_path, says(REPLY), server={"url": DEAD, "replicas": (second.url,)}) as house,
             house.http.ws_connect(f"{house.url}/v1/realtime") as ws,
         ):
             await ws.send_str(json.dumps({"type": "hello"}))
             assert await ws.receive_json() == {"type": "hello"}
-        async with gateway_house(tmp_path, says(REPLY), server={"url": dead}) as house:
+        async with gateway_house(tmp_path, says(REPLY), server={"url": DEAD}) as house:
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await house.http.ws_connect(f"{house.url}/v1/realtime")
             assert refused.value.status == 502

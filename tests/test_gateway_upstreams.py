@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sleepyd.upstreams import ASIDE_SECONDS, Upstreams
 
-from sleepy_coder.serve.process import free_port
-
 CHAT = b'{"model":"sleepy-coder","messages":[]}'
 REPLY = b'{"id":"c1","object":"chat.completion","model":"sleepy-base","choices":[]}'
+DEAD = "http://127.0.0.1:9"  # the discard port: nothing answers there
 URLS = st.lists(st.sampled_from([f"http://host{n}:8000" for n in range(6)]), min_size=2, max_size=6, unique=True)
 
 
@@ -57,8 +56,7 @@ def test_a_server_that_refused_is_asked_last_for_a_while() -> None:
 def test_a_server_that_is_away_costs_no_reply(tmp_path: Path) -> None:
     async def story() -> None:
         async with ScriptedUpstream(says(REPLY)) as second:
-            dead = f"http://127.0.0.1:{free_port()}"
-            server = {"url": dead, "replicas": (second.url,)}
+            server = {"url": DEAD, "replicas": (second.url,)}
             async with gateway_house(tmp_path, says(REPLY), server=server) as house:
                 for number in range(8):
                     assert (await house.post(f"/s/session-{number}/v1/chat/completions", CHAT))[0] == 200
@@ -71,8 +69,8 @@ def test_a_server_that_is_away_costs_no_reply(tmp_path: Path) -> None:
 
 def test_without_any_server_the_caller_is_told_so(tmp_path: Path) -> None:
     async def story() -> None:
-        dead = [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
-        async with gateway_house(tmp_path, says(REPLY), server={"url": dead[0], "replicas": dead[1:]}) as house:
+        server = {"url": DEAD, "replicas": ("http://127.0.0.1:10",)}
+        async with gateway_house(tmp_path, says(REPLY), server=server) as house:
             status, reply = await house.post("/v1/chat/completions", CHAT)
             assert status == 502 and b"127.0.0.1" in reply
             assert (await house.get("/readyz"))[0] == 503

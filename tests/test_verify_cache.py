@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -75,6 +77,31 @@ def test_many_threads_may_use_one_cache(cache: VerdictCache):
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(put_and_get, range(200)))
+
+
+OPENS = """
+import sys
+from pathlib import Path
+from sleepy_coder.verify.cache import VerdictCache
+
+for number in range(60):
+    print("ready", flush=True)
+    sys.stdin.readline()
+    VerdictCache(Path(sys.argv[1]) / f"{number}.db")
+"""
+
+
+def test_processes_may_open_a_new_cache_at_once(tmp_path: Path):
+    command = [sys.executable, "-c", OPENS, str(tmp_path)]
+    openers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(4)]
+    for _ in range(60):
+        for opener in openers:
+            assert opener.stdout and opener.stdout.readline() == b"ready\n"
+        for opener in openers:
+            assert opener.stdin
+            opener.stdin.write(b"go\n")
+            opener.stdin.flush()
+    assert [opener.communicate(timeout=60) and opener.returncode for opener in openers] == [0] * 4
 
 
 def test_a_damaged_cache_says_which_file_to_delete(tmp_path: Path):

@@ -94,11 +94,12 @@ class Inbox:
         """Take in all that is whole, what an earlier run left first. Raises StoreError or InfraError."""
         self._soon = False
         done = [self._take_in(path) for path in sorted((self._folder / WORKING).iterdir())]
-        heard = set(self._closed)  # what is heard of from here on stays for the next look
+        heard = dict(self._closed)  # what is heard of from here on stays for the next look
         there = sorted(self._folder.iterdir())
         names = {path.name for path in there}
-        for name in heard - names:
-            self._closed.pop(name, None)
+        for name, closed in heard.items():
+            if name not in names and self._closed.get(name) == closed:
+                self._closed.pop(name, None)
         self._looks = {name: look for name, look in self._looks.items() if name in names}
         for path in there:
             if not path.name.startswith(".") and path.name.endswith(SUFFIXES):

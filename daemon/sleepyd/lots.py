@@ -54,18 +54,19 @@ class Lots:
         """Whether `session` gets the new adapter. One without a name does: it cannot be found again."""
         if not session or not self.open:
             return True
-        known = self._held.get(session)
+        held = self._held  # the watch may put another in its place meanwhile
+        known = held.get(session)
         if known is not None:
-            self._held.move_to_end(session)
+            held.move_to_end(session)
             return known.new
         share = self._share
         if share >= 1:
             return True
         drawn = Assigned(session=session, new=lot(self._promotion, session) < share, share=share)
-        self._held[session] = drawn
+        held[session] = drawn
         self._fresh.append((self._promotion, drawn))
-        if len(self._held) > _REMEMBERED:
-            self._held.popitem(last=False)
+        if len(held) > _REMEMBERED:
+            held.popitem(last=False)
         return drawn.new
 
     def note(self, exchange: str, session: str) -> None:

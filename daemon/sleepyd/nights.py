@@ -38,7 +38,8 @@ class NightProcess:
     @property
     def pid(self) -> int | None:
         """The running night's process id."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
+        process = self._process  # `ended` may be called by another thread meanwhile
+        return process.pid if process is not None and process.poll() is None else None
 
     def start(self, until: datetime | None = None) -> None:
         """Begin or go on with a night, which stops at `until`.

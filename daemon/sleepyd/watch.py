@@ -114,7 +114,8 @@ class CanaryWatch:
 
     def loaded(self, adapter: str, refusal: str) -> None:
         """A model server was asked to load `adapter`; `refusal` is its reason, "" when it did."""
-        self._refused[adapter] = self._refused.get(adapter, 0) + 1 if refusal else 0
+        with self._lock:
+            self._refused[adapter] = self._refused.get(adapter, 0) + 1 if refusal else 0
 
     def hear(self, exchanges: Sequence[Exchange]) -> None:
         """Replies that have been saved. Raises StoreError."""

@@ -106,7 +106,7 @@ def model_server(script: Script) -> Generator[ScriptedUpstream]:
 
 def work(case: Case, folder: Path) -> Day:
     """Let an agent work in an empty home on a fresh project."""
-    home, project, port = folder / "home", folder / "project", free_port()
+    home, project = folder / "home", folder / "project"
     home.mkdir()
     source = write_project(project, SECRETS)
     fault = source.read_text()
@@ -118,7 +118,6 @@ def work(case: Case, folder: Path) -> Day:
         Run("cargo test --offline"),
         Say("The sum is mended, and all tests pass."),
     )
-    variables = {**empty_home(folder / "user"), "SLEEPY_CODER_GATEWAY__PORT": str(port)}
     command = case.agent.command
 
     def whole_file(body: dict[str, Any]) -> str:
@@ -128,6 +127,8 @@ def work(case: Case, folder: Path) -> Day:
 
     without_tools = whole_file if case.agent is AIDER else a_title
     with model_server(acting(plan, end=case.agent.end, without_tools=without_tools)) as upstream:
+        port = free_port()  # after the server has its own: a port that is free now may be the next one given out
+        variables = {**empty_home(folder / "user"), "SLEEPY_CODER_GATEWAY__PORT": str(port)}
         with process(home, port, SLEEPY_CODER_SERVER__URL=upstream.url) as gateway:
             wait_for(f"http://127.0.0.1:{port}", gateway)
             if case.way == "run":

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from sleepy_coder import wiring
 from sleepy_coder.config import load_config
 from sleepy_coder.console import as_json, explained, out
+from sleepy_coder.serve.gateway_client import tell_feedback
 
 
 def gateway_command(
@@ -52,9 +52,7 @@ def feedback_command(
     Example: [bold]sleepy-coder feedback my-session bad --note "it deleted a test"[/]
     """
     with explained():
-        config = load_config()
-        with wiring.open_store(config) as store:
-            store.save_feedback(session, said is Said.GOOD, wiring.open_redactor(config).redact(note))
+        tell_feedback(load_config().gateway, session, said is Said.GOOD, note)
     if json:
         as_json({"session": session, "said": said})
     else:

@@ -19,6 +19,7 @@ from sleepy_coder.collect.agent_run import as_found, check_of, checked, command_
 from sleepy_coder.config import Config, load_config
 from sleepy_coder.console import as_json, err, explained
 from sleepy_coder.errors import ConfigError, ServerUnreachable, SleepyError
+from sleepy_coder.serve.gateway_client import VerifierWord, tell_verdict
 from sleepy_coder.types import Task
 
 
@@ -39,33 +40,36 @@ def run_command(
     folder = Path.cwd()
     with explained():
         config = load_config()
-        gateway = _gateway(config)
+        url = _gateway(config)
         session = f"run-{uuid.uuid4().hex[:12]}"
         task = _task(folder, tuple(shlex.split(verify)) or check_of(folder))
-        with wiring.open_store(config) as store:
-            if task is not None:
-                store.begin_check(session, wiring.SystemClock().now())
-            variables = environment(gateway, session, config.gateway.alias, config.gateway.api_key, os.environ)
-            command = command_line(agent, gateway, session, config.gateway.alias)
-            status = _in_foreground(command, variables, sys.stderr if json else None)
-            said = "not verified"
-            if task is not None:
-                judge, redactor = wiring.open_project_verifier(), wiring.open_redactor(config)
-                check = checked(judge, redactor, session, task, folder)
-                if check is None:
-                    said = "not verified, for nothing was changed"
-                    store.drop_check(session)
-                else:
-                    said = check.verdict.outcome.value
-                    store.save_check(check)
-                    if not check.verdict.passed:
-                        err.print(check.verdict.feedback or check.verdict.detail, highlight=False, markup=False)
+        if task is not None:
+            tell_verdict(config.gateway, VerifierWord(session=session, state="awaited"))
+        variables = environment(url, session, config.gateway.alias, config.gateway.api_key, os.environ)
+        command = command_line(agent, url, session, config.gateway.alias)
+        status = _in_foreground(command, variables, sys.stderr if json else None)
+        said = _verified(config, session, task, folder) if task else "not verified"
     if json:
         as_json({"session": session, "status": status, "outcome": said, "check": list(task.command) if task else None})
     else:
         by = f" by `{shlex.join(task.command)}`" if task else ""
         err.print(f"session {session}: {said}{by}", highlight=False)
     raise typer.Exit(status)
+
+
+def _verified(config: Config, session: str, task: Task, folder: Path) -> str:
+    """Verify what the agent left and have the gateway keep the verdict; what came of it, in words.
+
+    Raises ServerUnreachable, InfraError or SandboxUnavailable.
+    """
+    check = checked(wiring.open_project_verifier(), session, task, folder)
+    if check is None:
+        tell_verdict(config.gateway, VerifierWord(session=session, state="silent"))
+        return "not verified, for nothing was changed"
+    if not check.verdict.passed:
+        err.print(check.verdict.feedback or check.verdict.detail, highlight=False, markup=False)
+    tell_verdict(config.gateway, VerifierWord(session=session, state="spoken", check=check))
+    return check.verdict.outcome.value
 
 
 def _gateway(config: Config) -> str:

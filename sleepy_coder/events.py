@@ -281,6 +281,9 @@ _DAYS: Final = {
     "gateway.feedback_lost": _event(
         "The store refused what somebody said of a session; they were told so.", reason=str
     ),
+    "gateway.check_lost": _event(
+        "The store refused a verifier's word on a session; who ran the agent was told so.", session=str, reason=str
+    ),
     "gateway.upstream_failed": _event(
         "The model server did not answer, or broke off in the middle of a reply.", path=str, reason=str
     ),

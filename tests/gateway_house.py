@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import uvloop
 from fakes import BASE, FakeClock, FakeRedactor, Script, ScriptedUpstream
+from sleepyd.checks import keeping_checks
 from sleepyd.feedback import keeping
 from sleepyd.gateway import Beside, Gateway
 from sleepyd.gateway_main import listening
@@ -109,7 +110,8 @@ async def gateway_house(
             async with ScriptedUpstream(script) as upstream:
                 where = ServerSettings(**{"url": upstream.url, **(server or {})})
                 serving = Serving(registry, BASE, lots)
-                beside = Beside(keep_feedback=keeping(store, redactor), restore=restore, home=home_page or Home())
+                pages = replace(home_page or Home(), keep_check=keeping_checks(store, redactor, clock))
+                beside = Beside(keep_feedback=keeping(store, redactor), restore=restore, home=pages)
                 listener = listening(chosen, where, serving, recorder, meters, clock, gate, beside, port=0)
                 async with (
                     listener as (gateway, url),

@@ -19,7 +19,7 @@ from planted import plant
 from talks import START, Talk, assistant, bash, exchanges_of, result, system, user
 from test_gateway_main import process, wait_for
 
-from sleepy_coder.collect.agent_run import as_found, check_of, checked, command_line, environment
+from sleepy_coder.collect.agent_run import as_found, check_of, checked, command_line, environment, harmless
 from sleepy_coder.collect.gathering import gather_resting
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.errors import InfraError, TaskFormatError
@@ -54,9 +54,9 @@ def project(tmp_path: Path) -> Path:
 
 
 def judged(judge: TaskVerifier, task: Task, folder: Path, session: str = "s") -> SessionCheck:
-    found = checked(judge, REDACTOR, session, task, folder)
+    found = checked(judge, session, task, folder)
     assert found is not None
-    return found
+    return harmless(REDACTOR, found)
 
 
 def test_a_project_says_itself_how_it_is_checked(project: Path, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_an_agent_that_changed_nothing_is_not_judged_whatever_its_project_was_wo
     project: Path, judge: TaskVerifier
 ) -> None:
     (project / "calc.py").write_text(MENDED)
-    assert checked(judge, REDACTOR, "s", as_found(project, PYTEST), project) is None
+    assert checked(judge, "s", as_found(project, PYTEST), project) is None
 
 
 def test_a_secret_in_the_command_of_a_check_is_not_kept(project: Path, judge: TaskVerifier) -> None:
@@ -123,7 +123,7 @@ def test_an_agent_that_leaves_nothing_is_not_judged(project: Path, judge: TaskVe
     for file in project.iterdir():
         file.unlink()
     with pytest.raises(InfraError, match="no files"):
-        checked(judge, REDACTOR, "s", task, project)
+        checked(judge, "s", task, project)
 
 
 def test_the_agent_is_pointed_at_its_own_session_and_the_users_key_stays() -> None:
@@ -194,10 +194,12 @@ raise SystemExit(3)
 """
 
 
-def run(home: Path, folder: Path, port: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sleepy_coder", "--home", str(home), "run", *arguments]
+def run(folder: Path, port: int, *arguments: str, command: str = "run") -> subprocess.CompletedProcess[str]:
+    """What a developer types in a project, who knows no more of the gateway than its port."""
+    typed = [sys.executable, "-m", "sleepy_coder", command, *arguments]
     environment = {**os.environ, "SLEEPY_CODER_GATEWAY__PORT": str(port)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    environment.pop("SLEEPY_CODER_HOME", None)
+    return subprocess.run(typed, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.slow
@@ -209,18 +211,22 @@ def test_an_agent_run_for_real_is_recorded_verified_and_ends_with_its_own_status
     settings = {"SLEEPY_CODER_SERVER__URL": tiny_server.url, "SLEEPY_CODER_SERVER__BASE_NAME": "tiny"}
     with process(home, port, **settings) as gateway:
         wait_for(f"http://127.0.0.1:{port}", gateway)
-        done = run(home, project, port, "--json", "--", sys.executable, "-c", AGENT)
-    assert done.returncode == 3, done.stderr
-    said = json.loads(done.stdout)
+        done = run(project, port, "--json", "--", sys.executable, "-c", AGENT)
+        assert done.returncode == 3, done.stderr
+        said = json.loads(done.stdout)
+        noted = run(project, port, said["session"], "good", "--note", "quick", command="feedback")
+    assert noted.returncode == 0, noted.stderr
+    assert {path.name for path in project.iterdir()} == {"calc.py", "test_calc.py", "pyproject.toml"}
     assert (said["status"], said["outcome"], said["check"]) == (3, "pass", list(PYTEST))
     with Store(home / "state" / "sleepy.db") as store:
         (exchange,) = store.exchanges()
         assert (exchange.session, exchange.session_source) == (said["session"], "path")
         assert store.checks([said["session"]])[said["session"]].verdict.passed
+        assert store.feedback() == {said["session"]: (True, "quick")}
 
 
 def test_without_a_gateway_it_says_what_to_start_and_runs_nothing(tmp_path: Path, project: Path) -> None:
-    done = run(tmp_path, project, free_port(), "--", sys.executable, "-c", "open('ran', 'w')")
+    done = run(project, 9, "--", sys.executable, "-c", "open('ran', 'w')")
     assert done.returncode == 1
     assert "sleepy-coder gateway" in done.stderr
     assert not (project / "ran").exists()

@@ -32,7 +32,7 @@ from sleepy_coder.store_figures import Figures
 from sleepy_coder.types import Outcome
 
 MIDNIGHT = datetime(2026, 11, 23, tzinfo=UTC)
-GUARDED = ("/metrics", "/admin/state", "/admin/night", "/dashboard")
+GUARDED = ("/metrics", "/admin/state", "/admin/night", "/admin/check", "/dashboard")
 DOCS = Path(__file__).parent.parent / "docs"
 
 

@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, time, timedelta
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from sleepy_coder.registry import Registry
 from sleepy_coder.store import Store
 from sleepy_coder.window import zone_named
 
+from .checks import keeping_checks
 from .collector import collecting
 from .feedback import keeping
 from .figures import HomeMetrics, Remembered, Snapshot
@@ -115,7 +116,8 @@ async def working(
         keeper = Keeper(registry, server, wiring.canary(config), in_flight, lock, max_loras, watch.loaded)
         recorder = Recorder(heard_by(store.save_exchanges, watch), RememberingRedactor(redactor), settings, meters)
         inbox = Inbox(config.episodes, store.save_episodes, redactor.redact)
-        home = _home(config, store, registry, nights)
+        checks = keeping_checks(store, redactor, clock)
+        home = replace(_home(config, store, registry, nights), keep_check=checks)
         assert home.snapshot is not None
         outlook = nights.outlook if nights else None
         meters.add(HomeMetrics(home.snapshot, keeper.servers, keeper.complaints, outlook))

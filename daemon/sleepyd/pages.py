@@ -15,14 +15,21 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from pydantic import ValidationError
 
+from sleepy_coder import log
 from sleepy_coder.canary import CanaryState
 from sleepy_coder.config import GatewaySettings, is_loopback
-from sleepy_coder.serve.gateway_client import GatewayState, HomeState, Outlook
+from sleepy_coder.errors import StoreError
+from sleepy_coder.serve.gateway_client import GatewayState, HomeState, Outlook, VerifierWord
 
+from .checks import KeepCheck
 from .figures import Remembered, Snapshot
 from .meters import Meters
+from .passing import TooLarge, read_body
 from .routing import key_fits
+
+_log = log.get("gateway")
 
 ASK_WITH_KEY: Final = "Send gateway.api_key as a bearer token or as x-api-key."
 _PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -56,6 +63,7 @@ class Home:
     snapshot: Remembered[Snapshot] | None = None
     dashboard: Remembered[str] | None = None
     nights: Nights | None = None
+    keep_check: KeepCheck | None = None
 
 
 class State(HomeState):
@@ -76,12 +84,14 @@ class Pages:
         ready: Callable[[], Awaitable[bool]],
     ) -> None:
         self._key, self._meters, self._home = settings.api_key, meters, home
+        self._limit = settings.max_body_mib << 20
         self._state_of_gateway, self._is_ready = state, ready
         self._open: dict[str, Handler] = {"/healthz": self._healthz, "/readyz": self._readyz}
         self._guarded: dict[str, Handler] = {
             "/metrics": self._metrics,
             "/admin/state": self._state,
             "/admin/night": self._night,
+            "/admin/check": self._check,
             "/dashboard": self._dashboard,
         }
 
@@ -147,6 +157,24 @@ class Pages:
         if request.method != "POST" or nights is None:
             return self._refuse(404, "not_found", "Only the daemon holds nights, and POST asks for one.")
         return web.json_response({"night": nights.begin_now()}, status=202)
+
+    async def _check(self, request: web.BaseRequest) -> web.StreamResponse:
+        """POST keeps what a verifier says of a session."""
+        keep = self._home.keep_check
+        if request.method != "POST" or keep is None:
+            return self._refuse(404, "not_found", "POST tells what a verifier says of a session.")
+        try:
+            word = VerifierWord.model_validate_json(await read_body(request, self._limit))
+        except TooLarge:
+            return self._refuse(413, "request_too_large", "The check is above gateway.max_body_mib.")
+        except ValidationError as error:
+            return self._refuse(400, "invalid_request_error", f"no word of a verifier: {error.errors()[0]['msg']}")
+        try:
+            await asyncio.to_thread(keep, word)
+        except StoreError as error:
+            _log.error("gateway.check_lost", session=word.session, reason=str(error))
+            return self._refuse(503, "store_error", error.message)
+        return web.json_response({"status": "noted"})
 
     async def _dashboard(self, request: web.BaseRequest) -> web.StreamResponse:
         """The live page: what `sleepy-coder report` writes, with the numbers of the moment above it."""

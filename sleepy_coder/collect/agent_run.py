@@ -64,8 +64,8 @@ def as_found(folder: Path, command: tuple[str, ...]) -> Task:
     )
 
 
-def checked(verifier: Verifier, redactor: Redactor, session: str, task: Task, folder: Path) -> SessionCheck | None:
-    """What the task's check says of the folder as it is now, to be kept: without the secrets of either.
+def checked(verifier: Verifier, session: str, task: Task, folder: Path) -> SessionCheck | None:
+    """What the task's check says of the folder as it is now, with the secrets of either.
 
     None where the agent changed nothing: a check that passes says nothing of it then. Raises InfraError when the agent
     left nothing.
@@ -75,16 +75,18 @@ def checked(verifier: Verifier, redactor: Redactor, session: str, task: Task, fo
         raise InfraError(f"{folder} holds no files any more", "nothing was verified")
     if files == task.files:
         return None
-    verdict = verifier.verify(task, files)
+    return SessionCheck(session=session, task=task, verdict=verifier.verify(task, files))
+
+
+def harmless(redactor: Redactor, check: SessionCheck) -> SessionCheck:
+    """The check as it may be kept: without secrets in its files, its command and what it said."""
+    task, verdict = check.task, check.verdict
     words = {name: _harmless(redactor, getattr(verdict, name)) or "" for name in _WORDS}
     kept = {name: text for name in task.files if (text := _harmless(redactor, task.files[name])) is not None}
     command = _harmless_command(redactor, task.command)
     shown = {"files": kept, "command": command, "id": task_id(kept, task.prompt, command, None, "")}
-    return SessionCheck(
-        session=session,
-        task=task.model_copy(update=shown),
-        verdict=verdict.model_copy(update=words),
-    )
+    shown_task, shown_verdict = task.model_copy(update=shown), verdict.model_copy(update=words)
+    return check.model_copy(update={"task": shown_task, "verdict": shown_verdict})
 
 
 def _harmless_command(redactor: Redactor, command: tuple[str, ...]) -> tuple[str, ...]:

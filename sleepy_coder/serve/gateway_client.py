@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from http import HTTPStatus
+from typing import Any, Literal, Self
 
 import httpx
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from sleepy_coder.config import GatewaySettings
 from sleepy_coder.errors import ServerUnreachable
-from sleepy_coder.types import Record
+from sleepy_coder.types import Record, SessionCheck
 
 _SECONDS = 30.0  # a refused connection says so at once; a busy machine takes its time
+_RESTARTS = 7  # tries to connect, with pauses that double from half a second: 32 seconds
+_START = "start it: sleepy-coder gateway"
 NEEDS_KEY = (
     "Set gateway.api_key; for an installed service: `sudo env CREDENTIALS_DIRECTORY=/etc/sleepy-coder sleepy-coder ...`"
 )
+
+
+class VerifierWord(Record):
+    """What `sleepy-coder run` says of a session's verifier: it is awaited, it has spoken (`check`), it stays silent."""
+
+    session: str
+    state: Literal["awaited", "spoken", "silent"]
+    check: SessionCheck | None = None
+
+    @model_validator(mode="after")
+    def _one_session(self) -> Self:
+        if (self.check is not None) != (self.state == "spoken"):
+            raise ValueError("a check goes with the state `spoken`, and with no other")
+        if self.check is not None and self.check.session != self.session:
+            raise ValueError("the check is another session's")
+        return self
 
 
 class Outlook(Record):
@@ -73,21 +93,49 @@ def gateway_answers(settings: GatewaySettings) -> bool:
         return False
 
 
+def tell_verdict(settings: GatewaySettings, word: VerifierWord) -> None:
+    """Have the gateway keep a verifier's word, which it frees of secrets. Raises ServerUnreachable."""
+    retries = _RESTARTS if word.state == "spoken" else 0  # an agent's work is behind it: a restart must not lose it
+    _said(settings, "gateway", "/admin/check", word.model_dump_json(), _START, retries)
+
+
+def tell_feedback(settings: GatewaySettings, session: str, good: bool, note: str) -> None:
+    """Have the gateway keep what somebody says of a session. Raises ServerUnreachable."""
+    said = json.dumps({"session": session, "good": good, "note": note})
+    _said(settings, "gateway", "/v1/feedback", said, _START)
+
+
 def begin_night(settings: GatewaySettings) -> str:
     """Have the daemon begin a night; what became of the wish. Raises ServerUnreachable when no daemon lets itself be
     asked."""
+    remedy = "start it, or run the night in this terminal with `sleepy-coder night`"
+    return str(_said(settings, "daemon", "/admin/night", "", remedy)["night"])
+
+
+def _said(settings: GatewaySettings, who: str, path: str, body: str, remedy: str, retries: int = 0) -> dict[str, Any]:
+    """What it answers when it is told something. Raises ServerUnreachable with what it says against it."""
+    url, headers = settings.local_url, {"Content-Type": "application/json"}
     try:
-        with _direct(settings) as client:
-            answer = client.post("/admin/night")
-        return str(answer.raise_for_status().json()["night"])
-    except (httpx.HTTPError, ValueError, KeyError) as error:
-        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == HTTPStatus.UNAUTHORIZED:
-            raise ServerUnreachable(f"the daemon at {settings.local_url} wants its key", NEEDS_KEY) from error
-        remedy = "start it, or run the night in this terminal with `sleepy-coder night`"
-        raise ServerUnreachable(f"no daemon answers at {settings.local_url} ({error})", remedy) from error
+        with _direct(settings, retries) as client:
+            answer = client.post(path, content=body, headers=headers)
+        return answer.raise_for_status().json()
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code == HTTPStatus.UNAUTHORIZED:
+            raise ServerUnreachable(f"the {who} at {url} wants its key", NEEDS_KEY) from error
+        raise ServerUnreachable(f"{url}{path} refuses: {_reason(error.response)}", remedy) from error
+    except (httpx.HTTPError, ValueError) as error:
+        raise ServerUnreachable(f"no {who} answers at {url} ({error})", remedy) from error
 
 
-def _direct(settings: GatewaySettings) -> httpx.Client:
+def _reason(refusal: httpx.Response) -> str:
+    try:
+        return str(refusal.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(refusal.status_code)
+
+
+def _direct(settings: GatewaySettings, retries: int = 0) -> httpx.Client:
     """A client with the key, whatever proxy the environment names: that would see it, and not reach this machine."""
     key = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
-    return httpx.Client(base_url=settings.local_url, headers=key, timeout=_SECONDS, trust_env=False)
+    way = httpx.HTTPTransport(retries=retries, trust_env=False)
+    return httpx.Client(base_url=settings.local_url, headers=key, timeout=_SECONDS, trust_env=False, transport=way)

@@ -37,6 +37,18 @@ def test_a_verifiers_word_is_kept(tmp_path: Path) -> None:
     run(story)
 
 
+def test_the_last_word_counts(tmp_path: Path) -> None:
+    failed = PASSED.model_copy(update={"verdict": Verdict(outcome=Outcome.FAIL, stage="tests")})
+
+    async def story() -> None:
+        async with gateway_house(tmp_path, says(b"")) as house:
+            for word in (AWAITED, SPOKEN, SPOKEN.model_copy(update={"check": failed})):
+                assert await tell(house, word) == 200
+            assert not house.store.checks(["run-1"])["run-1"].verdict.passed
+
+    run(story)
+
+
 def test_a_verifier_that_stays_silent_after_all_is_awaited_no_more(tmp_path: Path) -> None:
     async def story() -> None:
         async with gateway_house(tmp_path, says(b"")) as house:

@@ -62,9 +62,14 @@ def _verified(config: Config, session: str, task: Task, folder: Path) -> str:
 
     Raises ServerUnreachable, InfraError or SandboxUnavailable.
     """
-    check = checked(wiring.open_project_verifier(), session, task, folder)
+    silent = VerifierWord(session=session, state="silent")
+    try:
+        check = checked(wiring.open_project_verifier(), session, task, folder)
+    except SleepyError:
+        tell_verdict(config.gateway, silent)
+        raise
     if check is None:
-        tell_verdict(config.gateway, VerifierWord(session=session, state="silent"))
+        tell_verdict(config.gateway, silent)
         return "not verified, for nothing was changed"
     if not check.verdict.passed:
         err.print(check.verdict.feedback or check.verdict.detail, highlight=False, markup=False)

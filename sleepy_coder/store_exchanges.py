@@ -109,9 +109,9 @@ class ExchangeStore:
             db.execute("UPDATE session_checks SET payload = ? WHERE session = ?", [encode(check), check.session])
 
     def drop_check(self, session: str) -> None:
-        """No verifier will say anything of `session` after all: what it said itself may be collected."""
+        """No verifier says anything of `session` after all: what it said itself may be collected."""
         with self._db.write() as db:
-            db.execute("DELETE FROM session_checks WHERE session = ? AND payload IS NULL", [session])
+            db.execute("DELETE FROM session_checks WHERE session = ?", [session])
 
     def checks(self, sessions: Collection[str]) -> dict[str, SessionCheck]:
         """Session to what its verifier says, for those of `sessions` that one has spoken of."""

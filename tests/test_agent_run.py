@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -223,6 +224,21 @@ def test_an_agent_run_for_real_is_recorded_verified_and_ends_with_its_own_status
         assert (exchange.session, exchange.session_source) == (said["session"], "path")
         assert store.checks([said["session"]])[said["session"]].verdict.passed
         assert store.feedback() == {said["session"]: (True, "quick")}
+
+
+@pytest.mark.slow
+def test_a_session_whose_verifier_fails_is_awaited_no_more(
+    tmp_path: Path, project: Path, tiny_server: TinyServer
+) -> None:
+    port, home = free_port(), tmp_path / "home"
+    home.mkdir()
+    removes = "import pathlib\nfor file in pathlib.Path().iterdir(): file.unlink()"
+    with process(home, port, SLEEPY_CODER_SERVER__URL=tiny_server.url) as gateway:
+        wait_for(f"http://127.0.0.1:{port}", gateway)
+        done = run(project, port, "--", sys.executable, "-c", removes)
+    assert done.returncode == 1 and "no files" in done.stderr
+    with closing(sqlite3.connect(home / "state" / "sleepy.db")) as raw:
+        assert raw.execute("SELECT count(*) FROM session_checks").fetchone() == (0,)
 
 
 def test_without_a_gateway_it_says_what_to_start_and_runs_nothing(tmp_path: Path, project: Path) -> None:

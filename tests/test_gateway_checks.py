@@ -38,7 +38,7 @@ def test_a_verifiers_word_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_last_word_counts(tmp_path: Path) -> None:
-    failed = PASSED.model_copy(update={"verdict": Verdict(outcome=Outcome.FAIL, stage="tests")})
+    failed = PASSED.model_copy(update={"verdict": Verdict(outcome=Outcome.FAIL, stage="test", detail="1 failed")})
 
     async def story() -> None:
         async with gateway_house(tmp_path, says(b"")) as house:
@@ -52,10 +52,11 @@ def test_the_last_word_counts(tmp_path: Path) -> None:
 def test_a_verifier_that_stays_silent_after_all_is_awaited_no_more(tmp_path: Path) -> None:
     async def story() -> None:
         async with gateway_house(tmp_path, says(b"")) as house:
-            await tell(house, AWAITED)
-            await tell(house, SILENT)
+            for word in (AWAITED, SPOKEN, SILENT):
+                assert await tell(house, word) == 200
+            assert house.store.checks(["run-1"]) == {}
             await tell(house, SPOKEN)
-            assert house.store.checks(["run-1"]) == {}, "nobody had announced it"
+            assert house.store.checks(["run-1"]) == {}, "nobody has announced it"
 
     run(story)
 

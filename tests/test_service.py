@@ -29,7 +29,7 @@ from sleepy_coder.errors import ConfigError, InfraError
 from sleepy_coder.service import MARK, MODEL_SERVER, SERVICE, SOCKET, TEMPLATES, Folders, Piece, Scope, Site, closed
 from sleepy_coder.service import render as rendered
 from sleepy_coder.service_manager import Manager, RealHands, SaidOnly, foreign, ours
-from sleepy_coder.service_site import hidden_folders, home_of, left_behind, rust_sysroot
+from sleepy_coder.service_site import find_site, hidden_folders, home_of, left_behind, rust_sysroot
 
 ANALYZE = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="`apt install systemd`")
 SYSTEM, USER = Scope.SYSTEM, Scope.USER
@@ -132,6 +132,19 @@ def test_a_base_model_in_a_hidden_place_is_shown_with_the_files_that_it_links_to
     (tmp_path / "link").symlink_to(model)
     config = Config(model=ModelSettings(path=tmp_path / "link"))  # pyright: ignore[reportCallIssue]
     assert hidden_folders(config, False) == (blobs, tmp_path / "link", model)
+
+
+def test_the_site_of_a_service_shows_the_base_model_of_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, model = tmp_path / "home", tmp_path / "model"
+    home.mkdir()
+    model.mkdir()
+    (home / "sleepy-coder.toml").write_text(f'[model]\npath = "{model}"\n')
+    monkeypatch.setattr("sleepy_coder.service_site.SYSTEM_HOME", home)
+    monkeypatch.setattr("sleepy_coder.service_site.closed", lambda site: None)  # pyright: ignore
+    monkeypatch.setenv(CREDENTIALS_VARIABLE, "")  # which the search for the site sets
+    assert model in find_site(SYSTEM, None, False).hidden
 
 
 def test_a_base_model_that_is_not_there_yet_is_refused_where_it_would_stay_hidden(tmp_path: Path) -> None:

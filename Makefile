@@ -23,7 +23,7 @@ machine:
 demo: machine .venv/.ready ## a day and three nights: promoted, poisoned, killed
 	@$(BIN)/sleepy-coder demo
 
-test: machine .venv/.ready ## all tests but those with real agents, a real vLLM and a real systemd
+test: machine .venv/.ready ## all tests but those with real agents, a real vLLM, a real systemd and random faults
 	$(PYTEST) --ignore=tests/agents
 
 test-agents: machine .venv/.ready ## real coding agents from their registries at work through the gateway

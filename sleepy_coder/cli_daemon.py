@@ -31,9 +31,10 @@ def pause_command(
     reason: Annotated[str, typer.Option(help="Why; `status` shows it.")] = "",
     json: Json = False,
 ) -> None:
-    """Have no nights for a while. One that runs pauses within a minute and goes on when nights are held again.
+    """Have the daemon hold no nights for a while.
 
-    Collecting goes on. Without an option it lasts until [bold]sleepy-coder resume[/].
+    One of its nights that runs is asked to pause within a minute and goes on when nights are held again. Nights begun
+    by hand are not affected. Collecting goes on. Without an option it lasts until [bold]sleepy-coder resume[/].
 
     Example: [bold]sleepy-coder pause --tonight --reason "a demo tomorrow"[/]
     """

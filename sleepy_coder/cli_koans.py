@@ -99,7 +99,7 @@ def run_koans(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Let the built-in agent work on tasks it has not met yet, and record every attempt.
+    """Let the built-in agent work on tasks, those it has not met first, and record every attempt.
 
     Example: [bold]sleepy-coder koans run --count 40 --family use_after_move[/]
     """

@@ -56,8 +56,9 @@ def install_command(
         named = os.environ.get(HOME_VARIABLE)  # by `sleepy-coder --home` or by the environment
         if home is None and user and named:
             home = Path(named)
-        site, folders = find_site(manager.scope, home), Folders.of(manager.scope)
+        folders = Folders.of(manager.scope)
         served = model_server or bool(ours([folders.units / MODEL_SERVER]))
+        site = find_site(manager.scope, home, served)
         units = [*([MODEL_SERVER] if served else []), SERVICE]
         _place(render(site, folders, [name for name in TEMPLATES if name != MODEL_SERVER or served]), site, manager)
         if enable:

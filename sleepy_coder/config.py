@@ -418,7 +418,11 @@ class CanarySettings(Section):
         60, ge=0, le=1440, description="So long a session that is still being judged holds up the count of later ones."
     )
     broken_in_a_row: int = Field(
-        5, ge=3, le=1000, description="Empty or malformed replies in a row, of two sessions at least, that roll back."
+        5,
+        ge=3,
+        le=1000,
+        description="Sessions in a row, at least, whose first replies are empty or malformed that roll back; "
+        "the run must also be unlikely by chance.",
     )
     explosion: float = Field(
         4,

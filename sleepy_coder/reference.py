@@ -131,7 +131,7 @@ def config_page() -> str:
         "The variable of `server.url` is `SLEEPY_CODER_SERVER__URL`: two underscores stand for the dot. "
         "An unknown key or a value out of bounds is an error that names the field.",
         f"The home folder is the one of `--home`, else of `{HOME_VARIABLE}`, else the current folder. "
-        "A `home` in the file has no effect. A relative `model.path` counts from the current folder.",
+        "A `home` in the file has no effect. A relative `model.path` counts from the home folder.",
         '```toml\nseed = 7\n\n[server]\nurl = "http://127.0.0.1:8000"\nbase_name = "my-model"\n\n'
         '[model]\npath = "models/my-model"\n```',
         "## General",

@@ -60,7 +60,7 @@ class Site:
     @property
     def hidden(self) -> tuple[Path, ...]:
         """Those of `reads` that lie where a hardened service sees nothing."""
-        return tuple(path for path in self.reads if any(path.is_relative_to(folder) for folder in _HIDDEN))
+        return tuple(filter(is_hidden, self.reads))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,11 @@ TEMPLATES: Final = (
     "sleepy-coder.tmpfiles",
     "sleepy-coder.rules",
 )
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a hardened service sees nothing there."""
+    return any(path.is_relative_to(folder) for folder in _HIDDEN)
 
 
 def closed(site: Site) -> Path | None:
@@ -180,8 +185,8 @@ def _protect_home(hidden: tuple[Path, ...]) -> str:
         return "ProtectHome=yes"
     shown = " ".join(map(str, hidden))
     return (
-        "# Relaxed: Python, this package or the Rust toolchain lie in a home folder or in /tmp. These folders of\n"
-        f"# it are shown, read-only, and nothing else.\nProtectHome=tmpfs\nBindReadOnlyPaths={shown}"
+        "# Relaxed: Python, this package, the Rust toolchain, the base model or vLLM lie in a home folder or in /tmp.\n"
+        f"# These folders of it are shown, read-only, and nothing else.\nProtectHome=tmpfs\nBindReadOnlyPaths={shown}"
     )
 
 

@@ -7,39 +7,39 @@ import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from sleepy_coder.config import CREDENTIALS_VARIABLE, HOME_VARIABLE, Config, load_config
 from sleepy_coder.errors import ConfigError
-from sleepy_coder.service import KEYS, SERVICE, SYSTEM_HOME, Folders, Scope, Site, closed
+from sleepy_coder.service import KEYS, SERVICE, SYSTEM_HOME, Folders, Scope, Site, closed, is_hidden
 
 _GPU_DEVICES: Final = ("nvidia*", "kfd", "dri/render*")
 _SETTINGS: Final = "SLEEPY_CODER_"
 _SYSTEM_TREES: Final = ("/usr", "/lib", "/lib64", "/bin")
 
 
-def find_site(scope: Scope, home: Path | None) -> Site:
+def find_site(scope: Scope, home: Path | None, model_server: bool) -> Site:
     """This machine, as the units have to know it.
 
     Raises ConfigError when the settings are wrong, or when the service's user could not read what it runs.
     """
     home = _home(scope, home)
-    sysroot = rust_sysroot()
+    config, sysroot = _config(scope, home), rust_sysroot()
     site = Site(
         scope,
         home,
-        _config(scope, home),
+        config,
         bin=Path(sys.prefix) / "bin",
-        reads=_reads(sysroot) if scope is Scope.SYSTEM else (),
+        reads=_reads(sysroot, hidden_folders(config, model_server)) if scope is Scope.SYSTEM else (),
         tools=(Path(sys.prefix) / "bin", *([sysroot / "bin"] if sysroot else [])),
         groups=_groups() if scope is Scope.SYSTEM else (),
     )
     if not (site.bin / "sleepyd").is_file():
         raise ConfigError(f"{site.bin / 'sleepyd'} is missing", "Install sleepy-coder with pip, in this environment")
     if shut := closed(site):
-        remedy = f"`chmod o+rx {shut}`, or install sleepy-coder in a folder that all may read, like /opt/sleepy-coder"
+        remedy = f"`chmod o+rx {shut}`, or keep what lies there in a folder that all may read, like /opt/sleepy-coder"
         raise ConfigError(f"the service's user cannot read {shut}", remedy)
     return site
 
@@ -81,6 +81,25 @@ def rust_sysroot() -> Path | None:
     return Path(done.stdout.strip()) if done.returncode == 0 else None
 
 
+def hidden_folders(config: Config, model_server: bool) -> tuple[Path, ...]:
+    """The folders of the base model, and of vLLM for a service that runs it, where a hardened service sees nothing.
+
+    Raises ConfigError when there is no model in such a place: what is put there later stays hidden.
+    """
+    named: list[Path] = []
+    if config.model.path:
+        model = config.home / config.model.path
+        if is_hidden(model) and not model.is_dir():
+            raise ConfigError(f"{model} holds no model", "Set model.path to a folder that is there")
+        named += [model, *(file.resolve().parent for file in model.glob("*"))]  # the Hub's cache links to each file
+    if model_server and config.server.engine == "vllm" and (program := Path(config.server.vllm)).is_absolute():
+        scripts = program.resolve().parent
+        named += [program.parent, scripts]
+        if (python := scripts / "python").exists():
+            named += [scripts.parent, python.resolve().parents[1]]
+    return tuple(sorted(filter(is_hidden, _real(named))))
+
+
 def _home(scope: Scope, home: Path | None) -> Path:
     if home is not None and scope is Scope.SYSTEM:
         remedy = f"Leave --home out; for a larger disk make {SYSTEM_HOME} a link to a folder on it"
@@ -100,13 +119,17 @@ def _config(scope: Scope, home: Path) -> Config:
         raise ConfigError(f"{error.filename} cannot be read", "Run the command with sudo") from error
 
 
-def _reads(sysroot: Path | None) -> tuple[Path, ...]:
-    """The folders that this Python, this package and rustc are read from, without those inside of others."""
-    named = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path))]
-    named += [sysroot] if sysroot else []
-    found = {folder for path in named for folder in (path, path.resolve()) if folder.is_dir()}
+def _reads(sysroot: Path | None, named: tuple[Path, ...]) -> tuple[Path, ...]:
+    """`named`, and where this Python, this package and rustc are read from; without folders inside of others."""
+    own = [Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path))]
+    found = _real([*own, *named, *([sysroot] if sysroot else [])])
     found -= {folder for folder in found if any(folder.is_relative_to(tree) for tree in _SYSTEM_TREES)}
     return tuple(sorted(folder for folder in found if not any(parent in found for parent in folder.parents)))
+
+
+def _real(named: Iterable[Path]) -> set[Path]:
+    """Those that are folders, and what they are links to."""
+    return {folder for path in named for folder in (path, path.resolve()) if folder.is_dir()}
 
 
 def _groups() -> tuple[str, ...]:

@@ -16,12 +16,20 @@ from typer.testing import CliRunner
 
 from sleepy_coder.cli import app
 from sleepy_coder.cli_service import check_rights
-from sleepy_coder.config import CREDENTIALS, CREDENTIALS_VARIABLE, Config, GatewaySettings, ServerSettings, load_config
+from sleepy_coder.config import (
+    CREDENTIALS,
+    CREDENTIALS_VARIABLE,
+    Config,
+    GatewaySettings,
+    ModelSettings,
+    ServerSettings,
+    load_config,
+)
 from sleepy_coder.errors import ConfigError, InfraError
 from sleepy_coder.service import MARK, MODEL_SERVER, SERVICE, SOCKET, TEMPLATES, Folders, Piece, Scope, Site, closed
 from sleepy_coder.service import render as rendered
 from sleepy_coder.service_manager import Manager, RealHands, SaidOnly, foreign, ours
-from sleepy_coder.service_site import home_of, left_behind, rust_sysroot
+from sleepy_coder.service_site import find_site, hidden_folders, home_of, left_behind, rust_sysroot
 
 ANALYZE = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="`apt install systemd`")
 SYSTEM, USER = Scope.SYSTEM, Scope.USER
@@ -113,6 +121,49 @@ def test_homes_are_hidden_but_for_the_folders_that_the_service_reads(site: Build
     unit = units(site(reads=(Path("/opt/venv"), Path("/root/.rustup/toolchains/stable"))))[SERVICE]
     assert values(unit, "ProtectHome") == ["tmpfs"]
     assert values(unit, "BindReadOnlyPaths") == ["/root/.rustup/toolchains/stable"]
+
+
+def test_a_base_model_in_a_hidden_place_is_shown_with_the_files_that_it_links_to(tmp_path: Path) -> None:
+    model, blobs = tmp_path / "snapshots" / "1", tmp_path / "blobs"
+    model.mkdir(parents=True)
+    blobs.mkdir()
+    (blobs / "abc").write_text("{}")
+    (model / "config.json").symlink_to("../../blobs/abc")
+    (tmp_path / "link").symlink_to(model)
+    config = Config(model=ModelSettings(path=tmp_path / "link"))  # pyright: ignore[reportCallIssue]
+    assert hidden_folders(config, False) == (blobs, tmp_path / "link", model)
+
+
+def test_the_site_of_a_service_shows_the_base_model_of_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, model = tmp_path / "home", tmp_path / "model"
+    home.mkdir()
+    model.mkdir()
+    (home / "sleepy-coder.toml").write_text(f'[model]\npath = "{model}"\n')
+    monkeypatch.setattr("sleepy_coder.service_site.SYSTEM_HOME", home)
+    monkeypatch.setattr("sleepy_coder.service_site.closed", lambda site: None)  # pyright: ignore
+    monkeypatch.setenv(CREDENTIALS_VARIABLE, "")  # which the search for the site sets
+    assert model in find_site(SYSTEM, None, False).hidden
+
+
+def test_a_base_model_that_is_not_there_yet_is_refused_where_it_would_stay_hidden(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no model"):
+        hidden_folders(Config(model=ModelSettings(path=tmp_path / "later")), False)  # pyright: ignore[reportCallIssue]
+    assert hidden_folders(Config(model=ModelSettings(path=Path("/opt/later"))), False) == ()  # pyright: ignore
+
+
+def test_vllm_in_a_hidden_place_is_shown_with_its_environment_and_its_python_to_who_runs_it(tmp_path: Path) -> None:
+    scripts, python = tmp_path / "tools" / "vllm" / "bin", tmp_path / "cpython"
+    for folder in (scripts, python / "bin", tmp_path / "bin"):
+        folder.mkdir(parents=True)
+    (python / "bin" / "python3").touch()
+    (scripts / "python").symlink_to(python / "bin" / "python3")
+    (scripts / "vllm").touch()
+    (tmp_path / "bin" / "vllm").symlink_to(scripts / "vllm")
+    config = Config(server=ServerSettings(engine="vllm", vllm=str(tmp_path / "bin" / "vllm")))  # pyright: ignore
+    assert hidden_folders(config, True) == (tmp_path / "bin", python, scripts.parent, scripts)
+    assert hidden_folders(config, False) == ()
 
 
 def test_nothing_leaves_the_machine_unless_the_settings_name_another_one(site: Build) -> None:

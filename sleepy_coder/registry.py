@@ -49,8 +49,6 @@ from sleepy_coder.model_card import model_card
 from sleepy_coder.ports import Clock
 from sleepy_coder.types import Adapter, AdapterState, Choice, EvalReport, GateVerdict, Recipe, TrainingMix
 
-__all__ = ["Manifest", "Pointer", "Registry", "model_sha256", "tokenizer_sha256"]
-
 _log = log.get("registry")
 _QUARANTINE: Final = "quarantine.json"
 _LOCK: Final = ".lock"

@@ -44,7 +44,7 @@ class Daemon:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._stop, self._changed = asyncio.Event(), asyncio.Event()
+        self._stop = asyncio.Event()
         nights = NightProcess(config.home, inhibit_sleep=config.night.inhibit_sleep)
         self._schedule = Schedule(lambda: self._config, wiring.SystemClock(), _hindrance, nights)
 

@@ -205,6 +205,17 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
             if closed.rowcount == 0:
                 raise StoreError(f"Night {report.cycle} is finished already", "Take the next cycle")
 
+    def night(self, cycle: int) -> NightReport | None:
+        """The report of a finished night."""
+        rows = self._db.rows(
+            "SELECT payload FROM nights WHERE cycle = :cycle AND payload IS NOT NULL", {"cycle": cycle}
+        )
+        return decode(NightReport, rows[0][0]) if rows else None
+
+    def count_nights(self) -> int:
+        """How many nights are finished."""
+        return self._db.rows("SELECT count(*) FROM nights WHERE payload IS NOT NULL")[0][0]
+
     def nights(self, last: int | None = None, outcomes: Collection[str] = ()) -> tuple[NightReport, ...]:
         """The reports of all finished nights, or of the `last` ones, in order; if given, those with such `outcomes`."""
         rows = self._db.rows(

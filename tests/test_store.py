@@ -222,6 +222,15 @@ def test_finished_nights_are_reported_in_order(store: Store) -> None:
     assert (store.next_cycle(), store.unfinished_night()) == (4, None)
 
 
+def test_a_finished_night_is_found_by_its_number_and_counted(store: Store) -> None:
+    for cycle in (1, 2):
+        store.begin_night(cycle)
+        assert store.night(cycle) is None
+        assert store.count_nights() == cycle - 1
+        store.finish_night(night(cycle))
+    assert (store.night(2), store.count_nights()) == (night(2), 2)
+
+
 def test_a_skipped_night_is_recorded_without_having_begun(store: Store) -> None:
     store.finish_night(night(1, "skipped"))
     assert store.next_cycle() == 2

@@ -120,7 +120,7 @@ def look_after_store(config: Config) -> None:
 
     Not while a night of an earlier daemon has it open: that one breaks off by itself. Raises InfraError and StoreError.
     """
-    path = config.state / "sleepy.db"
+    path = config.store_file
     if not in_doubt(path).exists():
         return  # to read all of a large store would keep agents waiting at each start
     try:

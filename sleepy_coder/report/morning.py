@@ -12,7 +12,7 @@ from rich.text import Text
 from sleepy_coder.judge.metrics import pass_rate_interval
 from sleepy_coder.report import words
 from sleepy_coder.report.data import ARMS, ASKED_SHARES, Titles, arm, changes, title
-from sleepy_coder.types import NightReport
+from sleepy_coder.types import ExampleKind, NightReport
 
 _STYLES = {
     "promoted": "bold green",
@@ -27,7 +27,7 @@ _NOTICED = 0.1  # seconds; shorter phases are not listed
 
 
 def morning(
-    report: NightReport, titles: Titles, asked: Mapping[str, float] = ASKED_SHARES, limit: int = 6
+    report: NightReport, titles: Titles, asked: Mapping[ExampleKind, float] = ASKED_SHARES, limit: int = 6
 ) -> RenderableType:
     """One night for the terminal, made for 80 columns and more.
 
@@ -114,7 +114,7 @@ def _missing(report: NightReport) -> RenderableType | None:
     return Text(f"{words.counted(len(infra), 'task')} without a measurement, counted against the candidate", "yellow")
 
 
-def _mix(report: NightReport, asked: Mapping[str, float]) -> RenderableType | None:
+def _mix(report: NightReport, asked: Mapping[ExampleKind, float]) -> RenderableType | None:
     if not report.shares:
         return None
     parts = [

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-import numpy as np
-
 from sleepy_coder import log
 from sleepy_coder.adapter_manifest import Pointer
 from sleepy_coder.config import CanarySettings
 from sleepy_coder.errors import AdapterError
-from sleepy_coder.judge.eprocess import log_paths
+from sleepy_coder.judge import paired
 from sleepy_coder.judge.rollback import log_e
 from sleepy_coder.registry import Registry
 from sleepy_coder.store import Store
@@ -126,9 +124,7 @@ def weigh(store: Store, trial: LiveTrial) -> Evidence:
 
 def replay_log_e(replayed: Sequence[Replayed]) -> float:
     """Log of the betting E-value against "what served before is no better", from the pairs of the replays."""
-    if not replayed:
-        return 0.0
-    return float(log_paths(np.array([one.previous - one.served for one in replayed]), 0.0)[-1])
+    return paired.log_e([one.previous - one.served for one in replayed], 0.0)
 
 
 def harm(evidence: Evidence, settings: CanarySettings) -> str:

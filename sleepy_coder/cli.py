@@ -20,7 +20,7 @@ from sleepy_coder.cli_doctor import doctor_command
 from sleepy_coder.cli_gate import gate_app, replay_command
 from sleepy_coder.cli_gateway import feedback_command, gateway_command
 from sleepy_coder.cli_koans import eval_command, koans_app
-from sleepy_coder.cli_recipes import recipe_named, recipes_command
+from sleepy_coder.cli_recipes import recipes_command, with_recipe
 from sleepy_coder.cli_run import run_command
 from sleepy_coder.cli_serve import serve_command
 from sleepy_coder.cli_service import service_app
@@ -119,10 +119,7 @@ def night(
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's Ctrl-C
     with explained():
-        config = load_config()
-        if recipe:
-            chosen = config.recipe.model_copy(update={"name": recipe_named(recipe)})
-            config = config.model_copy(update={"recipe": chosen})
+        config = with_recipe(load_config(), recipe)
         if now:
             if recipe:
                 raise SleepyError("--now and --recipe do not go together", "set recipe.name, or leave out --now")
@@ -227,7 +224,7 @@ def morning(json: Json = False) -> None:
     from sleepy_coder.report.morning import morning as render
 
     with explained(), wiring.open_store(load_config()) as store:
-        reports = store.nights()
+        reports = store.nights(last=1)
         watched = last_state(store, load_config().canary)
         if not reports:
             raise SleepyError("there was no night yet", "run one with `sleepy-coder night`")
@@ -275,7 +272,8 @@ def status(json: Json = False) -> None:
         active, servers = registry.active(), _server_states(config)
         why = why_it_serves(active, registry.manifest(active.name).verdict if active else None, registry.since())
         with wiring.open_store(config) as store:
-            reports, (epoch, used) = store.nights(), store.openings_used()
+            nights, (epoch, used) = store.nights(last=1), store.openings_used()
+            last = nights[0] if nights else None
             budget, _ = wiring.budget(config, store)
             now, hours = wiring.SystemClock().now(), config.night.hours()
             daemon, held = gateway_state(config.gateway), paused(config.state, now)
@@ -291,22 +289,21 @@ def status(json: Json = False) -> None:
                 "previous": registry.previous(),
                 "server": servers[0],
                 "replicas": servers[1:],
-                "nights": len(reports),
-                "last_night": night_summary(reports[-1]) if reports else None,
+                "nights": store.count_nights(),
+                "last_night": night_summary(last) if last else None,
                 "unfinished_night": store.unfinished_night(),
                 "gate": {"epoch": epoch, "openings_used": used},
                 "episodes": store.count_episodes(),
                 "episodes_waiting": store.count_episodes(unused=True),
                 "quarantined": store.count_quarantined(),
                 "canary": (watched := last_state(store, config.canary)),
-                "drill": store.last_drill(),
-                "drill_complaint": (late := complaint(store.last_drill(), len(store.canaries()), now)),
+                "drill": (drilled := store.last_drill()),
+                "drill_complaint": (late := complaint(drilled, len(store.canaries()), now)),
                 "home": str(config.home),
             }
     if json:
         as_json(state)
         return
-    last = f"{reports[-1].outcome} (night {reports[-1].cycle}): {reports[-1].reason}" if reports else "none yet"
     rows = [
         ("serving", str(state["serving"])),
         ("why", why),
@@ -316,7 +313,7 @@ def status(json: Json = False) -> None:
         *(("model server", f"{server['url']} {server['state']}") for server in servers),
         ("canary", sentence(watched) if watched else "nothing was promoted yet"),
         *((("drill", f"{late}: `sleepy-coder drill`"),) if late else ()),
-        ("last night", last),
+        ("last night", f"{last.outcome} (night {last.cycle}): {last.reason}" if last else "none yet"),
         ("gate", budget),
         (
             "unfinished",

@@ -10,6 +10,7 @@ import typer
 from rich.markdown import Markdown
 
 from sleepy_coder import model_card, wiring
+from sleepy_coder.adapter_manifest import adapter_cycle
 from sleepy_coder.config import Config, load_config
 from sleepy_coder.console import as_json, explained, out, progress_bar, table
 from sleepy_coder.deploy import ensure_loaded, held_by
@@ -235,8 +236,10 @@ def push(
 def _export(config: Config, name: str, form: model_card.Form, dtype: Literal["base", "float32"], to: Path) -> Bundle:
     registry = wiring.open_registry(config)
     with wiring.open_store(config) as store:
-        night = next((n for n in store.nights() if n.candidate == name), None)
-    edition = Edition(form=form, base_model=config.model.hub_id, license=config.model.license, night=night)
+        cycle = adapter_cycle(name)
+        night = store.night(cycle) if cycle is not None else None
+    made = night if night and night.candidate == name else None
+    edition = Edition(form=form, base_model=config.model.hub_id, license=config.model.license, night=made)
     with progress_bar() as progress:
         bar = progress.add_task(f"export {form}", total=len(STEPS) if form == "merged" else 1, note="")
         exporter = Exporter(

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from sleepy_coder import wiring
+from sleepy_coder.cli_recipes import with_recipe
 from sleepy_coder.config import Config, load_config
 from sleepy_coder.console import ProgressWatcher, as_json, err, explained, out, progress_bar, table
 from sleepy_coder.cycles import CycleRow, history, planned, run_cycles
-from sleepy_coder.errors import NightPaused, SleepyError
-from sleepy_coder.learn.recipes import RECIPES
+from sleepy_coder.errors import NightPaused
 from sleepy_coder.types import NightReport
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -38,10 +38,10 @@ def cycles_command(
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with explained():
-        config = _with_recipe(load_config(), recipe)
+        config = with_recipe(load_config(), recipe)
         with progress_bar() as progress, wiring.open_parts(config, ProgressWatcher(progress)) as parts:
             plan = planned(config.state, parts.store, cycles, tasks)
-            whole = progress.add_task("cycles", total=plan.last, completed=len(parts.store.nights()), note="")
+            whole = progress.add_task("cycles", total=plan.last, completed=parts.store.count_nights(), note="")
 
             def on_night(night: NightReport) -> None:
                 progress.update(whole, completed=night.cycle, note=f"night {night.cycle}: {night.outcome}")
@@ -59,14 +59,6 @@ def cycles_command(
     table("Cycles", _COLUMNS, [_cells(row) for row in rows])
     for file in files:
         out.print(str(file), highlight=False, soft_wrap=True)
-
-
-def _with_recipe(config: Config, name: str | None) -> Config:
-    if name is None:
-        return config
-    if name not in RECIPES:
-        raise SleepyError(f"there is no recipe {name!r}", f"take one of {', '.join(RECIPES)}")
-    return config.model_copy(update={"recipe": config.recipe.model_copy(update={"name": name})})
 
 
 def _write(config: Config, to: Path | None) -> tuple[Path, ...]:

@@ -134,7 +134,7 @@ def rescue_store(json: Json = False) -> None:
     """
     with explained():
         config = load_config()
-        path = config.state / "sleepy.db"
+        path = config.store_file
         if not path.exists():
             raise StoreError(f"{path} is not there", "there is nothing to rescue")
         with alone(wiring.daemon_lock(config), "daemon"), alone(wiring.night_lock(config)):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sleepy_coder.config import RecipeName, load_config
+from sleepy_coder.config import Config, RecipeName, load_config
 from sleepy_coder.console import as_json, explained, out, table
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.learn.recipes import RECIPES, RecipeSpec
@@ -14,7 +14,14 @@ from sleepy_coder.learn.recipes import RECIPES, RecipeSpec
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
-def recipe_named(name: str) -> RecipeName:
+def with_recipe(config: Config, name: str | None) -> Config:
+    """The settings with the recipe of that name, if one is given. Raises ConfigError."""
+    if not name:
+        return config
+    return config.model_copy(update={"recipe": config.recipe.model_copy(update={"name": _recipe_named(name)})})
+
+
+def _recipe_named(name: str) -> RecipeName:
     """The recipe of that name. Raises ConfigError."""
     for known in RECIPES:
         if known == name:
@@ -34,7 +41,7 @@ def recipes_command(
     """
     with explained():
         usual = load_config().recipe.name
-        shown = [RECIPES[recipe_named(name)]] if name else list(RECIPES.values())
+        shown = [RECIPES[_recipe_named(name)]] if name else list(RECIPES.values())
     if json:
         as_json([{**spec.model_dump(mode="json"), "set": spec.name == usual} for spec in shown])
     elif name:

@@ -1,4 +1,4 @@
-"""`sleepy-coder study` and `sleepy-coder cycles`."""
+"""`sleepy-coder study`."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from sleepy_coder.errors import ConfigError
+from sleepy_coder.types import ExampleKind
 from sleepy_coder.window import Window, zone_named
 
 CONFIG_FILE = "sleepy-coder.toml"
@@ -221,9 +222,14 @@ class MixSettings(Section):
     )
     fresh_days: float = Field(14, ge=0, le=365, description="Days that these are held back from training.")
 
+    @property
+    def shares(self) -> dict[ExampleKind, float]:
+        """The share of each kind of rows that is asked for."""
+        return {"replay": self.replay, "passed": self.passed, "hard": self.hard}
+
     @model_validator(mode="after")
     def _shares_are_a_whole(self) -> Self:
-        whole = self.replay + self.passed + self.hard
+        whole = sum(self.shares.values())
         if not math.isclose(whole, 1, abs_tol=1e-3):
             raise ValueError(f"replay + passed + hard are {whole:.4g} and must be 1")
         return self
@@ -558,6 +564,11 @@ class Config(BaseSettings):
     def state(self) -> Path:
         """The folder of the store, the nights' work and the logs."""
         return self.home / "state"
+
+    @property
+    def store_file(self) -> Path:
+        """The store: one SQLite file."""
+        return self.state / "sleepy.db"
 
     @property
     def episodes(self) -> Path:

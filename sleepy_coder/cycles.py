@@ -20,7 +20,7 @@ from sleepy_coder.judge import metrics
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
 from sleepy_coder.practice import Day
-from sleepy_coder.report.data import arm, baseline_of, served_after
+from sleepy_coder.report.data import arm, baseline_of, changes, served_after
 from sleepy_coder.store import Store
 from sleepy_coder.tasks import load_split
 from sleepy_coder.types import EvalReport, NightReport, Outcome, Record
@@ -127,7 +127,7 @@ def history(nights: Sequence[NightReport]) -> tuple[CycleRow, ...]:
 
 def _row(night: NightReport, baseline: EvalReport | None, serving: EvalReport | None) -> CycleRow:
     current, candidate = arm(night, "current"), arm(night, "candidate")
-    change = metrics.changes(current, candidate) if current and candidate else metrics.Changes(gained=(), lost=())
+    change = changes(night)
     return CycleRow(
         cycle=night.cycle,
         outcome=night.outcome,

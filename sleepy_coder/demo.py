@@ -135,7 +135,7 @@ def _clean_home(config: Config) -> None:
 def _contents(config: Config) -> str:
     """How much is in the home: what a demo left is its own only while nothing was added."""
     with wiring.open_store(config) as store:
-        return f"{store.count_episodes()} episodes, {len(store.nights())} nights, {len(_adapters(config))} adapters"
+        return f"{store.count_episodes()} episodes, {store.count_nights()} nights, {len(_adapters(config))} adapters"
 
 
 def _adapters(config: Config) -> tuple[Adapter, ...]:
@@ -160,7 +160,7 @@ def _command(*arguments: str) -> None:
 
 def _expect(config: Config, cycle: int, outcomes: set[str], otherwise: str) -> NightReport:
     with wiring.open_store(config) as store:
-        report = next((night for night in store.nights() if night.cycle == cycle), None)
+        report = store.night(cycle)
     if report is None or report.outcome not in outcomes:
         found = f"{report.outcome}: {report.reason}" if report else "no report"
         raise DemoFailed(f"{otherwise} ({found})", "nothing here is scripted; see docs/experiments.md")

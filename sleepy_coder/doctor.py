@@ -87,7 +87,7 @@ def _disk(config: Config) -> Finding:
 
 
 def _store(config: Config) -> Finding:
-    path = config.state / "sleepy.db"
+    path = config.store_file
     if not path.exists():
         return ok("store", "nothing is collected yet")
     with wiring.open_store(config) as store:

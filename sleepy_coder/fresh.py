@@ -11,7 +11,7 @@ from sleepy_coder.material import own_of
 from sleepy_coder.parts import Parts
 from sleepy_coder.serve.rollout import in_parallel
 from sleepy_coder.tasks import load_split
-from sleepy_coder.tasks.leaks import LeakIndex, example_rows, find_leaks
+from sleepy_coder.tasks.leaks import LeakIndex, example_rows, find_leaks, task_texts
 from sleepy_coder.types import Task, TrainingMix
 
 _AHEAD = timedelta(days=1)  # a task that a wrong clock noted further ahead is not held back for ever
@@ -45,7 +45,9 @@ def judgeable(parts: Parts, held: Collection[str]) -> tuple[Task, ...]:
     """The latest of the tasks `held` that tell their fix from their broken input, far from frozen and dev tasks."""
     tasks = parts.store.latest_tasks(held, parts.config.eval.fresh_tasks)
     index = LeakIndex((*parts.judging, *load_split("dev")))
-    apart = [task for task in untrained(parts, tasks) if not any(index.find(task.id, text) for text in _texts(task))]
+    apart = [
+        task for task in untrained(parts, tasks) if not any(index.find(task.id, text) for text in task_texts(task))
+    ]
     controls = in_parallel(lambda task: run_control(parts.verifier, task, 1), apart, parts.config.eval.concurrency)
     out = quarantined(controls)
     return tuple(task for task in apart if task.id not in out)
@@ -56,7 +58,3 @@ def untrained(parts: Parts, tasks: Sequence[Task]) -> tuple[Task, ...]:
     rows = example_rows((*parts.store.examples(), *own_of(parts).rows)) if tasks else ()
     near = {leak.task_id for leak in find_leaks(rows, tasks)}
     return tuple(task for task in tasks if task.id not in near)
-
-
-def _texts(task: Task) -> tuple[str, ...]:
-    return tuple("\n".join(files.values()) for files in (task.files, task.reference) if files)

@@ -13,6 +13,7 @@ from typing import Final, Literal
 from jinja2 import Environment, StrictUndefined
 
 from sleepy_coder.adapter_manifest import Manifest
+from sleepy_coder.serve.explain import rank_flag
 from sleepy_coder.types import NightReport, Record
 
 Form = Literal["peft", "merged", "gguf"]
@@ -184,9 +185,6 @@ nights of 5; smaller changes, also for the worse, may go unseen.
 | training mix | `{{ m.mix_sha256 }}` |
 """
 
-# The values that --max-lora-rank of vLLM takes.
-_VLLM_RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-
 _environment = Environment(  # the card is Markdown, not HTML
     autoescape=False,
     trim_blocks=True,
@@ -209,7 +207,6 @@ _template = _environment.from_string(_CARD)
 
 def model_card(manifest: Manifest, edition: Edition = Edition()) -> str:  # noqa: B008  (frozen)
     """Markdown with YAML front matter."""
-    rank = manifest.recipe.rank
     name = manifest.base_model
     return _template.render(
         m=manifest,
@@ -217,5 +214,5 @@ def model_card(manifest: Manifest, edition: Edition = Edition()) -> str:  # noqa
         # A server may call its model by a folder of this machine, which is nobody's business.
         base=edition.base_model or (PurePath(name).name if name.startswith("/") else name),
         recipe=[(name, getattr(manifest.recipe, name)) for name in type(manifest.recipe).model_fields],
-        vllm_rank=next((allowed for allowed in _VLLM_RANKS if allowed >= rank), rank),
+        vllm_rank=rank_flag(manifest.recipe.rank),
     )

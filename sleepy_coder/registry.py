@@ -49,12 +49,9 @@ from sleepy_coder.model_card import model_card
 from sleepy_coder.ports import Clock
 from sleepy_coder.types import Adapter, AdapterState, Choice, EvalReport, GateVerdict, Recipe, TrainingMix
 
-__all__ = ["Manifest", "Pointer", "Registry", "model_sha256", "tokenizer_sha256"]
-
 _log = log.get("registry")
 _QUARANTINE: Final = "quarantine.json"
 _LOCK: Final = ".lock"
-_NEVER_AGAIN: Final = (AdapterState.REJECTED, AdapterState.QUARANTINED)
 
 
 class Registry:
@@ -224,7 +221,7 @@ class Registry:
         """
         with self._locked():
             adapter = self.verify(name)
-            if adapter.state in _NEVER_AGAIN:
+            if not adapter.state.may_serve:
                 raise AdapterError(f"{name} is {adapter.state.value}", "Activate another adapter")
             pointer = self._pointer.read()
             old = pointer.name
@@ -262,7 +259,7 @@ class Registry:
             target = pointer.previous
             if target is not None:
                 try:
-                    target = None if self.verify(target).state in _NEVER_AGAIN else target
+                    target = target if self.verify(target).state.may_serve else None
                 except AdapterError:
                     target = None
             if pointer.name is not None:

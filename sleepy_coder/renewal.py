@@ -16,7 +16,7 @@ from sleepy_coder.serve.rollout import in_parallel
 from sleepy_coder.store import Store
 from sleepy_coder.tasks import load_split, set_id
 from sleepy_coder.tasks.frozen import FrozenSets
-from sleepy_coder.tasks.leaks import example_rows
+from sleepy_coder.tasks.leaks import example_rows, task_texts
 from sleepy_coder.tasks.loaders import load_cargo_folder, load_jsonl
 from sleepy_coder.tasks.proof import Rustc
 from sleepy_coder.tasks.renew import own_frozen, unseen_koans
@@ -94,7 +94,7 @@ def practice_tasks() -> tuple[Task, ...]:
 def _practised(store: Store, practice: Sequence[Task]) -> Iterator[tuple[str, str]]:
     """What was trained on or may be: the practice tasks, the tasks met, and the rows of all nights."""
     for task in chain(practice, store.met_tasks()):
-        yield from ((task.id, "\n".join(files.values())) for files in (task.files, task.reference) if files)
+        yield from ((task.id, text) for text in task_texts(task))
     yield from example_rows(store.examples())
 
 

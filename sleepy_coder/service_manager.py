@@ -105,10 +105,13 @@ class Manager:
     def verify(self, pieces: Iterable[Piece]) -> None:
         """Have systemd read the units before they are placed. Raises InfraError with what it does not like."""
         with tempfile.TemporaryDirectory(prefix="sleepy-coder-units-") as folder:
-            files = [Path(folder) / piece.path.name for piece in pieces if piece.is_unit]
-            for file, piece in zip(files, (p for p in pieces if p.is_unit), strict=True):
-                file.write_text(piece.text)
-            self.hands.run("systemd-analyze", *self._scope, "verify", "--man=no", *map(str, files))
+            files: list[str] = []
+            for piece in pieces:
+                if piece.is_unit:
+                    file = Path(folder) / piece.path.name
+                    file.write_text(piece.text)
+                    files.append(str(file))
+            self.hands.run("systemd-analyze", *self._scope, "verify", "--man=no", *files)
 
     def state(self, unit: str) -> UnitState:
         """What systemd knows of a unit; one that it does not know is `not-found`."""

@@ -32,18 +32,10 @@ from sleepy_coder.store_rows import (
     insert_quarantine,
 )
 from sleepy_coder.store_shadow import ShadowStore
-from sleepy_coder.types import Episode, EvalReport, Example, ExampleKind, NightReport, Outcome, Phase, Record
+from sleepy_coder.types import Episode, EvalReport, Example, ExampleKind, NightReport, Outcome, Phase
 
 _PAGE: Final = 256
 _LONGEST_PARKING: Final = 32
-
-
-class ParkedTask(Record):
-    """A task that is left alone until night `not_before`, after `failures` nights without success."""
-
-    task_id: str
-    failures: int
-    not_before: int
 
 
 class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, ShadowStore):
@@ -132,7 +124,7 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
         return datetime.fromisoformat(rows[0][0]) if rows else None
 
     def mark_used(self, ids: Iterable[str], cycle: int) -> None:
-        """Remember that night `cycle` trained on these episodes. Unknown ids are ignored."""
+        """Remember that night `cycle` used these episodes up. Unknown ids are ignored."""
         with self._db.write() as db:
             db.executemany("UPDATE episodes SET used_in = ? WHERE id = ?", [(cycle, id) for id in ids])
 
@@ -213,6 +205,17 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
             if closed.rowcount == 0:
                 raise StoreError(f"Night {report.cycle} is finished already", "Take the next cycle")
 
+    def night(self, cycle: int) -> NightReport | None:
+        """The report of a finished night."""
+        rows = self._db.rows(
+            "SELECT payload FROM nights WHERE cycle = :cycle AND payload IS NOT NULL", {"cycle": cycle}
+        )
+        return decode(NightReport, rows[0][0]) if rows else None
+
+    def count_nights(self) -> int:
+        """How many nights are finished."""
+        return self._db.rows("SELECT count(*) FROM nights WHERE payload IS NOT NULL")[0][0]
+
     def nights(self, last: int | None = None, outcomes: Collection[str] = ()) -> tuple[NightReport, ...]:
         """The reports of all finished nights, or of the `last` ones, in order; if given, those with such `outcomes`."""
         rows = self._db.rows(
@@ -274,14 +277,6 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
         """Forget a task's failures, because it was solved."""
         with self._db.write() as db:
             db.execute("DELETE FROM parked WHERE task_id = ?", [task_id])
-
-    def parked(self, cycle: int) -> tuple[ParkedTask, ...]:
-        """The tasks that night `cycle` leaves alone."""
-        rows = self._db.rows(
-            "SELECT task_id, failures, not_before FROM parked WHERE not_before > :cycle ORDER BY task_id",
-            {"cycle": cycle},
-        )
-        return tuple(ParkedTask(task_id=id, failures=failures, not_before=n) for id, failures, n in rows)
 
     # The quarantine
 

@@ -50,6 +50,11 @@ class AdapterState(StrEnum):
     REJECTED = "rejected"
     QUARANTINED = "quarantined"
 
+    @property
+    def may_serve(self) -> bool:
+        """Whether it may serve, now or ever again."""
+        return self not in (AdapterState.REJECTED, AdapterState.QUARANTINED)
+
 
 Role = Literal["system", "user", "assistant", "tool"]
 

@@ -22,6 +22,7 @@ from sleepy_coder.judge.spending import prices
 from sleepy_coder.learn.hints import Hints
 from sleepy_coder.learn.trainer import ChildTrainer, Step
 from sleepy_coder.nano import MODEL_DIR
+from sleepy_coder.nap_files import NapFiles
 from sleepy_coder.parts import BaseModel, Parts
 from sleepy_coder.ports import Watcher
 from sleepy_coder.registry import Registry
@@ -35,7 +36,7 @@ from sleepy_coder.store import Store
 from sleepy_coder.tasks import load_split
 from sleepy_coder.tasks.frozen import FrozenSets
 from sleepy_coder.tasks.leaks import LeakIndex
-from sleepy_coder.types import Outcome
+from sleepy_coder.types import ExampleKind, Outcome
 from sleepy_coder.verify.command import TaskVerifier, verifier
 
 
@@ -76,7 +77,7 @@ def base_model(config: Config, path: Path) -> BaseModel:
 def open_store(config: Config) -> Generator[Store]:
     """The store of this home."""
     private_folder(config.state)
-    with Store(config.state / "sleepy.db") as store:
+    with Store(config.store_file) as store:
         yield store
 
 
@@ -129,7 +130,7 @@ def canary(config: Config) -> Canary:
 
 def night_lock(config: Config) -> Path:
     """The file that a running night holds."""
-    return config.state / "night.lock"
+    return NapFiles(config.state).lock
 
 
 def daemon_lock(config: Config) -> Path:
@@ -246,9 +247,9 @@ def titles(config: Config) -> dict[str, tuple[str, str]]:
     return {task.id: (task.family, task.prompt) for tasks in frozen_sets(config).all() for task in tasks}
 
 
-def asked_shares(config: Config) -> dict[str, float]:
+def asked_shares(config: Config) -> dict[ExampleKind, float]:
     """The shares of the mix that the settings ask for."""
-    return {"replay": config.mix.replay, "passed": config.mix.passed, "hard": config.mix.hard}
+    return config.mix.shares
 
 
 def report_data(config: Config, store: Store) -> ReportData:
@@ -263,5 +264,5 @@ def report_data(config: Config, store: Store) -> ReportData:
         serving=active.name if active else config.server.base_name,
         generated=SystemClock().now(),
         titles=titles(config),
-        asked_shares=asked_shares(config),
+        asked_shares=config.mix.shares,
     )

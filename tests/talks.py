@@ -78,7 +78,7 @@ def request_of(wire: WireApi, messages: Sequence[Message], tools: bool) -> dict[
     schema = {"type": "object", "properties": {"command": {"type": "string"}}}
     if wire == "chat":
         function = {"name": "bash", "description": "Run.", "parameters": schema}
-        body: dict[str, Any] = {"messages": [_chat(m) for m in messages]}
+        body: dict[str, Any] = {"messages": chat_form(messages)}
         return {**body, "tools": [{"type": "function", "function": function}]} if tools else body
     if wire == "responses":
         body = {"input": [item for m in messages for item in _items(m)]}
@@ -97,6 +97,11 @@ def response_of(wire: WireApi, reply: Message) -> dict[str, Any]:
     if wire == "responses":
         return {"status": "completed", "output": list(_items(reply))}
     return {"role": "assistant", "content": _blocks(reply), "stop_reason": "end_turn"}
+
+
+def chat_form(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The messages as OpenAI's chat API takes them."""
+    return [_chat(message) for message in messages]
 
 
 def _chat(message: Message) -> dict[str, Any]:

@@ -13,13 +13,12 @@ from fakes import make_episode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import plant
-from talks import assistant, bash, result, system, user
+from talks import assistant, bash, chat_form, result, system, user
 
 from sleepy_coder.collect.episodes import last_turn
 from sleepy_coder.collect.formats import SCHEMA, ExportFormat, episode_in, exported
 from sleepy_coder.collect.intake import BadEntry, ImportCounts, entries, export_file, import_file
 from sleepy_coder.collect.redact import SecretRedactor
-from sleepy_coder.collect.wires import openai_messages
 from sleepy_coder.errors import EpisodeFormatError
 from sleepy_coder.store import Store
 from sleepy_coder.types import Episode, Message, Outcome
@@ -33,7 +32,7 @@ TALK = (
     assistant("Done."),
 )
 TOOLS = [{"type": "function", "function": {"name": "bash"}}]
-CHAT: dict[str, Any] = {"messages": openai_messages(TALK), "tools": TOOLS}
+CHAT: dict[str, Any] = {"messages": chat_form(TALK), "tools": TOOLS}
 SLEEPY: dict[str, Any] = {
     **CHAT,
     "schema": SCHEMA,
@@ -157,7 +156,7 @@ def test_no_entry_makes_it_stumble(entry: dict[str, Any]) -> None:
 def test_openais_export_has_texts_for_arguments_and_no_thoughts() -> None:
     thinking = {**CHAT, "messages": [*CHAT["messages"][:-1], {**CHAT["messages"][-1], "reasoning_content": "Hm."}]}
     row = exported(read(thinking), ExportFormat.OPENAI)
-    assert row == {"messages": openai_messages(TALK), "tools": TOOLS}
+    assert row == {"messages": chat_form(TALK), "tools": TOOLS}
     with_thoughts = exported(read(thinking), ExportFormat.HF)
     assert with_thoughts is not None
     assert with_thoughts["messages"][-1]["reasoning_content"] == "Hm."
@@ -199,7 +198,7 @@ def test_a_secret_in_a_file_is_taken_out_and_a_private_key_drops_the_entry() -> 
 
     token = plant("github-pat", random.Random(1)).shown
     key = "-----BEGIN PRIVATE" + " KEY-----\n" + "Ab1/" * 16
-    with_token, with_key = ({"messages": openai_messages((user(s), assistant("ok")))} for s in (token, key))
+    with_token, with_key = ({"messages": chat_form((user(s), assistant("ok")))} for s in (token, key))
     good, bad = taken(f"{json.dumps(with_token)}\n{json.dumps(with_key)}".encode(), lines=True)
     assert isinstance(good, Episode) and isinstance(bad, BadEntry)
     assert good.attempts[0].messages[0].content == "<SECRET:github-pat:1>"

@@ -18,17 +18,16 @@ from typing import Any
 import pytest
 from fakes import make_episode
 from sleepyd.inbox import QUARANTINE, WORKING, Inbox, Taken
-from talks import assistant, user
+from talks import assistant, chat_form, user
 
 from sleepy_coder.collect.redact import SecretRedactor
-from sleepy_coder.collect.wires import openai_messages
 from sleepy_coder.errors import InfraError, StoreError
 from sleepy_coder.store import Store
 from sleepy_coder.types import Episode, Outcome
 
 
 def entry(number: int) -> dict[str, Any]:
-    return {"messages": openai_messages((user(f"Mend {number}."), assistant("Done.")))}
+    return {"messages": chat_form((user(f"Mend {number}."), assistant("Done.")))}
 
 
 def line(number: int) -> str:
@@ -234,7 +233,7 @@ def test_nothing_is_lost_while_the_store_refuses(tmp_path: Path, inbox: Inbox, k
 
 def test_secrets_are_gone_before_anything_is_stored(tmp_path: Path, inbox: Inbox, kept: Kept) -> None:
     token = "gh" + "p_" + "a1B2c3D4e5F6" * 3
-    drop(tmp_path, "a.json", json.dumps({"messages": openai_messages((user(token), assistant("ok")))}))
+    drop(tmp_path, "a.json", json.dumps({"messages": chat_form((user(token), assistant("ok")))}))
     looks(inbox)
     (episode,) = kept.episodes.values()
     assert token not in episode.model_dump_json()

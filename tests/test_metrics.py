@@ -121,21 +121,15 @@ def test_the_repeat_error_rate_counts_equal_signatures_only() -> None:
     assert metrics.repeat_error_rate(before, after) == pytest.approx(1 / 3)
 
 
-def test_a_mistake_comes_back_only_across_sessions_whatever_the_order_of_the_episodes() -> None:
+def test_a_mistake_comes_back_only_across_sessions() -> None:
     episodes = [
         episode(1, "monday", ["E0382"]),
         episode(2, "monday", ["E0382"]),
         episode(3, "tuesday", ["E0382", "E0499"]),
         episode(4, "wednesday", []),
     ]
-    assert metrics.repeated_mistakes(reversed(episodes)) == pytest.approx(1 / 4)
-    assert metrics.repeated_mistakes([]) == 0.0
-
-
-def test_attempts_to_green_leave_out_episodes_that_never_got_there() -> None:
-    episodes = [episode(1, "s", ["x"]), episode(2, "s", ["x", "y", "z"]), episode(3, "s", [])]
-    assert metrics.median_attempts_to_green(episodes) == 3.0
-    assert metrics.median_attempts_to_green(episodes[2:]) is None
+    known = metrics.Mistakes()
+    assert [known.comes_back(episode) for episode in episodes] == [False, False, True, False]
 
 
 def test_the_family_table_has_a_rate_per_report_and_none_where_nothing_was_measured() -> None:

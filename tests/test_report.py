@@ -15,13 +15,21 @@ from rich.console import Console
 
 from sleepy_coder.report import words
 from sleepy_coder.report.dashboard import dashboard_html, dashboard_view, embeddable
-from sleepy_coder.report.data import Cell, ReportData, changes, columns, shorten
+from sleepy_coder.report.data import Cell, ReportData, Titles, changes, columns, shorten
 from sleepy_coder.report.days import days
-from sleepy_coder.report.morning import duration, morning, morning_text
+from sleepy_coder.report.morning import duration, morning
 from sleepy_coder.report.plots import results_png
 from sleepy_coder.report.results import results_markdown
 from sleepy_coder.store import Store
 from sleepy_coder.types import Comparison, Decision, FamilyChange, GateVerdict, NightReport, Outcome, Phase
+
+
+def morning_text(report: NightReport, titles: Titles) -> str:
+    """What the terminal shows, without colours and with every task listed."""
+    out = io.StringIO()
+    console = Console(file=out, width=110, color_system=None, force_terminal=False, legacy_windows=False)
+    console.print(morning(report, titles, limit=1000))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 @pytest.fixture(scope="module")

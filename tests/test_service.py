@@ -261,6 +261,12 @@ def test_a_user_speaks_to_their_own_manager() -> None:
     assert hands.ran == [("systemctl", "--user", "daemon-reload"), ("systemctl", "daemon-reload")]
 
 
+def test_units_that_come_one_by_one_are_all_shown_to_systemd() -> None:
+    hands = RecordedHands()
+    Manager(USER, hands).verify(Piece(Path(name), "[Unit]\n") for name in (SERVICE, "notes.txt", SOCKET))
+    assert [Path(word).name for word in hands.ran[0] if word.startswith("/")] == [SERVICE, SOCKET]
+
+
 def test_a_unit_that_does_not_get_ready_is_an_error_that_says_where_its_log_is() -> None:
     with pytest.raises(InfraError, match="does not get ready") as raised:
         Manager(SYSTEM, RecordedHands(fail="systemctl")).restart(SERVICE, 1)

@@ -47,7 +47,7 @@ def test_conversations_at_the_same_time_are_told_apart_without_any_header(
 def test_a_known_session_holds_its_conversation_under_its_name(wire: WireApi) -> None:
     sent = exchanges_of(Talk(talk_about("a", 2), wire=wire, session="s1", source="header"), "x")
     (found,) = group(sent).conversations
-    assert (found.session, found.source, found.exchanges) == ("s1", "header", ("x-0", "x-1", "x-2"))
+    assert (found.session, found.exchanges) == ("s1", ("x-0", "x-1", "x-2"))
     assert found.messages == talk_about("a", 2)
     assert json.loads(found.tools)[0]["function"]["name"] == "bash"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import sqlite3
@@ -221,6 +222,15 @@ def test_finished_nights_are_reported_in_order(store: Store) -> None:
     assert (store.next_cycle(), store.unfinished_night()) == (4, None)
 
 
+def test_a_finished_night_is_found_by_its_number_and_counted(store: Store) -> None:
+    for cycle in (1, 2):
+        store.begin_night(cycle)
+        assert store.night(cycle) is None
+        assert store.count_nights() == cycle - 1
+        store.finish_night(night(cycle))
+    assert (store.night(2), store.count_nights()) == (night(2), 2)
+
+
 def test_a_skipped_night_is_recorded_without_having_begun(store: Store) -> None:
     store.finish_night(night(1, "skipped"))
     assert store.next_cycle() == 2
@@ -265,19 +275,24 @@ def test_the_replay_buffer_holds_rows_of_finished_nights_once(store: Store) -> N
 
 
 def test_a_parked_task_rests_longer_after_each_failed_night_and_no_longer_once_solved(store: Store) -> None:
-    rests: list[int] = []
+    store.save_episode(episode("e", Outcome.FAIL))
+
+    def rests(cycle: int) -> bool:
+        return not store.failed_tasks(store.position(), cycle, most=1)
+
+    nights: list[int] = []
     cycle = 1
     for _ in range(7):
         store.park("t1", cycle)
         store.park("t1", cycle)
-        until = store.parked(cycle)[0].not_before
-        assert not store.parked(until)
-        rests.append(until - cycle - 1)
+        until = next(later for later in itertools.count(cycle) if not rests(later))
+        nights.append(until - cycle - 1)
         cycle = until
-    assert rests == [1, 3, 7, 15, 31, 31, 31]
+    assert nights == [1, 3, 7, 15, 31, 31, 31]
     store.park("t1", cycle)
+    assert rests(cycle)
     store.unpark("t1")
-    assert store.parked(cycle) == ()
+    assert not rests(cycle)
 
 
 # The quarantine

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from talks import WIRES, Talk, assistant, bash, exchanges_of, result, system, user
 
-from sleepy_coder.collect.wires import openai_messages, read, spoken
+from sleepy_coder.collect.wires import openai_message, read, spoken
 from sleepy_coder.errors import EpisodeFormatError
 from sleepy_coder.types import Message, ToolCall, WireApi
 
@@ -40,7 +40,7 @@ def test_a_reply_that_calls_tools_keeps_its_calls(wire: WireApi) -> None:
 
 
 def test_what_was_read_can_be_sent_to_a_chat_api_again() -> None:
-    again = read("chat", {"messages": openai_messages(TALK)}, {})
+    again = read("chat", {"messages": [openai_message(message) for message in TALK]}, {})
     assert again.messages == TALK
 
 

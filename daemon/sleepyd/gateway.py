@@ -156,8 +156,8 @@ class Gateway:
             self._serving.note(passage.capture.id, session)
         try:
             with self.in_flight.one(named.served) if named.served else nullcontext():
-                client, session = self._open_client(), _session(request, target)
-                return await self._upstreams.first(session, lambda base: pass_on(client, base, passage))
+                client, place = self._open_client(), _session(request, target)
+                return await self._upstreams.first(place, lambda base: pass_on(client, base, passage))
         except UpstreamBroke as error:
             passage.broke, passage.status = str(error), 502
             return problem(502, "upstream_error", f"The model server at {passage.base} failed: {error}.")

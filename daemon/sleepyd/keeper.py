@@ -21,14 +21,13 @@ from sleepy_coder.journal import no_night
 from sleepy_coder.ports import ModelServer, Replica
 from sleepy_coder.registry import Registry
 from sleepy_coder.serve.canary import Canary
-from sleepy_coder.types import Adapter, AdapterState
+from sleepy_coder.types import Adapter
 
 _log = log.get("server")
 
 LOOK_SECONDS: Final = 5.0
 _SLOWEST_SECONDS: Final = 60.0
 _OPENING_SECONDS: Final = 10.0
-_NEVER_AGAIN: Final = (AdapterState.REJECTED, AdapterState.QUARANTINED)
 
 
 class Users(Protocol):
@@ -169,7 +168,7 @@ class Keeper:
 
     def _may_never_serve(self, name: str) -> bool:
         try:
-            return self._registry.get(name).state in _NEVER_AGAIN
+            return not self._registry.get(name).state.may_serve
         except AdapterError:
             return False  # another registry's, which may need it
 

@@ -44,7 +44,7 @@ class Daemon:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._stop, self._changed = asyncio.Event(), asyncio.Event()
+        self._stop = asyncio.Event()
         nights = NightProcess(config.home, inhibit_sleep=config.night.inhibit_sleep)
         self._schedule = Schedule(lambda: self._config, wiring.SystemClock(), _hindrance, nights)
 
@@ -120,7 +120,7 @@ def look_after_store(config: Config) -> None:
 
     Not while a night of an earlier daemon has it open: that one breaks off by itself. Raises InfraError and StoreError.
     """
-    path = config.state / "sleepy.db"
+    path = config.store_file
     if not in_doubt(path).exists():
         return  # to read all of a large store would keep agents waiting at each start
     try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -38,6 +39,17 @@ class UpstreamBroke(Exception):
 
 class Refused(UpstreamBroke):
     """The model server takes no connections: nothing of the request has reached it."""
+
+
+@contextmanager
+def translated() -> Generator[None]:
+    """What fails on the way to the model server is Refused or UpstreamBroke."""
+    try:
+        yield
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise Refused(str(error) or type(error).__name__) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise UpstreamBroke(str(error) or type(error).__name__) from error
 
 
 @dataclass(slots=True)
@@ -133,7 +145,7 @@ async def pass_on(client: aiohttp.ClientSession, base: str, passage: Passage) ->
 async def _ask(client: aiohttp.ClientSession, base: str, passage: Passage) -> aiohttp.ClientResponse:
     """The head of the model server's reply. May be called again: nothing has gone to the caller yet."""
     target = passage.target
-    try:
+    with translated():
         return await client.request(
             passage.request.method,
             URL(base + target.path + target.query, encoded=True),
@@ -142,10 +154,6 @@ async def _ask(client: aiohttp.ClientSession, base: str, passage: Passage) -> ai
             allow_redirects=False,
             skip_auto_headers=_AUTOMATIC,
         )
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise Refused(str(error) or type(error).__name__) from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise UpstreamBroke(str(error) or type(error).__name__) from error
 
 
 def _changes_as_a_whole(passage: Passage, upstream: aiohttp.ClientResponse) -> bool:

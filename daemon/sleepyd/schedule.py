@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from sleepy_coder.config import Config
 from sleepy_coder.due import Diary, Due, due, failed, held, present, read_diary, write_diary
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.files import refuse_full_disk
-from sleepy_coder.pause import paused
+from sleepy_coder.pause import Pause, paused
 from sleepy_coder.ports import Clock
 from sleepy_coder.serve.gateway_client import Outlook
 from sleepy_coder.window import Window
@@ -33,8 +34,6 @@ _LONGEST_GAP: Final = timedelta(minutes=5)
 """A longer time between two looks is one in which the machine was suspended, not one in which it was there."""
 _DEAD_SECONDS: Final = 900.0
 """A schedule that has not looked for so long does not live any more."""
-_PAUSED: Final = 75
-"""Exit status of a night that stopped where it can go on (EX_TEMPFAIL)."""
 
 
 class Schedule:
@@ -106,9 +105,10 @@ class Schedule:
         window = settings.hours()
         diary = self._note_presence(read_diary(state, now), window, now)
         diary = self._note_end(diary, now)
-        found = due(now, window, settings, diary, paused(state, now), str(config.home))
+        off = paused(state, now)
+        found = due(now, window, settings, diary, off, str(config.home))
         if self._nights.pid is not None:
-            why = self._run_on(found, now)
+            why = self._run_on(off, now)
         elif self._wanted.is_set():
             why = self._begin(Due(opening=None, why="a night by hand"))
         elif found.opening is None:
@@ -141,12 +141,12 @@ class Schedule:
             return diary
         if status == 0:
             return held(diary, self._at.opening.night)
-        return diary if status == _PAUSED else failed(diary, now)
+        return diary if status == os.EX_TEMPFAIL else failed(diary, now)  # it stopped where it can go on
 
-    def _run_on(self, found: Due, now: datetime) -> str:
+    def _run_on(self, off: Pause | None, now: datetime) -> str:
         """A night stops at the end of its window, and when somebody called the nights off."""
         until = self._at.until if self._at else None
-        if (until is not None and now >= until) or (found.opening is None and found.why.startswith("paused")):
+        if off is not None or (until is not None and now >= until):
             self._nights.stop(self._config_of().night.grace_seconds)
             return "the night paused and goes on in the next window"
         return "a night runs"

@@ -17,7 +17,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from multidict import CIMultiDict
 from yarl import URL
 
-from .passing import Refused, UpstreamBroke
+from .passing import translated
 from .routing import Target
 
 _CLOSE_SECONDS: Final = 2.0
@@ -65,22 +65,19 @@ async def pass_socket(
     protocols = [name.strip() for name in asked.split(",") if name.strip()]
     for name in _HANDSHAKE:
         headers.popall(name, None)
-    try:
-        upstream = await client.ws_connect(
-            URL(base + target.path + query, encoded=True),
-            headers=headers,
-            protocols=protocols,
-            autoping=False,
-            autoclose=False,
-            max_msg_size=0,
-            timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),  # pyright: ignore[reportCallIssue]
-        )
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise Refused(str(error) or type(error).__name__) from error
-    except aiohttp.WSServerHandshakeError as error:
-        raise SocketRefused(error.status if error.status >= 400 else 502) from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise UpstreamBroke(str(error) or type(error).__name__) from error
+    with translated():
+        try:
+            upstream = await client.ws_connect(
+                URL(base + target.path + query, encoded=True),
+                headers=headers,
+                protocols=protocols,
+                autoping=False,
+                autoclose=False,
+                max_msg_size=0,
+                timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),  # pyright: ignore[reportCallIssue]
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            raise SocketRefused(error.status if error.status >= 400 else 502) from error
     caller = web.WebSocketResponse(
         protocols=[upstream.protocol] if upstream.protocol else (),
         autoping=False,

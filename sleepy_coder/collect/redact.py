@@ -26,7 +26,6 @@ from sleepy_coder.errors import SecretFound
 from sleepy_coder.ports import Redactor
 from sleepy_coder.types import Example
 
-ENGINE = "sleepy-redact/1"
 PLACEHOLDER = re.compile(r"<SECRET:([a-z0-9-]{1,40}):(\d{1,6})>")
 # Shorter ones are stand-ins ("EMPTY", "none"), and taking them out would tear up ordinary words.
 SHORTEST_KNOWN = 8

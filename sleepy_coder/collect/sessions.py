@@ -19,7 +19,7 @@ from datetime import datetime
 from sleepy_coder.collect.redact import PLACEHOLDER
 from sleepy_coder.collect.wires import Spoken, spoken
 from sleepy_coder.errors import EpisodeFormatError
-from sleepy_coder.types import Exchange, Message, SessionSource
+from sleepy_coder.types import Exchange, Message
 
 EVALUATION = "eval"
 _TINY_REPLY = 400
@@ -40,16 +40,12 @@ class Conversation:
 
     id: str
     session: str
-    source: SessionSource
-    agent: str
     exchanges: tuple[str, ...]
     messages: tuple[Message, ...]
     first_turn: int
     tools: str
     served_by: str
-    finish_reason: str
     started: datetime
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,14 +220,10 @@ def _conversation(node: _Node) -> Conversation:
     return Conversation(
         id=name,
         session=session,
-        source=first.session_source,
-        agent=first.agent,
         exchanges=tuple(n.exchange.id for n in chain),
         messages=(*node.said.messages, node.said.reply),
         first_turn=len(chain[0].said.messages),
         tools=node.said.tools,
         served_by=last.served_by,
-        finish_reason=last.finish_reason,
         started=first.started,
-        seconds=max(0.0, (last.started - first.started).total_seconds() + last.seconds),
     )

@@ -16,9 +16,8 @@ from pydantic_core import from_json
 
 from sleepy_coder.collect.sse import event_data
 from sleepy_coder.collect.stream_runs import TextRun
+from sleepy_coder.collect.wire_values import Json, object_of, objects
 from sleepy_coder.types import WireApi
-
-Json = dict[str, Any]
 
 _DONE: Final = "[DONE]"
 _SAID_ONCE: Final = frozenset(("role", "id", "type", "name"))
@@ -60,10 +59,10 @@ def assemble(wire: WireApi, chunks: Iterable[bytes]) -> Assembled:
             if event is not None:
                 state.answer.setdefault("error", event.get("error") or event)
             continue
-        choices = _objects(event.get("choices")) if wire == "chat" else []
+        choices = objects(event.get("choices")) if wire == "chat" else []
         state.broken |= not _ADDERS.get(wire, _add_chat)(state, event)
         if len(choices) == 1:
-            run.begin(data, choices[0], _dict(state.parts[_index(choices[0])].get("delta")))
+            run.begin(data, choices[0], object_of(state.parts[_index(choices[0])].get("delta")))
     run.flush()
     answer = _FINISHERS.get(wire, _finish_chat)(state)
     return _judged(wire, answer, closed=state.closed and not state.broken)
@@ -104,15 +103,6 @@ def _index(event: Json, name: str = "index") -> int:
     return value if isinstance(value, int) else 0
 
 
-def _objects(value: object) -> list[Json]:
-    items = cast("list[object]", value) if isinstance(value, list) else []
-    return [cast(Json, item) for item in items if isinstance(item, dict)]
-
-
-def _dict(value: object) -> Json:
-    return cast(Json, value) if isinstance(value, dict) else {}
-
-
 # Chat completions and completions
 
 
@@ -125,7 +115,7 @@ def _add_chat(state: _State, event: Json) -> bool:
     for name, value in event.items():
         if value is not None or name not in answer:
             answer[name] = value
-    for choice in _objects(choices):
+    for choice in objects(choices):
         index = choice["index"] = _index(choice)
         part = state.parts.get(index)
         if part is None:
@@ -153,7 +143,7 @@ def _merge(whole: Json, piece: Json) -> None:
         elif not isinstance(value, list):
             whole[name] = value
         elif name == "tool_calls":
-            _merge_calls(whole, _objects(cast(object, value)))
+            _merge_calls(whole, objects(cast(object, value)))
         elif isinstance(old, list):
             whole[name] = cast("list[Any]", old) + cast("list[Any]", value)
         else:
@@ -177,8 +167,8 @@ def _finish_chat(state: _State) -> Json:
     choices: list[Json] = []
     for _, choice in sorted(state.parts.items()):
         if "delta" in choice:
-            message = {"role": "assistant", "content": None, **_dict(choice.pop("delta"))}
-            calls = _objects(message.get("tool_calls"))
+            message = {"role": "assistant", "content": None, **object_of(choice.pop("delta"))}
+            calls = objects(message.get("tool_calls"))
             if calls:
                 ordered = sorted(calls, key=_index)
                 message["tool_calls"] = [{k: v for k, v in call.items() if k != "index"} for call in ordered]
@@ -197,11 +187,11 @@ def _add_response(state: _State, event: Json) -> bool:
     kind = event.get("type")
     same = True
     if isinstance(event.get("response"), dict):
-        now = _dict(event["response"])
+        now = object_of(event["response"])
         same = state.answer.get("model") in (None, now.get("model"))
         state.answer = now
     if kind == "response.output_item.done":
-        state.parts[_index(event, "output_index")] = _dict(event.get("item"))
+        state.parts[_index(event, "output_index")] = object_of(event.get("item"))
     if kind in _ENDS_OF_RESPONSES:
         state.closed = True
     return same and kind != "response.failed"
@@ -222,15 +212,15 @@ def _add_message(state: _State, event: Json) -> bool:
     kind = event.get("type")
     if kind == "message_start":
         second = "id" in state.answer
-        state.answer = {**_dict(event.get("message")), **state.answer}
+        state.answer = {**object_of(event.get("message")), **state.answer}
         return not second
     if kind == "content_block_start":
-        state.parts[_index(event)] = {**_dict(event.get("content_block"))}
+        state.parts[_index(event)] = {**object_of(event.get("content_block"))}
     elif kind == "content_block_delta":
-        _add_to_block(state.parts.setdefault(_index(event), {"type": "text"}), _dict(event.get("delta")))
+        _add_to_block(state.parts.setdefault(_index(event), {"type": "text"}), object_of(event.get("delta")))
     elif kind == "message_delta":
-        state.answer |= _dict(event.get("delta"))
-        state.answer["usage"] = {**_dict(state.answer.get("usage")), **_dict(event.get("usage"))}
+        state.answer |= object_of(event.get("delta"))
+        state.answer["usage"] = {**object_of(state.answer.get("usage")), **object_of(event.get("usage"))}
     elif kind == "message_stop":
         state.closed = True
     return True
@@ -286,6 +276,6 @@ def _reasons(wire: WireApi, answer: Json) -> list[str]:
         return [str(answer.get("stop_reason") or "")]
     if wire == "responses":
         status = str(answer.get("status") or "")
-        why = str(_dict(answer.get("incomplete_details")).get("reason") or status)
+        why = str(object_of(answer.get("incomplete_details")).get("reason") or status)
         return [why if status == "incomplete" else status if status != "in_progress" else ""]
-    return [str(choice.get("finish_reason") or "") for choice in _objects(answer.get("choices"))]
+    return [str(choice.get("finish_reason") or "") for choice in objects(answer.get("choices"))]

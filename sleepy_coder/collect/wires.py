@@ -7,7 +7,7 @@ EpisodeFormatError. Texts in parts are joined by a line break, as vLLM does befo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -200,7 +200,3 @@ def openai_message(message: Message) -> dict[str, Any]:
     if message.role == "tool":
         out["tool_call_id"] = message.tool_call_id
     return out
-
-
-def openai_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    return [openai_message(message) for message in messages]

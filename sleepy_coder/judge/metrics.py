@@ -7,8 +7,7 @@ task without a measured sample has no score.
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from statistics import NormalDist
 
 from sleepy_coder.types import Episode, EvalReport, Outcome, Record
@@ -188,23 +187,6 @@ class Mistakes:
         }
         seen = [self._first_seen.setdefault(mistake, episode.session) for mistake in mistakes]
         return any(session != episode.session for session in seen)
-
-
-def repeated_mistakes(episodes: Iterable[Episode]) -> float:
-    """Share of the episodes in which a mistake of an earlier session comes back, by error signature.
-
-    An episode's mistakes are the signatures of its failed attempts; mistakes within one session are one
-    struggle and not a repeat. 0 for no episodes.
-    """
-    known = Mistakes()
-    found = [known.comes_back(episode) for episode in sorted(episodes, key=lambda e: (e.created, e.id))]
-    return sum(found) / len(found) if found else 0.0
-
-
-def median_attempts_to_green(episodes: Iterable[Episode]) -> float | None:
-    """Median number of attempts of the episodes that passed; None when none did."""
-    counts = [len(episode.attempts) for episode in episodes if episode.outcome is Outcome.PASS and episode.attempts]
-    return float(statistics.median(counts)) if counts else None
 
 
 def family_table(reports: Sequence[EvalReport]) -> tuple[FamilyRow, ...]:

@@ -1,8 +1,9 @@
 """Exact tests and intervals for paired differences d = candidate - reference, one per task.
 
 All functions take the differences as numbers in [-1, 1] and `single`: whether every task has one
-sample, so that each d is -1, 0 or 1. Results do not depend on the order of the differences. See
-`sleepy_coder.judge.gate` for why there are two cases.
+sample, so that each d is -1, 0 or 1. Then the sign test is exact. Means of several samples have no such law; the
+betting e-value is valid for them too, because it asks no more than the bounds of d. Results do not depend on the
+order of the differences.
 """
 
 # scipy ships no type information; every value it returns is converted to float right here.

@@ -83,7 +83,7 @@ def compose(
     which there are no answers: hard rows are rare by nature and must not starve the night. Notes say so.
     Without anything passed or hard there is nothing to learn, and the mix is empty.
     """
-    wanted: dict[ExampleKind, float] = {"replay": settings.replay, "passed": settings.passed, "hard": settings.hard}
+    wanted = settings.shares
     said = list(notes)
     present: dict[ExampleKind, float] = {k: share for k, share in wanted.items() if pools.get(k) and share > 0}
     if not present.keys() & {"passed", "hard"}:

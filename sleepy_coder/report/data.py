@@ -7,11 +7,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+from sleepy_coder.config import MixSettings
 from sleepy_coder.judge import metrics
 from sleepy_coder.report.days import DaySummary
-from sleepy_coder.types import EvalReport, NightReport, Record
+from sleepy_coder.types import EvalReport, ExampleKind, NightReport, Record
 
-ASKED_SHARES: Mapping[str, float] = {"replay": 0.44, "passed": 0.42, "hard": 0.14}
+ASKED_SHARES = MixSettings.model_validate({}).shares
 """The shares of the training mix that are asked for unless the configuration says otherwise."""
 
 ARMS: tuple[Literal["baseline", "current", "candidate"], ...] = ("baseline", "current", "candidate")
@@ -29,7 +30,7 @@ class ReportData(Record):
     serving: str
     generated: datetime
     titles: dict[str, tuple[str, str]]
-    asked_shares: dict[str, float] = dict(ASKED_SHARES)
+    asked_shares: dict[ExampleKind, float] = ASKED_SHARES
     days: tuple[DaySummary, ...] = ()
 
 

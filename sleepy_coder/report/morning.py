@@ -1,11 +1,10 @@
-"""The morning report: one screen in the terminal, or the same as plain text for logs."""
+"""The morning report: one screen in the terminal."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
@@ -13,7 +12,7 @@ from rich.text import Text
 from sleepy_coder.judge.metrics import pass_rate_interval
 from sleepy_coder.report import words
 from sleepy_coder.report.data import ARMS, ASKED_SHARES, Titles, arm, changes, title
-from sleepy_coder.types import NightReport
+from sleepy_coder.types import ExampleKind, NightReport
 
 _STYLES = {
     "promoted": "bold green",
@@ -28,7 +27,7 @@ _NOTICED = 0.1  # seconds; shorter phases are not listed
 
 
 def morning(
-    report: NightReport, titles: Titles, asked: Mapping[str, float] = ASKED_SHARES, limit: int = 6
+    report: NightReport, titles: Titles, asked: Mapping[ExampleKind, float] = ASKED_SHARES, limit: int = 6
 ) -> RenderableType:
     """One night for the terminal, made for 80 columns and more.
 
@@ -62,20 +61,6 @@ def morning(
             body.add_row(label, content)
     name = Text.assemble((f" Night {report.cycle} ", "bold"), ("\N{MIDDLE DOT} ", "dim"), (f"{report.outcome} ", style))
     return Group(Rule(name, align="left", style="dim"), body, Rule(style="dim"))
-
-
-def morning_text(
-    report: NightReport,
-    titles: Titles,
-    asked: Mapping[str, float] = ASKED_SHARES,
-    limit: int = 1000,
-    width: int = 110,
-) -> str:
-    """The same without colours, and with every task listed."""
-    out = io.StringIO()
-    console = Console(file=out, width=width, color_system=None, force_terminal=False, legacy_windows=False)
-    console.print(morning(report, titles, asked, limit))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 def _rates(report: NightReport) -> RenderableType | None:
@@ -129,7 +114,7 @@ def _missing(report: NightReport) -> RenderableType | None:
     return Text(f"{words.counted(len(infra), 'task')} without a measurement, counted against the candidate", "yellow")
 
 
-def _mix(report: NightReport, asked: Mapping[str, float]) -> RenderableType | None:
+def _mix(report: NightReport, asked: Mapping[ExampleKind, float]) -> RenderableType | None:
     if not report.shares:
         return None
     parts = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from sleepy_coder.judge import metrics
 from sleepy_coder.report import words
@@ -58,11 +58,6 @@ def _rate(report: EvalReport | None) -> str:
     return f"{words.percent(report.pass_rate)} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _cell(text: str) -> str:
     """Text that cannot break out of a table cell."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
@@ -89,7 +84,7 @@ def _nights(nights: Sequence[NightReport]) -> str:
     head = ["Night", "Date", "Candidate", "Outcome", "Baseline %", "Served before %", "Candidate %"]
     head += ["Candidate \u2212 served", "Candidate \u2212 baseline", "Gained", "Lost"]
     note = "Rates with 95% intervals; differences in points with paired intervals and one-sided p."
-    return f"{_table(head, rows)}\n\n{note} Gained and lost are counted against the model served before."
+    return f"{words.table(head, rows)}\n\n{note} Gained and lost are counted against the model served before."
 
 
 def _difference(comparison: Comparison | None) -> str:
@@ -114,7 +109,7 @@ def _memory(data: ReportData) -> str:
         repeats = metrics.repeat_error_rate(current, candidate)
         rows.append([str(night.cycle), f"`{served.model}`", str(len(lost)), words.percent(repeats)])
     head = ["Night", "Serves after it", "Tasks passed before, failing now", "Candidate repeats an error"]
-    return f"{_table(head, rows)}\n\n{_backward(nights)}"
+    return f"{words.table(head, rows)}\n\n{_backward(nights)}"
 
 
 def _backward(nights: Sequence[NightReport]) -> str:
@@ -154,7 +149,7 @@ def _days(data: ReportData) -> str:
         "At most 300 episodes of a day are looked at. A mistake is an error signature; it comes back when an earlier "
         "session of these days made it too. Tasks differ from day to day, so differences here prove nothing."
     )
-    return f"{_table(head, rows)}\n\n{note}"
+    return f"{words.table(head, rows)}\n\n{note}"
 
 
 def _night(data: ReportData, night: NightReport) -> str:
@@ -167,7 +162,7 @@ def _night(data: ReportData, night: NightReport) -> str:
     for name, tasks in (("Gained", change.gained), ("Lost", change.lost)):
         if tasks:
             rows = [[f"`{task}`", *map(_cell, title(data.titles, task))] for task in tasks]
-            table = _table(["Task", "Family", "Prompt"], rows)
+            table = words.table(["Task", "Family", "Prompt"], rows)
             if len(tasks) > _FOLD:
                 table = f"<details><summary>all {len(tasks)} tasks</summary>\n\n{table}\n\n</details>"
             parts.append(f"### {name} ({len(tasks)})\n\n{table}")
@@ -198,7 +193,7 @@ def _families(nights: Sequence[NightReport]) -> str:
         for row in metrics.family_table([report for _, report in reports])
     ]
     head = ["Family", "Tasks", "Baseline %", *(f"After night {label} %" for label, _ in served), "Change"]
-    return _table(head, rows) + "\n\nPass rates of what was served after each night."
+    return words.table(head, rows) + "\n\nPass rates of what was served after each night."
 
 
 def _caveats(nights: Sequence[NightReport]) -> str:

@@ -23,7 +23,7 @@ def study_markdown(data: StudyData, found: Sequence[Row]) -> str:
         "![Learning curves with and without the gate, gains over the baseline, and each frozen task over the cycles]"
         "(results.png)",
         "## Goals",
-        _table(
+        words.table(
             ["Goal", "", "Measured (points over the baseline, or as said)"],
             [[g.text, _MET[g.met], g.numbers] for g in judged.goals(found)],
         ),
@@ -86,11 +86,6 @@ def _summary(data: StudyData, found: Sequence[Row]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _number(value: Estimate | None, digits: int = 1) -> str:
     if value is None:
         return ""
@@ -135,7 +130,7 @@ def _rows(data: StudyData, found: Sequence[Row]) -> str:
                 f"{sum(c.promoted for c in row.courses)} of {cycles}" if trained else "",
             ]
         )
-    return _table(head, lines) if lines else "None yet."
+    return words.table(head, lines) if lines else "None yet."
 
 
 _COLUMNS = (
@@ -153,7 +148,8 @@ def _pairs(found: Sequence[Row]) -> str:
         if name != HERO and any(both):
             lines.append([f"`{name}`", *(judged.points(value) for value in both)])
     note = "Points by which the last model passes more of the frozen tasks, seed by seed, with 95% intervals."
-    table = _table([f"`{HERO}` \N{MINUS SIGN}", "with the gate", "without"], lines) if lines else "Nothing to compare."
+    head = [f"`{HERO}` \N{MINUS SIGN}", "with the gate", "without"]
+    table = words.table(head, lines) if lines else "Nothing to compare."
     return f"{note}\n\n{table}"
 
 
@@ -176,7 +172,7 @@ def _founding_failure(data: StudyData, found: Sequence[Row]) -> tuple[str, ...]:
         f"points. Here one night of it, on {rows_of} rows, changes the pass rate by {judged.points(first)} points."
     )
     head = ["Seed", "Baseline", *(f"after {cycle}" for cycle in range(1, cycles + 1)), "Lost at last"]
-    return ("## The founding failure", said, _table(head, lines))
+    return ("## The founding failure", said, words.table(head, lines))
 
 
 def _gate(data: StudyData, found: Sequence[Row]) -> str:
@@ -200,7 +196,7 @@ def _gate(data: StudyData, found: Sequence[Row]) -> str:
     note = (
         "Worse: passing less of the frozen set than what served before (promoted though worse: or than the baseline)."
     )
-    return f"{_table(head, lines)}\n\n{note}" if lines else "No gated night was measured yet."
+    return f"{words.table(head, lines)}\n\n{note}" if lines else "No gated night was measured yet."
 
 
 def _change(data: StudyData, cell: Cell) -> float:
@@ -221,7 +217,7 @@ def _trajectories(data: StudyData, found: Sequence[Row]) -> str:
         ]
         gate = "yes" if course.of.gated else "no"
         lines.append([f"`{course.of.recipe}`", gate, str(course.of.seed), words.percent(course.rates[0]), *shown])
-    return _table(head, [[*line, *[""] * (len(head) - len(line))] for line in lines]) + (
+    return words.table(head, [[*line, *[""] * (len(head) - len(line))] for line in lines]) + (
         "\n\nPass rate of what serves after each cycle; in brackets what became of a candidate that does not."
     )
 
@@ -235,7 +231,7 @@ def _families(data: StudyData) -> tuple[str, ...]:
     changed.sort(key=lambda row: (row.rates[0] or 0.0) - (row.rates[1] or 0.0))
     lines = [[row.family, str(row.tasks), *(f"{100 * (rate or 0.0):.0f}" for rate in row.rates)] for row in changed]
     where = f"`{shown.recipe}`, seed {shown.seed}, {'with' if shown.gated else 'without'} the gate"
-    table = _table(["Family", "Tasks", "Baseline %", "Last %"], lines) if lines else "None."
+    table = words.table(["Family", "Tasks", "Baseline %", "Last %"], lines) if lines else "None."
     return ("## Families that changed", f"{where}; its nights are in [dashboard.html](dashboard.html).", table)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from sleepy_coder.judge import metrics
@@ -48,6 +48,12 @@ def kl_text(kl: float) -> str:
 def counted(number: int, noun: str) -> str:
     """1 task, 2 tasks."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; the cells are put in as they are."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def headline(report: NightReport) -> str:

@@ -186,7 +186,7 @@ def _trained(bench: Bench, of: Trajectory, cycle: int, before: str, day: tuple[E
     unload_all(bench)  # the same bytes may be loaded from another trajectory's folder
     with house(bench, of, cycle) as parts:
         parts.store.save_episodes(day)
-        report = next((night for night in parts.store.nights() if night.cycle == cycle), None) or run_night(parts)
+        report = parts.store.night(cycle) or run_night(parts)
         if report.cycle != cycle:
             raise StoreError(
                 f"{parts.config.home} is in night {report.cycle}, the study in cycle {cycle}",

@@ -120,6 +120,11 @@ def example_rows(examples: Iterable[Example]) -> Iterator[tuple[str, str]]:
         yield example.provenance, example.completion
 
 
+def task_texts(task: Task) -> tuple[str, ...]:
+    """The task as it stands and, where it has a reference, as it should be: all files of each as one text."""
+    return tuple("\n".join(files.values()) for files in (task.files, task.reference) if files)
+
+
 def _texts_in(arguments: str) -> Iterator[str]:
     """The texts in a tool's arguments as the tool reads them: a program written to a file is not escaped there."""
     try:

@@ -23,8 +23,6 @@ from sleepy_coder.verify.diagnostics import (
     signature,
 )
 
-__all__ = ["RustVerifier", "Toolchain", "compact", "signature"]
-
 COMMANDS = frozenset({("rust-check",), ("rust-run",), ("rust-test",)})
 
 # Warnings are not asked for, rather than capped: lints that deny by default are errors in real life too.

@@ -34,6 +34,7 @@ from sleepy_coder.practice import (
     fewest_rows,
     gather,
     look_back,
+    park,
     refuse_leaks,
     settle,
     train_candidate,
@@ -114,6 +115,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
         ensure_loaded(parts.registry, parts.server, serving, parts.canary)
     anchors = night.once("anchors", tuple[Example, ...], lambda: write_anchors(parts))
     dreams = night.once("dream", Dreams, lambda: dream_of_failures(parts, night.cycle, day, serving))
+    park(parts, night.cycle, dreams)
     surprise = night.once("surprise", Surprise, lambda: ask_surprise(parts, night.cycle, anchors, serving))
     mix = night.once("mix", TrainingMix, lambda: gather(parts, night.cycle, day, anchors, dreams, serving, surprise))
     _log.info("mix.built", cycle=night.cycle, shares=mix.shares, counts=mix.counts)

@@ -82,6 +82,14 @@ def dream_of_failures(parts: Parts, cycle: int, day: Day, serving: Adapter | Non
     return dreams_of(parts, cycle, day.until, day.fresh, serving)
 
 
+def park(parts: Parts, cycle: int, dreams: Dreams) -> None:
+    """Let tasks without an answer rest, however the night ends, so that the next one reaches others; safe to do twice."""
+    for task_id in dreams.unsolved:
+        parts.store.park(task_id, cycle)
+    for row in dreams.found:
+        parts.store.unpark(row.task_id)
+
+
 def ask_surprise(parts: Parts, cycle: int, anchors: Sequence[Example], serving: Adapter | None) -> Surprise:
     """How unlikely the model that serves finds the rows that may be replayed."""
     return surprise_of(parts, cycle, (*anchors, *_kept(parts, serving)), serving)
@@ -255,7 +263,7 @@ def settle(
     A promoted night uses up the episodes that it trained on; its rows may be replayed later. So does one that was
     rejected for gaining too little. One that made the model worse uses up all that passed that day, drawn or not:
     what did it is not fed to the model again, and nobody knows which of them did. An undecided night leaves them
-    for the next one, which has more of them and so more to show. Failures without an answer stay, parked.
+    for the next one, which has more of them and so more to show. Failures without an answer in the mix stay.
     """
     parts.store.save_examples(cycle, [row for row in mix.examples if not row.anchor and row.family != OWN])
     if decision is not Decision.INCONCLUSIVE:
@@ -264,10 +272,6 @@ def settle(
         parts.store.use_up(cycle, day.until, Outcome.FAIL, {row.task_id for row in dreams.found})
     if harmful:
         parts.store.use_up_all(cycle, day.until, Outcome.PASS)
-    for task_id in dreams.unsolved:
-        parts.store.park(task_id, cycle)
-    for row in dreams.found:
-        parts.store.unpark(row.task_id)
     shutil.rmtree(night_folder(parts, cycle), ignore_errors=True)
 
 

@@ -34,7 +34,7 @@ from fakes import (
 
 from sleepy_coder import log
 from sleepy_coder.collect.redact import SecretRedactor
-from sleepy_coder.config import EvalSettings, NightSettings
+from sleepy_coder.config import EvalSettings, MixSettings, NightSettings
 from sleepy_coder.deploy import ensure_loaded
 from sleepy_coder.errors import (
     AdapterError,
@@ -697,6 +697,16 @@ def test_a_task_that_resists_dreaming_rests_and_a_solved_one_does_not(house: Hou
     house.night(FROZEN[:32])
     later = [call.messages[1].content for call in house.server.asked[asked:]]
     assert not [text for text in later if "const LIMIT" in text]
+
+
+def test_a_skipped_night_parks_what_resisted_it_so_that_the_next_reaches_the_tasks_behind(house: House) -> None:
+    house.server = FakeServer(solver((*OLD, *SKILLS)))
+    house.day()
+    four_a_night = MixSettings(min_examples=10_000, dream_tasks=4, dream_samples=2, anchors=16, fresh_share=0)
+    assert [house.night(mix=four_a_night).outcome for _ in range(2)] == ["skipped", "skipped"]
+    store = house.open().store
+    assert {entry.task_id for entry in store.parked(2)} == {make_task(number).id for number in DAY[30:38]}
+    assert store.count_episodes(unused=True) == 40
 
 
 def test_the_base_writes_its_anchors_once(house: House) -> None:

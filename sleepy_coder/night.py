@@ -131,7 +131,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     learned = _Learned(mix, recipe, training, choice)
     if choice.ruling != "go" and not parts.ungated:
         harm = choice.ruling == "harm"
-        settle(parts, night.cycle, day, mix, dreams, Decision.REJECT if harm else Decision.INCONCLUSIVE, harm)
+        settle(parts, night.cycle, day, mix, Decision.REJECT if harm else Decision.INCONCLUSIVE, harm)
         return _close(parts, night, started, "rejected" if harm else "inconclusive", choice.reason, learned)
     candidate = night.once("stage", Adapter, lambda: stage_chosen(parts, night.cycle, mix, start, recipe, choice))
 
@@ -150,7 +150,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     else:
         night.once("deploy", Adapter, lambda: turn_down(parts, candidate, reports, verdict))
         outcome = "rejected" if verdict.decision is Decision.REJECT else "inconclusive"
-    settle(parts, night.cycle, day, mix, dreams, verdict.decision, verdict.harmful)
+    settle(parts, night.cycle, day, mix, verdict.decision, verdict.harmful)
     return _close(parts, night, started, outcome, ", ".join(verdict.reasons), learned, candidate, reports, verdict)
 
 

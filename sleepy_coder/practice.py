@@ -83,7 +83,7 @@ def dream_of_failures(parts: Parts, cycle: int, day: Day, serving: Adapter | Non
 
 
 def park(parts: Parts, cycle: int, dreams: Dreams) -> None:
-    """Let tasks without an answer rest, however the night ends, so that the next one reaches others; safe to do twice."""
+    """Let tasks without an answer rest, however the night ends, so that the next reaches others; safe to do twice."""
     for task_id in dreams.unsolved:
         parts.store.park(task_id, cycle)
     for row in dreams.found:
@@ -255,9 +255,7 @@ def refuse_leaks(parts: Parts, cycle: int, day: Day, mix: TrainingMix) -> None:
     assert_no_leaks(rows, parts.judging)
 
 
-def settle(
-    parts: Parts, cycle: int, day: Day, mix: TrainingMix, dreams: Dreams, decision: Decision, harmful: bool
-) -> None:
+def settle(parts: Parts, cycle: int, day: Day, mix: TrainingMix, decision: Decision, harmful: bool) -> None:
     """Keep the books after the decision; safe to do twice.
 
     A promoted night uses up the episodes that it trained on; its rows may be replayed later. So does one that was
@@ -267,9 +265,9 @@ def settle(
     """
     parts.store.save_examples(cycle, [row for row in mix.examples if not row.anchor and row.family != OWN])
     if decision is not Decision.INCONCLUSIVE:
-        trained = {row.task_id for row in mix.examples if row.kind == "passed"}
-        parts.store.use_up(cycle, day.until, Outcome.PASS, trained)
-        parts.store.use_up(cycle, day.until, Outcome.FAIL, {row.task_id for row in dreams.found})
+        passed, hard = ({row.task_id for row in mix.examples if row.kind == kind} for kind in ("passed", "hard"))
+        parts.store.use_up(cycle, day.until, Outcome.PASS, passed)
+        parts.store.use_up(cycle, day.until, Outcome.FAIL, hard)
     if harmful:
         parts.store.use_up_all(cycle, day.until, Outcome.PASS)
     shutil.rmtree(night_folder(parts, cycle), ignore_errors=True)

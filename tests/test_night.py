@@ -16,6 +16,7 @@ import pytest
 from fakes import (
     BASE,
     DAY,
+    DREAM_TEMPERATURE,
     FROZEN,
     REHEARSAL,
     FakeClock,
@@ -332,6 +333,19 @@ def test_a_promoted_night_uses_up_what_it_trained_on_and_keeps_the_rest(house: H
     assert trained
     assert not trained & left
     assert trained | left == everything
+
+
+def test_an_answer_that_found_no_place_in_the_mix_is_dreamed_of_again(house: House) -> None:
+    house.day()
+    one_place = MixSettings(
+        max_examples=10, min_examples=8, dream_temperature=DREAM_TEMPERATURE, anchors=16, fresh_share=0
+    )
+    report = house.night(NEW, mix=one_place)
+    assert (report.outcome, report.answered, report.counts["hard"]) == ("promoted", 5, 1)
+    store = house.open().store
+    (trained,) = {row.task_id for row in store.examples(kind="hard")}
+    asked_again = {task.id for task in store.failed_tasks(store.position(), 2, 48)}
+    assert asked_again == {make_task(number).id for number in DREAMED} - {trained}
 
 
 def test_what_arrives_during_a_night_waits_for_the_next(house: House) -> None:

@@ -15,7 +15,6 @@ from sleepy_coder.journal import Journal
 from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.learn.mix import Listed, Pool, compose, only, with_all, without
 from sleepy_coder.learn.outputs import Training, training_of
-from sleepy_coder.learn.own_rows import FAMILY as OWN
 from sleepy_coder.learn.own_rows import OwnRows
 from sleepy_coder.learn.passed import passed_rows
 from sleepy_coder.learn.rebase import JUDGED, rebase_due
@@ -39,6 +38,7 @@ from sleepy_coder.parts import Parts
 from sleepy_coder.registry import Registry
 from sleepy_coder.tasks.leaks import assert_no_leaks, example_rows, find_leaks
 from sleepy_coder.types import (
+    OWN,
     Adapter,
     AdapterState,
     Decision,

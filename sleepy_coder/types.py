@@ -224,6 +224,8 @@ class SessionCheck(Record):
 
 
 ExampleKind = Literal["replay", "passed", "hard"]
+OWN: Final = "own"
+"""The family of the user's own rows (`mix.sft_file`)."""
 
 
 class Example(Record):

@@ -31,12 +31,12 @@ from sleepy_coder.practice import (
     ask_surprise,
     choose_recipe,
     dream_of_failures,
-    fewest_rows,
     gather,
     look_back,
     park,
     refuse_leaks,
     settle,
+    too_little,
     train_candidate,
 )
 from sleepy_coder.shadow import Replay, replay_day, watch
@@ -119,8 +119,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     surprise = night.once("surprise", Surprise, lambda: ask_surprise(parts, night.cycle, anchors, serving))
     mix = night.once("mix", TrainingMix, lambda: gather(parts, night.cycle, day, anchors, dreams, serving, surprise))
     _log.info("mix.built", cycle=night.cycle, shares=mix.shares, counts=mix.counts)
-    if len(mix.examples) < fewest_rows(parts):
-        reason = f"{len(mix.examples)} rows are fewer than the {fewest_rows(parts)} worth a night"
+    if reason := too_little(parts, mix):
         return _skip(parts, night, started, reason, mix)
     refuse_leaks(parts, night.cycle, day, mix)
 

@@ -143,9 +143,15 @@ def propose(
     return with_all(mix, kept) if starts_afresh(parts, serving) and how.replay != "anchors" else mix
 
 
-def fewest_rows(parts: Parts) -> int:
-    """Fewer rows than this are not worth a night; the founding failure trained on whatever there was."""
-    return parts.config.mix.min_examples if recipe_of(parts).rows == "mix" else 1
+def too_little(parts: Parts, mix: TrainingMix) -> str:
+    """Why `mix` is not worth a night; empty when it is. The founding failure trained on whatever there was."""
+    how = recipe_of(parts)
+    fewest = parts.config.mix.min_examples if how.rows == "mix" else 1
+    if len(mix.examples) < fewest:
+        return f"{len(mix.examples)} rows are fewer than the {fewest} worth a night"
+    if how.objective == "grpo" and not mix.tasks:
+        return "no task was passed by some attempts of the day and failed by others, and grpo learns from no other"
+    return ""
 
 
 def _kept(parts: Parts, serving: Adapter | None) -> tuple[Example, ...]:

@@ -93,7 +93,7 @@ def compose(
     for kind in KINDS:
         if kind not in present and wanted[kind] > 0:
             said.append(f"no {kind} rows tonight: their share of {wanted[kind]:.0%} goes to the others")
-    room = {k: len(pools[k]) * REPEATS[k] for k in present}
+    room: dict[ExampleKind, int] = {k: len(pools[k]) * REPEATS[k] for k in present}
     counts, scarce = _sizes(present, room, settings.max_examples, settings.min_examples)
     total = sum(counts.values())
     for kind in scarce:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
+from itertools import chain
 
 from sleepy_coder.judge.controls import quarantined, run_control
 from sleepy_coder.learn.mix import without
@@ -31,30 +32,40 @@ def held_back(parts: Parts, until: int) -> tuple[str, ...]:
 
 
 def without_fresh(parts: Parts, mix: TrainingMix, held: Collection[str]) -> TrainingMix:
-    """The mix without rows of the tasks `held`, and without those that are too close to one of them."""
-    tasks = parts.store.latest_tasks(held, len(held))
-    near = {leak.provenance for leak in find_leaks(example_rows(mix.examples), tasks)} if tasks else set[str]()
-    near |= {row.provenance for row in mix.examples if row.task_id in held}
-    if not near:
+    """The mix without rows of the tasks `held`, and without rows and tasks that are too close to one of them."""
+    if not held:
         return mix
+    rows = (*example_rows(mix.examples), *_programs(mix.tasks))
+    near = {leak.provenance for leak in find_leaks(rows, parts.store.latest_tasks(held, len(held)))}
+    near |= {row.provenance for row in mix.examples if row.task_id in held}
+    mix = mix.model_copy(update={"tasks": tuple(task for task in mix.tasks if task.id not in near)})
     left = sum(row.provenance in near for row in mix.examples)
-    return without(mix, near, f"{left} rows are too close to fresh tasks, which are judged before they may train")
+    note = f"{left} rows are too close to fresh tasks, which are judged before they may train"
+    return without(mix, near, note) if left else mix
 
 
 def judgeable(parts: Parts, held: Collection[str]) -> tuple[Task, ...]:
     """The latest of the tasks `held` that tell their fix from their broken input, far from frozen and dev tasks."""
     tasks = parts.store.latest_tasks(held, parts.config.eval.fresh_tasks)
     index = LeakIndex((*parts.judging, *load_split("dev")))
-    apart = [
-        task for task in untrained(parts, tasks) if not any(index.find(task.id, text) for text in task_texts(task))
-    ]
+    apart = [task for task in untrained(parts, tasks) if not any(index.find(*row) for row in _programs([task]))]
     controls = in_parallel(lambda task: run_control(parts.verifier, task, 1), apart, parts.config.eval.concurrency)
     out = quarantined(controls)
     return tuple(task for task in apart if task.id not in out)
 
 
 def untrained(parts: Parts, tasks: Sequence[Task]) -> tuple[Task, ...]:
-    """Those of `tasks` that are not too close to a row of any night: a file with one line more is another task."""
-    rows = example_rows((*parts.store.examples(), *own_of(parts).rows)) if tasks else ()
-    near = {leak.task_id for leak in find_leaks(rows, tasks)}
+    """Those of `tasks` that are not too close to a row of any night, or to a task that one answered while it trained.
+
+    A file with one line more is another task.
+    """
+    if not tasks:
+        return ()
+    rows = example_rows((*parts.store.examples(), *own_of(parts).rows))
+    near = {leak.task_id for leak in find_leaks(chain(rows, _programs(parts.store.answered_anew())), tasks)}
     return tuple(task for task in tasks if task.id not in near)
+
+
+def _programs(tasks: Iterable[Task]) -> Iterator[tuple[str, str]]:
+    """Their broken and their correct form, under the task's id."""
+    return ((task.id, text) for task in tasks for text in task_texts(task))

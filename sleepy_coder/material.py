@@ -10,13 +10,13 @@ from sleepy_coder.errors import ModelNotFound, ServerError, ServerUnreachable
 from sleepy_coder.learn.dream import Dreamer, Dreams, dream
 from sleepy_coder.learn.failures import MOST, failure_rows
 from sleepy_coder.learn.hints import Hints
-from sleepy_coder.learn.own_rows import FAMILY, OwnRows, own_rows
+from sleepy_coder.learn.own_rows import OwnRows, own_rows
 from sleepy_coder.learn.recipes import RECIPES, RecipeSpec
 from sleepy_coder.learn.shortcuts import shortcut_in
 from sleepy_coder.learn.surprise import Surprise, measure_surprise
 from sleepy_coder.parts import Parts
 from sleepy_coder.tasks.leaks import LeakIndex
-from sleepy_coder.types import Adapter, Example, Task, TrainingMix
+from sleepy_coder.types import OWN, Adapter, Example, Task, TrainingMix
 
 _FAILURES_LOOKED_AT = 10 * MOST
 _log = log.get("night")
@@ -106,7 +106,7 @@ def notes_on(dreams: Dreams, own: OwnRows) -> list[str]:
 
 def note_on_own(mix: TrainingMix, own: OwnRows) -> TrainingMix:
     """The mix with a note when the user's own rows do not all fit."""
-    fit = sum(row.family == FAMILY for row in mix.examples)
+    fit = sum(row.family == OWN for row in mix.examples)
     if not mix.examples or fit == len(own.rows):
         return mix
     note = f"{fit} of {len(own.rows)} rows of mix.sft_file fit tonight; other nights draw others"

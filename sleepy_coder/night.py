@@ -31,11 +31,12 @@ from sleepy_coder.practice import (
     ask_surprise,
     choose_recipe,
     dream_of_failures,
-    fewest_rows,
     gather,
     look_back,
+    park,
     refuse_leaks,
     settle,
+    too_little,
     train_candidate,
 )
 from sleepy_coder.shadow import Replay, replay_day, watch
@@ -114,11 +115,11 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
         ensure_loaded(parts.registry, parts.server, serving, parts.canary)
     anchors = night.once("anchors", tuple[Example, ...], lambda: write_anchors(parts))
     dreams = night.once("dream", Dreams, lambda: dream_of_failures(parts, night.cycle, day, serving))
+    park(parts, night.cycle, dreams)
     surprise = night.once("surprise", Surprise, lambda: ask_surprise(parts, night.cycle, anchors, serving))
     mix = night.once("mix", TrainingMix, lambda: gather(parts, night.cycle, day, anchors, dreams, serving, surprise))
     _log.info("mix.built", cycle=night.cycle, shares=mix.shares, counts=mix.counts)
-    if len(mix.examples) < fewest_rows(parts):
-        reason = f"{len(mix.examples)} rows are fewer than the {fewest_rows(parts)} worth a night"
+    if reason := too_little(parts, mix):
         return _skip(parts, night, started, reason, mix)
     refuse_leaks(parts, night.cycle, day, mix)
 
@@ -129,7 +130,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     learned = _Learned(mix, recipe, training, choice)
     if choice.ruling != "go" and not parts.ungated:
         harm = choice.ruling == "harm"
-        settle(parts, night.cycle, day, mix, dreams, Decision.REJECT if harm else Decision.INCONCLUSIVE, harm)
+        settle(parts, night.cycle, day, mix, Decision.REJECT if harm else Decision.INCONCLUSIVE, harm)
         return _close(parts, night, started, "rejected" if harm else "inconclusive", choice.reason, learned)
     candidate = night.once("stage", Adapter, lambda: stage_chosen(parts, night.cycle, mix, start, recipe, choice))
 
@@ -148,7 +149,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     else:
         night.once("deploy", Adapter, lambda: turn_down(parts, candidate, reports, verdict))
         outcome = "rejected" if verdict.decision is Decision.REJECT else "inconclusive"
-    settle(parts, night.cycle, day, mix, dreams, verdict.decision, verdict.harmful)
+    settle(parts, night.cycle, day, mix, verdict.decision, verdict.harmful)
     return _close(parts, night, started, outcome, ", ".join(verdict.reasons), learned, candidate, reports, verdict)
 
 

@@ -15,7 +15,6 @@ from sleepy_coder.journal import Journal
 from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.learn.mix import Listed, Pool, compose, only, with_all, without
 from sleepy_coder.learn.outputs import Training, training_of
-from sleepy_coder.learn.own_rows import FAMILY as OWN
 from sleepy_coder.learn.own_rows import OwnRows
 from sleepy_coder.learn.passed import passed_rows
 from sleepy_coder.learn.rebase import JUDGED, rebase_due
@@ -39,6 +38,7 @@ from sleepy_coder.parts import Parts
 from sleepy_coder.registry import Registry
 from sleepy_coder.tasks.leaks import assert_no_leaks, example_rows, find_leaks
 from sleepy_coder.types import (
+    OWN,
     Adapter,
     AdapterState,
     Decision,
@@ -82,6 +82,14 @@ def dream_of_failures(parts: Parts, cycle: int, day: Day, serving: Adapter | Non
     return dreams_of(parts, cycle, day.until, day.fresh, serving)
 
 
+def park(parts: Parts, cycle: int, dreams: Dreams) -> None:
+    """Let tasks without an answer rest, however the night ends, so that the next reaches others; safe to do twice."""
+    for task_id in dreams.unsolved:
+        parts.store.park(task_id, cycle)
+    for row in dreams.found:
+        parts.store.unpark(row.task_id)
+
+
 def ask_surprise(parts: Parts, cycle: int, anchors: Sequence[Example], serving: Adapter | None) -> Surprise:
     """How unlikely the model that serves finds the rows that may be replayed."""
     return surprise_of(parts, cycle, (*anchors, *_kept(parts, serving)), serving)
@@ -105,8 +113,8 @@ def gather(
     put_aside(parts, own)
     mix = propose(parts, cycle, day, anchors, dreams, serving, surprise, own)
     mix = _without_secrets(parts, cycle, day, _without_shortcuts(parts, cycle, mix))
-    mix = without_fresh(parts, mix, day.fresh)
-    return mix.model_copy(update={"tasks": tasks_to_answer(parts, cycle, day.until, day.fresh, mix)})
+    mix = mix.model_copy(update={"tasks": tasks_to_answer(parts, cycle, day.until, day.fresh, mix)})
+    return without_fresh(parts, mix, day.fresh)
 
 
 def propose(
@@ -135,9 +143,15 @@ def propose(
     return with_all(mix, kept) if starts_afresh(parts, serving) and how.replay != "anchors" else mix
 
 
-def fewest_rows(parts: Parts) -> int:
-    """Fewer rows than this are not worth a night; the founding failure trained on whatever there was."""
-    return parts.config.mix.min_examples if recipe_of(parts).rows == "mix" else 1
+def too_little(parts: Parts, mix: TrainingMix) -> str:
+    """Why `mix` is not worth a night; empty when it is. The founding failure trained on whatever there was."""
+    how = recipe_of(parts)
+    fewest = parts.config.mix.min_examples if how.rows == "mix" else 1
+    if len(mix.examples) < fewest:
+        return f"{len(mix.examples)} rows are fewer than the {fewest} worth a night"
+    if how.objective == "grpo" and not mix.tasks:
+        return "no task was passed by some attempts of the day and failed by others, and grpo learns from no other"
+    return ""
 
 
 def _kept(parts: Parts, serving: Adapter | None) -> tuple[Example, ...]:
@@ -247,27 +261,21 @@ def refuse_leaks(parts: Parts, cycle: int, day: Day, mix: TrainingMix) -> None:
     assert_no_leaks(rows, parts.judging)
 
 
-def settle(
-    parts: Parts, cycle: int, day: Day, mix: TrainingMix, dreams: Dreams, decision: Decision, harmful: bool
-) -> None:
+def settle(parts: Parts, cycle: int, day: Day, mix: TrainingMix, decision: Decision, harmful: bool) -> None:
     """Keep the books after the decision; safe to do twice.
 
     A promoted night uses up the episodes that it trained on; its rows may be replayed later. So does one that was
     rejected for gaining too little. One that made the model worse uses up all that passed that day, drawn or not:
     what did it is not fed to the model again, and nobody knows which of them did. An undecided night leaves them
-    for the next one, which has more of them and so more to show. Failures without an answer stay, parked.
+    for the next one, which has more of them and so more to show. Failures without an answer in the mix stay.
     """
     parts.store.save_examples(cycle, [row for row in mix.examples if not row.anchor and row.family != OWN])
     if decision is not Decision.INCONCLUSIVE:
-        trained = {row.task_id for row in mix.examples if row.kind == "passed"}
-        parts.store.use_up(cycle, day.until, Outcome.PASS, trained)
-        parts.store.use_up(cycle, day.until, Outcome.FAIL, {row.task_id for row in dreams.found})
+        passed, hard = ({row.task_id for row in mix.examples if row.kind == kind} for kind in ("passed", "hard"))
+        parts.store.use_up(cycle, day.until, Outcome.PASS, passed)
+        parts.store.use_up(cycle, day.until, Outcome.FAIL, hard)
     if harmful:
         parts.store.use_up_all(cycle, day.until, Outcome.PASS)
-    for task_id in dreams.unsolved:
-        parts.store.park(task_id, cycle)
-    for row in dreams.found:
-        parts.store.unpark(row.task_id)
     shutil.rmtree(night_folder(parts, cycle), ignore_errors=True)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sleepy_coder.anchors import known_anchors
 from sleepy_coder.learn.dream import Dreams
+from sleepy_coder.material import tasks_to_answer
 from sleepy_coder.parts import Parts
-from sleepy_coder.practice import choose_recipe, fewest_rows, look_back, propose
+from sleepy_coder.practice import choose_recipe, look_back, propose, too_little
 from sleepy_coder.types import Record
 
 
@@ -33,6 +34,7 @@ def preview(parts: Parts) -> Preview:
     cycle = unfinished if unfinished is not None else parts.store.next_cycle()
     day, serving, anchors = look_back(parts), parts.registry.active(), known_anchors(parts)
     mix = propose(parts, cycle, day, anchors, Dreams(found=(), unsolved=()), serving)
+    mix = mix.model_copy(update={"tasks": tasks_to_answer(parts, cycle, day.until, day.fresh, mix)})
     recipe = choose_recipe(parts, cycle, mix, serving)
     return Preview(
         cycle=cycle,
@@ -44,5 +46,5 @@ def preview(parts: Parts) -> Preview:
         failed_tasks=len(parts.store.failed_tasks(day.until, cycle, parts.config.mix.dream_tasks, day.fresh)),
         learning_rate=recipe.learning_rate,
         steps=recipe.steps,
-        enough=len(mix.examples) >= fewest_rows(parts),
+        enough=not too_little(parts, mix),
     )

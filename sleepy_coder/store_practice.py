@@ -127,6 +127,14 @@ class PracticeStore:
         rows = self._db.rows(_ANSWERED, {"until": until, "tasks": json.dumps(sorted(tasks))})
         return tuple(self.episodes_at(position for _, position in rows))
 
+    def answered_anew(self) -> Iterator[Task]:
+        """The tasks that trainers of any night answered anew (`TrainingMix.tasks`), from the nights' journals."""
+        sql = (
+            "SELECT DISTINCT task.value FROM phases, json_each(phases.payload, '$.tasks') AS task"
+            " WHERE phases.name = 'mix'"
+        )
+        return (decode(Task, payload) for (payload,) in self._db.rows(sql))
+
     def passed_sometimes(self, until: int, without: Collection[str] = ()) -> array[int]:
         """Where the tasks stand of which some of the day's attempts passed and some did not, 0 < p < 1."""
         found = array("q")

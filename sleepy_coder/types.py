@@ -10,9 +10,12 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+HARM_ALPHA: Final = 0.01
+"""Chance of calling an update harmful that is not: such a night sets a whole day's episodes aside."""
 
 
 class Record(BaseModel):
@@ -226,6 +229,8 @@ class SessionCheck(Record):
 
 
 ExampleKind = Literal["replay", "passed", "hard"]
+OWN: Final = "own"
+"""The family of the user's own rows (`mix.sft_file`)."""
 
 
 class Example(Record):
@@ -358,7 +363,7 @@ class Comparison(Record):
     """A paired comparison of two arms over the same tasks; rates and differences as fractions.
 
     `gained` and `lost` are task ids whose mean pass rate rose or fell. `p_value` is the exact
-    one-sided McNemar (sign) test that the candidate is not better; `p_harm` the mirror image.
+    one-sided McNemar (sign) test that the candidate is not better; `p_harm` the mirror image, of what was measured.
     `interval` is the paired interval of the difference at `confidence`.
     """
 
@@ -429,8 +434,8 @@ class GateVerdict(Record):
 
     @property
     def harmful(self) -> bool:
-        """Rejected because it got worse, in all or in a family; not because it gained too little to go on with."""
-        worse = any(comparison.delta < 0 for comparison in self.comparisons)
+        """Rejected, and worse by more than chance explains, in all or in a family; gaining too little is no harm."""
+        worse = any(comparison.p_harm <= HARM_ALPHA for comparison in self.comparisons)
         return self.decision is Decision.REJECT and (worse or any(family.blocked for family in self.families))
 
 

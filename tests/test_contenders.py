@@ -16,7 +16,7 @@ from sleepy_coder.learn.held_out import MOST_HELD_OUT, PROBED, held_out, probe
 from sleepy_coder.learn.outputs import AVERAGE, OUTPUT, Probe, Training, checkpoint_folder, reason_to_stop
 from sleepy_coder.learn.rebase import rebase_due
 from sleepy_coder.learn.recipes import RECIPES, recipe_for
-from sleepy_coder.types import Contender, NightReport, Recipe
+from sleepy_coder.types import OWN, Contender, NightReport, Recipe
 
 SHARES = st.floats(0, 0.5)
 
@@ -52,6 +52,13 @@ def test_anchors_are_probed_and_never_held_out() -> None:
     assert len(probe(examples)) == PROBED
     assert all(examples[i].anchor for i in probe(examples))
     assert {examples[i].task_id for i in probe(examples)} == {anchors[i].task_id for i in probe(anchors)}
+
+
+def test_the_users_own_rows_are_never_held_out() -> None:
+    own = [row.model_copy(update={"family": OWN}) for row in make_rows("replay", 100)]
+    examples = [*make_rows("passed", 40), *own]
+    out = held_out(examples, 0.5)
+    assert out and not any(examples[i].family == OWN for i in out)
 
 
 # Stopping

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_store import night as night_report
 
-from sleepy_coder.config import GatePolicy, MixSettings
+from sleepy_coder.config import GatePolicy, MixSettings, RecipeSettings
 from sleepy_coder.dialogue import edits_between, first_messages
 from sleepy_coder.fresh import held_back, untrained
 from sleepy_coder.judge.record import read, replay
@@ -133,8 +133,26 @@ def test_the_firewall_stands_between_fresh_frozen_dev_and_training_rows_exact_an
 
 def test_a_row_that_is_too_close_to_a_fresh_task_waits_with_it(house: House) -> None:
     house.met()
-    task = house.fresh()[0]
-    copy = task.model_copy(
+    house.met([copy_of(house.fresh()[0])], name="copy")
+    report = house.night()
+    assert "kcopy" not in {row.task_id for row in house.mixes[0].examples}
+    assert "1 rows are too close to fresh tasks, which are judged before they may train" in report.notes
+
+
+def test_a_task_to_answer_anew_that_is_too_close_to_a_fresh_task_waits_with_it(house: House) -> None:
+    house.met()
+    far = next(task for task in KOANS if task not in house.fresh())
+    for task in (far, copy_of(house.fresh()[0])):
+        passed = solved(task, NOW - timedelta(hours=1), "later")
+        failed = passed.attempts[0].model_copy(update={"verdict": Verdict(outcome=Outcome.FAIL, stage="compile")})
+        house.open().store.save_episode(passed.model_copy(update={"attempts": (failed, *passed.attempts)}))
+    house.night(recipe=RecipeSettings(name="grpo", rank=4, alpha=8))
+    assert house.mixes[0].tasks == (far,)
+
+
+def copy_of(task: Task) -> Task:
+    """The same task with one line more, which is not held back."""
+    return task.model_copy(
         update={
             "id": "kcopy",
             "cluster": next(c for c in map(str, range(99)) if (bucket_of(cluster(task, c)) or 0) > 500),
@@ -142,10 +160,6 @@ def test_a_row_that_is_too_close_to_a_fresh_task_waits_with_it(house: House) -> 
             "reference": {"main.rs": f"const MORE: u8 = 1;\n{(task.reference or {})['main.rs']}"},
         }
     )
-    house.met([copy], name="copy")
-    report = house.night()
-    assert "kcopy" not in {row.task_id for row in house.mixes[0].examples}
-    assert "1 rows are too close to fresh tasks, which are judged before they may train" in report.notes
 
 
 def cluster(task: Task, name: str) -> Task:
@@ -234,6 +248,15 @@ def test_what_is_like_a_row_of_an_earlier_night_is_not_fresh(house: House) -> No
     ]
     assert len(copies) > 20
     assert untrained(house.open(), [*copies, *house.fresh()]) == house.fresh()
+
+
+def test_what_is_like_a_task_that_a_night_answered_anew_is_not_fresh(house: House) -> None:
+    one, other = KOANS[0], KOANS[1]
+    store = house.open().store
+    answered = TrainingMix(examples=(), shares={}, counts={}, notes=(), seed=0, sha256="", tasks=(one,))
+    store.begin_night(2)
+    store.finish_phase(2, "mix", answered.model_dump_json(), 0.1)
+    assert untrained(house.open(), (copy_of(one), other)) == (other,)
 
 
 def test_without_a_share_nothing_is_held_back(house: House) -> None:

@@ -40,12 +40,13 @@ from sleepy_coder.parts import Parts
 from sleepy_coder.practice import (
     ask_surprise,
     dream_of_failures,
-    fewest_rows,
     gather,
     look_back,
     refuse_leaks,
     starts_afresh,
+    too_little,
 )
+from sleepy_coder.preview import preview
 from sleepy_coder.types import Episode, Message, Outcome, TrainingMix
 
 SKILLS = (*DAY[:30], *REHEARSAL[:20])
@@ -110,9 +111,13 @@ def test_naives_prompt_is_not_the_one_that_is_served(house: House) -> None:
 def test_naive_asks_the_model_nothing_and_takes_however_few_rows_there_are(house: House) -> None:
     open_house = house.open("naive")
     before = len(house.server.asked)
-    mix_of(open_house)
+    mix = mix_of(open_house)
     assert len(house.server.asked) == before
-    assert (fewest_rows(open_house), fewest_rows(house.open())) == (1, 8)
+    one = mix.model_copy(update={"examples": mix.examples[:1]})
+    assert (too_little(open_house, one), too_little(house.open(), one)) == (
+        "",
+        "1 rows are fewer than the 8 worth a night",
+    )
 
 
 def test_no_more_failures_are_taken_than_the_founding_project_had_and_only_proven_references() -> None:
@@ -228,6 +233,16 @@ def test_grpo_works_on_tasks_that_were_passed_sometimes_and_rows_alone_need_none
     assert mix_of(house.open()).tasks == ()
     limited = mix_of(house.open("grpo", mix=mix_settings(rollout_tasks=1)))
     assert len(limited.tasks) == 1
+
+
+def test_a_night_of_grpo_without_a_task_that_was_passed_sometimes_is_skipped_and_says_why(house: House) -> None:
+    open_house = house.open("grpo")
+    open_house.store.use_up_all(9, open_house.store.position(), PASS)
+    open_house.store.save_episodes(make_episode(number, PASS) for number in range(50, 70))
+    report = run_night(open_house)
+    assert (report.outcome, report.counts["passed"] > 0) == ("skipped", True)
+    assert report.reason.startswith("no task was passed by some attempts of the day and failed by others")
+    assert not preview(house.open("grpo")).enough and preview(house.open("seed-plain")).enough
 
 
 def test_sdft_works_on_the_tasks_whose_verified_answers_it_is_shown(house: House) -> None:

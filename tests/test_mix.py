@@ -24,16 +24,21 @@ def pools(**sizes: int) -> dict[ExampleKind, Pool]:
     return {kind: Listed(make_rows(kind, sizes.get(kind, 0))) for kind in KINDS}
 
 
+def of_any_size(most: int) -> MixSettings:
+    """A mix of one row is worth a night."""
+    return MixSettings(max_examples=most, min_examples=1)
+
+
 @given(SIZES, st.integers(8, 420))
 def test_the_shares_are_met_to_rounding_whenever_no_pool_is_empty(sizes: dict[str, int], most: int) -> None:
-    mix = compose(pools(**sizes), MixSettings(max_examples=most), 1)
+    mix = compose(pools(**sizes), of_any_size(most), 1)
     assert sum(mix.counts.values()) == len(mix.examples)
     assert all(abs(mix.counts[kind] - SHARES[kind] * len(mix.examples)) < 1 for kind in KINDS)
 
 
 @given(SIZES, st.integers(8, 420))
 def test_a_mix_is_as_large_as_its_scarcest_pool_and_the_limit_allow(sizes: dict[str, int], most: int) -> None:
-    mix = compose(pools(**sizes), MixSettings(max_examples=most), 1)
+    mix = compose(pools(**sizes), of_any_size(most), 1)
     room = min(sizes[kind] * REPEATS[kind] / SHARES[kind] for kind in ("replay", "passed"))
     assert min(most, room) - 1 <= len(mix.examples) <= most
 
@@ -43,6 +48,43 @@ def test_a_few_hard_rows_do_not_hold_the_others_back_and_the_mix_says_so() -> No
     assert mix.counts["hard"] == REPEATS["hard"]
     assert len(mix.examples) > 300
     assert any("no more hard rows" in note for note in mix.notes)
+
+
+@given(SIZES, st.integers(24, 420))
+def test_a_mix_that_is_worth_a_night_keeps_its_shares(sizes: dict[str, int], most: int) -> None:
+    asked = compose(pools(**sizes), of_any_size(most), 1)
+    mix = compose(pools(**sizes), MixSettings(max_examples=most), 1)
+    assert mix == asked or len(asked.examples) < SETTINGS.min_examples
+
+
+@pytest.mark.parametrize(
+    ("scarce", "sizes", "rows"),
+    [
+        ("passed", {"replay": 300, "passed": 3, "hard": 48}, 395 + 3),
+        ("replay", {"replay": 8, "passed": 200, "hard": 48}, 266 + 8),
+        ("replay", {"replay": 8, "passed": 0, "hard": 48}, 192 + 8),
+    ],
+)
+def test_a_few_rows_of_a_kind_are_not_worse_than_none_and_the_mix_says_so(
+    scarce: Literal["replay", "passed"], sizes: dict[str, int], rows: int
+) -> None:
+    mix = compose(pools(**sizes), SETTINGS, 1)
+    assert len(mix.examples) == rows
+    assert mix.counts[scarce] == sizes[scarce]
+    assert mix.shares[scarce] == pytest.approx(sizes[scarce] / rows, abs=1e-4)
+    note = f"too few {scarce} rows for a night in these shares: what is missing of theirs goes to the others"
+    assert note in mix.notes
+
+
+@given(st.fixed_dictionaries({kind: st.integers(1, 60) for kind in KINDS}), st.sampled_from(KINDS))
+def test_more_rows_never_turn_a_night_into_a_skipped_one(sizes: dict[str, int], kind: ExampleKind) -> None:
+    without = compose(pools(**{**sizes, kind: 0}), SETTINGS, 1)
+    if len(without.examples) >= SETTINGS.min_examples:
+        assert len(compose(pools(**sizes), SETTINGS, 1).examples) >= SETTINGS.min_examples
+
+
+def test_a_little_that_is_new_does_not_drown_in_replay() -> None:
+    assert len(compose(pools(replay=300, passed=3), SETTINGS, 1).examples) < SETTINGS.min_examples
 
 
 @given(SIZES)

@@ -16,6 +16,7 @@ import pytest
 from fakes import (
     BASE,
     DAY,
+    DREAM_TEMPERATURE,
     FROZEN,
     REHEARSAL,
     FakeClock,
@@ -34,7 +35,7 @@ from fakes import (
 
 from sleepy_coder import log
 from sleepy_coder.collect.redact import SecretRedactor
-from sleepy_coder.config import EvalSettings, NightSettings
+from sleepy_coder.config import EvalSettings, MixSettings, NightSettings
 from sleepy_coder.deploy import ensure_loaded
 from sleepy_coder.errors import (
     AdapterError,
@@ -332,6 +333,19 @@ def test_a_promoted_night_uses_up_what_it_trained_on_and_keeps_the_rest(house: H
     assert trained
     assert not trained & left
     assert trained | left == everything
+
+
+def test_an_answer_that_found_no_place_in_the_mix_is_dreamed_of_again(house: House) -> None:
+    house.day()
+    one_place = MixSettings(
+        max_examples=10, min_examples=8, dream_temperature=DREAM_TEMPERATURE, anchors=16, fresh_share=0
+    )
+    report = house.night(NEW, mix=one_place)
+    assert (report.outcome, report.answered, report.counts["hard"]) == ("promoted", 5, 1)
+    store = house.open().store
+    (trained,) = {row.task_id for row in store.examples(kind="hard")}
+    asked_again = {task.id for task in store.failed_tasks(store.position(), 2, 48)}
+    assert asked_again == {make_task(number).id for number in DREAMED} - {trained}
 
 
 def test_what_arrives_during_a_night_waits_for_the_next(house: House) -> None:
@@ -698,6 +712,16 @@ def test_a_task_that_resists_dreaming_rests_and_a_solved_one_does_not(house: Hou
     house.night(FROZEN[:32])
     later = [call.messages[1].content for call in house.server.asked[asked:]]
     assert not [text for text in later if "const LIMIT" in text]
+
+
+def test_a_skipped_night_parks_what_resisted_it_so_that_the_next_reaches_the_tasks_behind(house: House) -> None:
+    house.server = FakeServer(solver((*OLD, *SKILLS)))
+    house.day()
+    four_a_night = MixSettings(min_examples=10_000, dream_tasks=4, dream_samples=2, anchors=16, fresh_share=0)
+    assert [house.night(mix=four_a_night).outcome for _ in range(2)] == ["skipped", "skipped"]
+    store = house.open().store
+    assert {entry.task_id for entry in store.parked(2)} == {make_task(number).id for number in DAY[30:38]}
+    assert store.count_episodes(unused=True) == 40
 
 
 def test_the_base_writes_its_anchors_once(house: House) -> None:

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,12 +22,12 @@ from test_registry import lora, write_trained
 
 from sleepy_coder.config import Config, load_config
 from sleepy_coder.errors import ModelNotFound, StoreError
-from sleepy_coder.judge.study_data import StudyExport, Trajectory
+from sleepy_coder.judge.study_data import Cell, StudyExport, Trajectory
 from sleepy_coder.learn.trainer import Step
 from sleepy_coder.night import run_night
 from sleepy_coder.study.memory import RememberingServer, RememberingTrainer
 from sleepy_coder.study.plan import Plan, cells, deal, frozen_part, identity, sized, theme_groups, themes
-from sleepy_coder.study.run import study_folder, take_over
+from sleepy_coder.study.run import run_study, study_folder, take_over
 from sleepy_coder.study.store import Learned, StudyStore
 from sleepy_coder.tasks import load_split
 from sleepy_coder.types import Message, Recipe, TrainingMix
@@ -255,6 +255,54 @@ def test_another_study_is_not_taken_over(tmp_path: Path) -> None:
     data = study(cells_of("sam", 0, True, ["a", "b"]), EVALS)
     with pytest.raises(StoreError, match="another study"):
         take_over(Config.model_validate({"home": tmp_path}), Plan(), exported(data))
+
+
+class Nobody:
+    """`study.bench.Onlooker` of a study that must not begin."""
+
+    def phase(self, name: str) -> None:
+        raise AssertionError(name)
+
+    def tick(self, done: int, total: int, note: str = "") -> None:
+        raise AssertionError(note)
+
+    def cell(self, of: Trajectory, cycle: int, done: tuple[Cell, ...]) -> None:
+        raise AssertionError(of)
+
+
+def test_a_study_is_not_gone_on_with_under_another_number_of_samples(tmp_path: Path) -> None:
+    config, plan = Config.model_validate({"home": tmp_path}), Plan(samples=8)
+    folder = study_folder(config, plan)
+    with StudyStore(folder / "study.db") as begun:
+        begun.save_facts(study([], {}).facts)
+    with pytest.raises(StoreError, match="begun with 2 samples for pass@k, not 8") as refused:
+        run_study(config, plan, Nobody())
+    assert "--samples 2" in refused.value.remedy
+    theirs = study([], {})
+    eight = theirs.model_copy(update={"facts": theirs.facts.model_copy(update={"samples": 8})})
+    with pytest.raises(StoreError, match="begun with 2 samples"):
+        take_over(config, plan, StudyExport(identity=folder.name, data=eight))
+
+
+def test_a_report_beside_a_running_study_knows_what_every_cell_was_measured_with(
+    store: StudyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.take_over(study(cells_of("sam", 0, True, ["a", "b"]), EVALS))
+    (report, *_), (cell, *_) = study([], EVALS).evals.values(), cells_of("ssr", 0, True, ["a"])
+    read = store._db.do  # pyright: ignore[reportPrivateUsage]
+
+    def read_while_it_runs(sql: str, values: Sequence[object] = ()) -> list[object]:
+        """Between any two reads the study finishes a cell."""
+        found = read(sql, values)
+        with StudyStore(tmp_path / "study.db") as running:
+            cycle = len(running.cells())
+            running.save_eval(f"new {cycle}", "one", report)
+            running.save_cell(cell.model_copy(update={"served": f"new {cycle}", "cycle": cycle}))
+        return found
+
+    monkeypatch.setattr(store._db, "do", read_while_it_runs)  # pyright: ignore[reportPrivateUsage]
+    data = store.data()
+    assert {cell.served for cell in data.cells} <= data.evals.keys()
 
 
 # Without the gate

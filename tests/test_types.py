@@ -8,7 +8,17 @@ from test_store import episode, example
 
 from sleepy_coder.store_rows import encode, example_hash
 from sleepy_coder.tasks.leaks import example_rows
-from sleepy_coder.types import Comparison, Decision, Episode, Example, GateVerdict, Message, ToolCall
+from sleepy_coder.types import (
+    HARM_ALPHA,
+    Comparison,
+    Decision,
+    Episode,
+    Example,
+    FamilyChange,
+    GateVerdict,
+    Message,
+    ToolCall,
+)
 
 CALL = ToolCall(id="c1", name="write_file", arguments='{"path": "main.rs", "content": "fn main() {\\n}"}')
 
@@ -54,7 +64,7 @@ def test_the_search_for_leaks_reads_what_a_tool_was_given() -> None:
     assert [text for _, text in example_rows([row])].count("fn main() {\n}") == 2
 
 
-def verdict(decision: Decision, delta: float) -> GateVerdict:
+def verdict(decision: Decision, delta: float, p_harm: float) -> GateVerdict:
     comparison = Comparison(
         versus="current",
         tasks=100,
@@ -64,7 +74,7 @@ def verdict(decision: Decision, delta: float) -> GateVerdict:
         gained=(),
         lost=(),
         p_value=0.5,
-        p_harm=0.5,
+        p_harm=p_harm,
     )
     return GateVerdict(
         decision=decision,
@@ -77,7 +87,12 @@ def verdict(decision: Decision, delta: float) -> GateVerdict:
     )
 
 
-def test_a_candidate_that_is_rejected_for_gaining_too_little_did_no_harm() -> None:
-    assert verdict(Decision.REJECT, -0.2).harmful
-    assert not verdict(Decision.REJECT, 0.0).harmful
-    assert not verdict(Decision.INCONCLUSIVE, -0.2).harmful
+def test_a_candidate_that_is_rejected_did_harm_if_it_lost_more_than_chance_explains() -> None:
+    assert verdict(Decision.REJECT, -0.2, HARM_ALPHA).harmful
+    assert not verdict(Decision.REJECT, -0.2, 0.02).harmful
+    assert not verdict(Decision.INCONCLUSIVE, -0.2, HARM_ALPHA).harmful
+
+
+def test_a_candidate_that_is_rejected_for_one_family_did_harm() -> None:
+    family = FamilyChange(family="f", tasks=20, gained=0, lost=9, p_harm=0.002, blocked=True)
+    assert verdict(Decision.REJECT, 0.1, 1.0).model_copy(update={"families": (family,)}).harmful

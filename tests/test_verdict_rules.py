@@ -18,6 +18,7 @@ from sleepy_coder.judge.case import Case, Control, comparable, outcomes
 from sleepy_coder.judge.clusters import Cluster
 from sleepy_coder.judge.controls import quarantined, run_control, without
 from sleepy_coder.judge.eprocess import Array
+from sleepy_coder.judge.gate import as_verdict
 from sleepy_coder.judge.record import VerdictRecord, read, replay, write
 from sleepy_coder.judge.sequential import judge
 from sleepy_coder.judge.trunk import trunk
@@ -266,6 +267,25 @@ def test_arms_with_other_tasks_or_another_stack_are_refused() -> None:
         outcomes(order, report({"a": "P"}), report({"a": "P"}), report({}))
     assert not comparable([report({"a": "P"}), report({"a": "F"})])
     assert "stacks" in comparable([report({"a": "P"}), report({"a": "F"}, stack="other")])
+
+
+# What was harm
+
+
+@pytest.mark.parametrize(
+    ("letters", "harmful"),
+    [("F" * 1, False), ("I" * 8, False), ("F" * 7, True)],
+    ids=["one task lost", "nothing lost, eight not measured", "seven tasks lost"],
+)
+def test_a_futile_candidate_did_harm_if_more_was_lost_than_chance_or_the_machine_explains(
+    letters: str, harmful: bool
+) -> None:
+    served, candidate = ["P"] * 200, [*letters, *"P" * (200 - len(letters))]
+    judged = case(served, served, candidate, groups=10)
+    arms = tuple(report({f"t{i}": letter for i, letter in enumerate(arm)}) for arm in (served, served, candidate))
+    verdict = as_verdict(judged, judge(judged), arms)
+    assert (verdict.decision, verdict.harmful) == (Decision.REJECT, harmful)
+    assert all(comparison.delta < 0 for comparison in verdict.comparisons)
 
 
 # The record

@@ -11,13 +11,10 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from sleepy_coder.judge.paired import sign_test
-from sleepy_coder.types import Contender
+from sleepy_coder.types import HARM_ALPHA, Contender
 
 ENOUGH: Final = 60
 """Dev tasks, measured for both, below which nothing is ruled out."""
-
-HARM_ALPHA: Final = 0.01
-"""Chance of calling an update harmful that is not: such a night sets a whole day's episodes aside."""
 
 
 def best_first(found: Sequence[Contender]) -> tuple[Contender, ...]:

@@ -56,24 +56,27 @@ def as_verdict(case: Case, finding: Finding, reports: tuple[EvalReport, ...], re
 
 
 def compare(
-    versus: Literal["baseline", "current"], differences: Mapping[str, float], single: bool, confidence: float
+    versus: Literal["baseline", "current"], differences: Mapping[str, float | None], single: bool, confidence: float
 ) -> Comparison:
     """The paired comparison of one arm with a reference.
 
-    `differences` maps task id to candidate - reference in [-1, 1]; `single` says that every task has
-    one sample, so that each difference is -1, 0 or 1.
+    `differences` maps task id to candidate - reference in [-1, 1], None where one was not measured; `single` says that
+    every task has one sample, so that each difference is -1, 0 or 1. What is missing counts against the candidate, but
+    not as harm: the machine did it.
     """
-    d = list(differences.values())
+    measured = [x for x in differences.values() if x is not None]
+    scored = {task: -1.0 if x is None else x for task, x in differences.items()}
+    d = list(scored.values())
     return Comparison(
         versus=versus,
         tasks=len(d),
         delta=paired.mean(d),
         interval=paired.interval(d, single, confidence),
         confidence=confidence,
-        gained=tuple(sorted(task for task, x in differences.items() if x > 0)),
-        lost=tuple(sorted(task for task, x in differences.items() if x < 0)),
+        gained=tuple(sorted(task for task, x in scored.items() if x > 0)),
+        lost=tuple(sorted(task for task, x in scored.items() if x < 0)),
         p_value=paired.p_gain(d, single),
-        p_harm=paired.p_gain([-x for x in d], single),
+        p_harm=paired.p_gain([-x for x in measured], single),
     )
 
 
@@ -102,10 +105,12 @@ def _scores(arm: EvalReport) -> dict[str, float | None]:
     }
 
 
-def _differences(candidate: Mapping[str, float | None], reference: Mapping[str, float | None]) -> dict[str, float]:
-    """d per task, in order of ids; what is missing counts against the candidate."""
-    d: dict[str, float] = {}
+def _differences(
+    candidate: Mapping[str, float | None], reference: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """d per task, in order of ids."""
+    d: dict[str, float | None] = {}
     for task in sorted(candidate):
         ours, theirs = candidate[task], reference[task]
-        d[task] = -1.0 if ours is None or theirs is None else ours - theirs
+        d[task] = None if ours is None or theirs is None else ours - theirs
     return d

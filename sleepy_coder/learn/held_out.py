@@ -1,6 +1,7 @@
 """Rows that training is measured by: some held out of it, and a few anchors as a probe of the distance to the base.
 
-Which they are follows from the task alone, so that a task that is held out once is never trained on.
+Which they are follows from the task alone, so that a task that is held out is so every night. Where more than 32 tasks
+would be, those with the lowest draws are: the others are trained on that night.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from sleepy_coder.types import Example
+from sleepy_coder.types import OWN, Example
 
 MOST_HELD_OUT = 32
 PROBED = 8
@@ -22,9 +23,10 @@ def _draw(task_id: str) -> float:
 def held_out(examples: Sequence[Example], share: float) -> list[int]:
     """Which of `examples` are not to be trained on: all rows of a share of the tasks, at most 32 tasks.
 
-    Anchors are not among them. None when nothing else would be left to learn.
+    Anchors are not among them, nor are the user's own rows, which are to be learned whole. None when nothing else would
+    be left to learn.
     """
-    tasks = {row.task_id for row in examples if not row.anchor}
+    tasks = {row.task_id for row in examples if not row.anchor and row.family != OWN}
     chosen = set(sorted((task for task in tasks if _draw(task) < share), key=_draw)[:MOST_HELD_OUT])
     if chosen == tasks:
         return []

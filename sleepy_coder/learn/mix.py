@@ -18,6 +18,7 @@ from sleepy_coder.types import Example, ExampleKind, TrainingMix
 KINDS: tuple[ExampleKind, ...] = get_args(ExampleKind)
 # A hard task is rare and worth repeating; a passed or replayed one is not.
 REPEATS: Mapping[ExampleKind, int] = {"replay": 1, "passed": 1, "hard": 4}
+_NEW: frozenset[ExampleKind] = frozenset(("passed", "hard"))
 
 
 class Pool(Protocol):
@@ -80,19 +81,23 @@ def compose(
     """The largest mix, up to `settings.max_examples`, that meets the asked shares.
 
     An empty pool gives its share to the others in proportion, and so does the part of the hard share for
-    which there are no answers: hard rows are rare by nature and must not starve the night. Notes say so.
+    which there are no answers: hard rows are rare by nature and must not starve the night. So does what is missing
+    of any other share where the mix would not be worth a night: a few rows are not worse than none. Notes say so.
     Without anything passed or hard there is nothing to learn, and the mix is empty.
     """
     wanted = settings.shares
     said = list(notes)
     present: dict[ExampleKind, float] = {k: share for k, share in wanted.items() if pools.get(k) and share > 0}
-    if not present.keys() & {"passed", "hard"}:
+    if not present.keys() & _NEW:
         return _mix([], [*said, "nothing new was passed and no hard task has an answer"], seed)
     for kind in KINDS:
         if kind not in present and wanted[kind] > 0:
             said.append(f"no {kind} rows tonight: their share of {wanted[kind]:.0%} goes to the others")
-    counts = _sizes(present, {k: len(pools[k]) * REPEATS[k] for k in present}, settings.max_examples)
+    room: dict[ExampleKind, int] = {k: len(pools[k]) * REPEATS[k] for k in present}
+    counts, scarce = _sizes(present, room, settings.max_examples, settings.min_examples)
     total = sum(counts.values())
+    for kind in scarce:
+        said.append(f"too few {kind} rows for a night in these shares: what is missing of theirs goes to the others")
     for kind, count in counts.items():
         if count > len(pools[kind]):
             said.append(f"{len(pools[kind])} {kind} rows are repeated to fill {count} places")
@@ -107,15 +112,33 @@ def compose(
     return _mix(chosen, said, seed)
 
 
-def _sizes(shares: Mapping[ExampleKind, float], room: Mapping[ExampleKind, int], most: int) -> dict[ExampleKind, int]:
-    """Rows of each kind: as many as fit, in these shares; too few hard ones do not hold the others back."""
+def _sizes(
+    shares: Mapping[ExampleKind, float], room: Mapping[ExampleKind, int], most: int, fewest: int
+) -> tuple[dict[ExampleKind, int], tuple[ExampleKind, ...]]:
+    """Rows of each kind in these shares, and the kinds that gave up a part of theirs lest there be less than `fewest`.
+
+    The scarcest gives up first, until something new alone is left: a little of it would drown in replay.
+    """
+    counts = _in_shares(shares, room, most)
+    scarcest = min(shares, key=lambda k: room[k] / shares[k])
+    others: dict[ExampleKind, float] = {k: share for k, share in shares.items() if k != scarcest}
+    if sum(counts.values()) >= min(fewest, most) or not others.keys() & _NEW:
+        return counts, ()
+    rest, gave = _sizes(others, room, most - room[scarcest], fewest - room[scarcest])
+    return {scarcest: room[scarcest], **rest}, (scarcest, *gave)
+
+
+def _in_shares(
+    shares: Mapping[ExampleKind, float], room: Mapping[ExampleKind, int], most: int
+) -> dict[ExampleKind, int]:
+    """As many rows as fit, in these shares; too few hard ones do not hold the others back."""
     whole = sum(shares.values())
     total = min(most, *(int(room[k] * whole / shares[k]) for k in shares if k != "hard" or "passed" not in shares))
     counts = _counts(total, {k: share / whole for k, share in shares.items()})
     if counts.get("hard", 0) <= room.get("hard", 0):
         return counts
     others: dict[ExampleKind, float] = {k: share for k, share in shares.items() if k != "hard"}
-    return {**_sizes(others, room, most - room["hard"]), "hard": room["hard"]}
+    return {**_in_shares(others, room, most - room["hard"]), "hard": room["hard"]}
 
 
 def only(rows: Sequence[Example], seed: int, notes: Sequence[str] = ()) -> TrainingMix:

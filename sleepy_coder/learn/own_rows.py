@@ -15,9 +15,8 @@ from sleepy_coder.collect.intake import BadEntry, entries
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.ports import Redactor
 from sleepy_coder.tasks.leaks import LeakIndex, example_rows
-from sleepy_coder.types import Episode, Example
+from sleepy_coder.types import OWN, Episode, Example
 
-FAMILY: Final = "own"
 _UNDATED: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -57,9 +56,9 @@ def _row(episode: Episode) -> Example:
         messages=last.messages,
         completion=last.completion,
         kind="replay",
-        task_id=f"{FAMILY}:{episode.id}",
-        family=FAMILY,
-        provenance=f"{FAMILY}:{episode.id}",
+        task_id=f"{OWN}:{episode.id}",
+        family=OWN,
+        provenance=f"{OWN}:{episode.id}",
         reply=last.reply,
         tools=last.tools,
         first_turn=last.first_turn,

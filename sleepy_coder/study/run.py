@@ -50,17 +50,19 @@ def take_over(config: Config, plan: Plan, found: StudyExport) -> int:
         raise StoreError(f"that is another study than this one ({found.identity}, not {folder.name}): {other}")
     folder.mkdir(parents=True, exist_ok=True)
     with alone(config.state / "study" / "lock", "study"), StudyStore(folder / "study.db") as store:
+        _refuse_other_samples(store, plan)
         return store.take_over(found.data)
 
 
 def run_study(config: Config, plan: Plan, watcher: Onlooker) -> None:
     """Run every cell that is not finished.
 
-    Raises StoreError when another process runs a study in this home.
+    Raises StoreError when another process runs a study in this home, or when it was begun with other samples.
     """
     folder = study_folder(config, plan)
     folder.mkdir(parents=True, exist_ok=True)
     with alone(config.state / "study" / "lock", "study"), StudyStore(folder / "study.db") as store:
+        _refuse_other_samples(store, plan)
         finished = {(c.recipe, c.seed, c.gated, c.cycle) for c in store.cells()}
         left = [cell for cell in cells(plan) if cell not in finished]
         if left:
@@ -70,6 +72,16 @@ def run_study(config: Config, plan: Plan, watcher: Onlooker) -> None:
                     of = Trajectory(recipe=recipe, seed=seed, gated=gated)
                     watcher.cell(of, cycle, store.cells())
                     store.save_cell(_cell(bench, of, cycle))
+
+
+def _refuse_other_samples(store: StudyStore, plan: Plan) -> None:
+    """No cell depends on how many samples give pass@k, but weights that are measured are not measured again."""
+    facts = store.facts()
+    if facts is not None and facts.samples != plan.samples:
+        raise StoreError(
+            f"this study was begun with {facts.samples} samples for pass@k, not {plan.samples}",
+            f"go on with --samples {facts.samples}; another --home takes other samples",
+        )
 
 
 @contextmanager

@@ -135,7 +135,8 @@ class StudyStore:
 
     def data(self) -> StudyData:
         """All that the reports need. Raises StoreError when nothing was measured yet."""
-        facts = self.facts()
+        # Cells come before what they name: a study that runs beside this measures first and then keeps the cell.
+        cells, facts = self.cells(), self.facts()
         found = self._db.do("SELECT weights, kind, payload FROM evals")
         evals = {(weights, kind): EvalReport.model_validate_json(payload) for weights, kind, payload in found}
         if facts is None or (facts.base, "one") not in evals:
@@ -143,7 +144,7 @@ class StudyStore:
         groups = self._db.do("SELECT name, payload FROM facts WHERE name LIKE 'themes/%'")
         return StudyData(
             facts=facts,
-            cells=self.cells(),
+            cells=cells,
             evals={weights: report for (weights, kind), report in evals.items() if kind == "one"},
             many={weights: report for (weights, kind), report in evals.items() if kind == "many"},
             themes={int(name.partition("/")[2]): _THEMES.validate_json(payload) for name, payload in groups},

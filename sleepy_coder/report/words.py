@@ -14,6 +14,8 @@ _NAMES = {"baseline": "the frozen baseline", "current": "the served model"}
 _LEADS = {"GAIN": "Better than", "NO_GAIN": "No proven gain over"}
 _SHORT = {"E_ANCHOR_LOW": "NO_GAIN_VS_BASELINE", "E_PROG_LOW": "NO_GAIN_VS_CURRENT"}
 
+ANOTHER_SET = "Judged on another frozen set than the newest night, with which it is not compared."
+
 
 def percent(fraction: float) -> str:
     """A rate, as 61.3%."""

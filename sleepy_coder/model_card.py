@@ -211,11 +211,12 @@ def model_card(manifest: Manifest, edition: Edition = Edition()) -> str:  # noqa
     """Markdown with YAML front matter."""
     rank = manifest.recipe.rank
     name = manifest.base_model
+    recipe = {field: getattr(manifest.recipe, field) for field in type(manifest.recipe).model_fields}
     return _template.render(
         m=manifest,
         e=edition,
         # A server may call its model by a folder of this machine, which is nobody's business.
         base=edition.base_model or (PurePath(name).name if name.startswith("/") else name),
-        recipe=[(name, getattr(manifest.recipe, name)) for name in type(manifest.recipe).model_fields],
+        recipe=(recipe | {"alpha": f"{manifest.alpha:g}"}).items(),
         vllm_rank=next((allowed for allowed in _VLLM_RANKS if allowed >= rank), rank),
     )

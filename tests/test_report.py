@@ -145,6 +145,19 @@ def test_the_headroom_of_several_samples_is_pass_at_k_less_pass_at_1(data: Repor
     assert "50.0% of the frozen tasks at once and 100.0% in 2 samples: +50.0 points to gain" in said
 
 
+def test_the_headroom_of_a_night_leaves_out_the_tasks_that_were_not_measured_in_full(data: ReportData) -> None:
+    night = data.nights[1]
+    current = next(report for report in night.reports if report.arm == "current")
+    one, other, *_ = current.samples
+    outcomes = [(one, Outcome.FAIL)] * 4 + [(other, Outcome.PASS)] * 3 + [(other, Outcome.INFRA)]
+    samples = tuple(
+        sample.model_copy(update={"outcome": outcome, "index": number % 4})
+        for number, (sample, outcome) in enumerate(outcomes)
+    )
+    told = words.headroom(night.model_copy(update={"reports": (current.model_copy(update={"samples": samples}),)}))
+    assert "0.0% of the frozen tasks at once and 0.0% in 4 samples" in told[0]
+
+
 def test_how_far_a_night_went_from_the_base_is_shown(data: ReportData) -> None:
     assert "KL to the base 0.012" in " ".join(morning_text(data.nights[0], data.titles).split())
     assert "KL to the base 0.012 nats per token" in results_markdown(data)

@@ -102,7 +102,7 @@ def headroom(report: NightReport) -> tuple[str, ...]:
     k = 1 + max((sample.index for sample in current.samples), default=0) if current else 1
     if current is not None and k > 1:
         with suppress(ValueError):  # no task has k measured samples
-            once, often = metrics.mean_pass_at_k(current, 1), metrics.mean_pass_at_k(current, k)
+            once, often = (metrics.mean_pass_at_k(current, few, least=k) for few in (1, k))
             found.append(
                 f"What served passes {percent(once)} of the frozen tasks at once and {percent(often)} in {k} samples: "
                 f"{points(often - once)} points to gain."

@@ -23,7 +23,7 @@ from sleepy_coder.practice import Day
 from sleepy_coder.report.data import arm, baseline_of, on_set_of, served_after
 from sleepy_coder.store import Store
 from sleepy_coder.tasks import load_split
-from sleepy_coder.types import EvalReport, NightReport, Outcome, Record
+from sleepy_coder.types import NightReport, Outcome, Record
 
 _FILE: Final = "cycles.json"
 
@@ -39,9 +39,9 @@ class CycleRow(Record):
     """The metrics of one night. Rates are fractions of the measured tasks, None where nothing was measured; a candidate
     that is found harmful early is not measured on all of them.
 
-    `baseline` was measured on the frozen set that judged this night. `gained` and `lost` are tasks, candidate against what served before; `repeats` the share of tasks that fail with an
-    error they failed with before; `since_baseline` is what serves then minus the baseline; `kl` how far the last
-    step was from the base in nats per token.
+    `baseline` was measured on the frozen set that judged this night. `gained` and `lost` are tasks, candidate against
+    what served before; `repeats` the share of tasks that fail with an error they failed with before; `since_baseline`
+    is what serves then minus the baseline; `kl` how far the last step was from the base in nats per token.
     """
 
     cycle: int

@@ -6,7 +6,17 @@ from collections.abc import Iterable, Sequence
 
 from sleepy_coder.judge import metrics
 from sleepy_coder.report import words
-from sleepy_coder.report.data import ReportData, arm, baseline_of, changes, comparable, judged, on_another_set, served_after, title
+from sleepy_coder.report.data import (
+    ReportData,
+    arm,
+    baseline_of,
+    changes,
+    comparable,
+    judged,
+    on_another_set,
+    served_after,
+    title,
+)
 from sleepy_coder.types import Comparison, EvalReport, GateVerdict, NightReport
 
 _FOLD = 20

@@ -64,6 +64,11 @@ class Manifest(Record):
     choice: Choice | None = Field(default=None, exclude_if=lambda value: value is None)
     fast_sha256: str = Field(default="", exclude_if=lambda value: not value)
 
+    @property
+    def alpha(self) -> float:
+        """`lora_alpha` of these weights: the recipe's, at the scale that was chosen."""
+        return self.recipe.alpha * (self.choice.chosen.scale if self.choice else 1)
+
 
 class Pointer(Record):
     """`active.json`: the adapter that serves (None is the bare base) and the one to go back to.

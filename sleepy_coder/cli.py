@@ -145,7 +145,7 @@ def night(
         if json:
             as_json(report)
         else:
-            out.print(morning(report, wiring.titles(load_config()), wiring.asked_shares(load_config())))
+            out.print(morning(report, wiring.titles(config), config.mix.shares))
 
 
 def _say(json: bool, said: dict[str, Any]) -> None:
@@ -223,15 +223,17 @@ def morning(json: Json = False) -> None:
     """
     from sleepy_coder.report.morning import morning as render
 
-    with explained(), wiring.open_store(load_config()) as store:
-        reports = store.nights(last=1)
-        watched = last_state(store, load_config().canary)
+    with explained():
+        config = load_config()
+        with wiring.open_store(config) as store:
+            reports, watched = store.nights(last=1), last_state(store, config.canary)
         if not reports:
             raise SleepyError("there was no night yet", "run one with `sleepy-coder night`")
+        titles = {} if json else wiring.titles(config)
     if json:
         as_json({**night_summary(reports[-1]), "canary": watched})
     else:
-        out.print(render(reports[-1], wiring.titles(load_config()), wiring.asked_shares(load_config())))
+        out.print(render(reports[-1], titles, config.mix.shares))
         if watched is not None:
             out.print(f"Canary: {sentence(watched)}", highlight=False, markup=False)
 

@@ -130,8 +130,10 @@ def diff(
     Example: [bold]sleepy-coder adapters diff sc-0001-1a2b3c4d sc-0002-5e6f7a8b[/]
     """
     with explained():
-        registry = wiring.open_registry(load_config())
+        config = load_config()
+        registry = wiring.open_registry(config)
         found = difference(registry.verify(old), registry.manifest(old), registry.verify(new), registry.manifest(new))
+        titles = {} if json else wiring.titles(config)
     if json:
         as_json(found)
         return
@@ -139,7 +141,6 @@ def diff(
     rows += [("pass rate", *(f"{rate:.1%}" if rate is not None else "not judged" for rate in found.pass_rates))]
     table(f"{old} and {new}", ("", old, new), rows)
     out.print(f"weights: the update differs by {found.distance:.1%} of its size")
-    titles = wiring.titles(load_config())
     for word, tasks in (("gained", found.gained), ("lost", found.lost)):
         out.print(f"{word} by {new}: {len(tasks)} tasks" if found.comparable else f"{word}: not judged on the same set")
         for task in tasks:

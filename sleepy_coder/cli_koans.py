@@ -20,7 +20,7 @@ from sleepy_coder.errors import SleepyError
 from sleepy_coder.registry import Registry
 from sleepy_coder.tasks import SPLITS, TaskSplit, load_split
 from sleepy_coder.tasks.loaders import load_cargo_folder, load_jsonl
-from sleepy_coder.types import Adapter, Episode, Outcome, Task
+from sleepy_coder.types import Adapter, Episode, EvalReport, Outcome, Task
 
 koans_app = typer.Typer(help="Practice tasks: small programs with one error each.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -196,7 +196,6 @@ def eval_command(
     Example: [bold]sleepy-coder eval --model base --samples 8[/]
     """
     from sleepy_coder.deploy import measure
-    from sleepy_coder.judge.metrics import mean_pass_at_k
     from sleepy_coder.learn.recipes import RECIPES
 
     with explained():
@@ -213,17 +212,29 @@ def eval_command(
     if json:
         as_json(report)
         return
-    families: dict[str, list[Outcome]] = {}
-    for sample in report.samples:
-        families.setdefault(sample.family, []).append(sample.outcome)
+    _print_evaluation(report, split, samples)
+
+
+def _print_evaluation(report: EvalReport, split: str, samples: int) -> None:
+    """Rates over what was measured; samples that the machine failed are counted beside them."""
+    from sleepy_coder.judge.metrics import family_table, mean_pass_at_k
+    from sleepy_coder.report.words import counted
+
     rows = [
-        (name, str(len(found) // samples), f"{sum(o is Outcome.PASS for o in found) / len(found):.0%}")
-        for name, found in sorted(families.items())
+        (row.family, str(row.tasks), "not measured" if rate is None else f"{rate:.0%}")
+        for row in family_table([report])
+        for rate in row.rates
     ]
     table(f"{report.model} on {split}", ("family", "tasks", "pass@1"), rows)
-    out.print(f"pass@1 {report.pass_rate:.1%} over {len(tasks)} tasks in {report.seconds:.1f} s")
+    measured = Counter(sample.task_id for sample in report.samples if sample.outcome is not Outcome.INFRA)
+    if measured:
+        out.print(f"pass@1 {report.pass_rate:.1%} over {counted(len(measured), 'task')} in {report.seconds:.1f} s")
     if samples > 1:
-        out.print(f"pass@{samples} {mean_pass_at_k(report, samples):.1%}")
+        unknown = "is not known: no task has so many measured samples"
+        whole = max(measured.values(), default=0) >= samples
+        out.print(f"pass@{samples} {f'{mean_pass_at_k(report, samples):.1%}' if whole else unknown}")
+    if failed := len(report.samples) - measured.total():
+        out.print(f"[yellow]{failed} of {len(report.samples)} samples could not be measured")
 
 
 def _adapter(registry: Registry, name: str) -> Adapter | None:

@@ -14,7 +14,7 @@ from sleepy_coder.config import Config, RecipeName, load_config
 from sleepy_coder.console import as_json, err, explained, out, progress_bar, table
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.judge.study import Goal, Row, goals, points, remaining, rows
-from sleepy_coder.judge.study_data import Cell, StudyData, StudyExport, Trajectory
+from sleepy_coder.judge.study_data import DAY_TASKS, SAMPLES, Cell, StudyData, StudyExport, Trajectory
 from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.study.plan import FULL, QUICK, Plan, cells
 
@@ -62,8 +62,10 @@ def study_command(
     recipes: Annotated[str, typer.Option(help="Names with commas between them; default: all that need no extra.")] = "",
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Trajectories per recipe.")] = 3,
     cycles: Annotated[int, typer.Option(min=1, max=50, help="Days and nights of each trajectory.")] = 5,
-    day_tasks: Annotated[int, typer.Option(min=8, max=10_000, help="Tasks of one day at most.")] = 180,
-    samples: Annotated[int, typer.Option(min=2, max=64, help="Answers per task of the first and last pass@k.")] = 4,
+    day_tasks: Annotated[int, typer.Option(min=8, max=10_000, help="Tasks of one day at most.")] = DAY_TASKS,
+    samples: Annotated[
+        int, typer.Option(min=2, max=64, help="Answers per task of the first and last pass@k.")
+    ] = SAMPLES,
     quick: Annotated[
         bool, typer.Option("--quick", help="One seed, one cycle, few rows and steps: is all in order? (minutes)")
     ] = False,

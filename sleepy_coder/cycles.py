@@ -20,10 +20,10 @@ from sleepy_coder.judge import metrics
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
 from sleepy_coder.practice import Day
-from sleepy_coder.report.data import arm, baseline_of, changes, served_after
+from sleepy_coder.report.data import arm, baseline_of, changes, on_set_of, served_after
 from sleepy_coder.store import Store
 from sleepy_coder.tasks import load_split
-from sleepy_coder.types import EvalReport, NightReport, Outcome, Record
+from sleepy_coder.types import NightReport, Outcome, Record
 
 _FILE: Final = "cycles.json"
 
@@ -39,9 +39,9 @@ class CycleRow(Record):
     """The metrics of one night. Rates are fractions of the measured tasks, None where nothing was measured; a candidate
     that is found harmful early is not measured on all of them.
 
-    `gained` and `lost` are tasks, candidate against what served before; `repeats` the share of tasks that fail with an
-    error they failed with before; `since_baseline` is what serves then minus the baseline; `kl` how far the last
-    step was from the base in nats per token.
+    `baseline` was measured on the frozen set that judged this night. `gained` and `lost` are tasks, candidate against
+    what served before; `repeats` the share of tasks that fail with an error they failed with before; `since_baseline`
+    is what serves then minus the baseline; `kl` how far the last step was from the base in nats per token.
     """
 
     cycle: int
@@ -120,18 +120,19 @@ def episodes_since_last_night(store: Store) -> int:
 def history(nights: Sequence[NightReport]) -> tuple[CycleRow, ...]:
     """The metrics of all nights, in order."""
     judged = [night for night in nights if arm(night, "candidate") and arm(night, "current")]
+    return tuple(_row(night, on_set_of(night, judged) if night in judged else ()) for night in nights)
+
+
+def _row(night: NightReport, judged: Sequence[NightReport]) -> CycleRow:
+    """`judged` are the nights that may be compared with this one, empty if it was not judged itself."""
     baseline = baseline_of(judged) if judged else None
-    serving = dict(zip((night.cycle for night in judged), served_after(judged), strict=True))
-    return tuple(_row(night, baseline, serving.get(night.cycle)) for night in nights)
-
-
-def _row(night: NightReport, baseline: EvalReport | None, serving: EvalReport | None) -> CycleRow:
+    serving = served_after(judged)[judged.index(night)] if judged else None
     current, candidate = arm(night, "current"), arm(night, "candidate")
     change = changes(night)
     return CycleRow(
         cycle=night.cycle,
         outcome=night.outcome,
-        baseline=baseline.pass_rate if baseline and serving else None,
+        baseline=baseline.pass_rate if baseline else None,
         candidate=candidate.pass_rate if candidate else None,
         serving=serving.pass_rate if serving else None,
         since_baseline=serving.pass_rate - baseline.pass_rate if serving and baseline else None,

@@ -36,7 +36,7 @@ from sleepy_coder.store import Store
 from sleepy_coder.tasks import load_split
 from sleepy_coder.tasks.frozen import FrozenSets
 from sleepy_coder.tasks.leaks import LeakIndex
-from sleepy_coder.types import ExampleKind, Outcome
+from sleepy_coder.types import Outcome
 from sleepy_coder.verify.command import TaskVerifier, verifier
 
 
@@ -245,11 +245,6 @@ def budget(config: Config, store: Store) -> tuple[str, bool]:
 def titles(config: Config) -> dict[str, tuple[str, str]]:
     """Family and prompt of each task that judges or has judged, for the reports."""
     return {task.id: (task.family, task.prompt) for tasks in frozen_sets(config).all() for task in tasks}
-
-
-def asked_shares(config: Config) -> dict[ExampleKind, float]:
-    """The shares of the mix that the settings ask for."""
-    return config.mix.shares
 
 
 def report_data(config: Config, store: Store) -> ReportData:

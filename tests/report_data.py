@@ -151,6 +151,35 @@ def skipped(cycle: int, serving: str) -> NightReport:
     )
 
 
+def renewed() -> ReportData:
+    """Night 1 promoted on one frozen set, night 2 on another with no task in common.
+
+    The baseline passes 70% of the first and 50% of the second; what serves, 80% of the second.
+    """
+    every = list(titles(4).items())
+    sets = [dict(every[:60]), dict(every[60:])]
+
+    def passed(part: int, rate: float) -> set[str]:
+        return set(list(sets[part])[: round(rate * 60)])
+
+    first = night(1, passed(0, 0.7), ("sleepy-base", passed(0, 0.7)), passed(0, 0.9), sets[0])
+    second = night(2, passed(1, 0.5), (first.candidate or "", passed(1, 0.6)), passed(1, 0.8), sets[1])
+    nights = (first, _of_epoch(second, 2))
+    return report_data(1).model_copy(
+        update={
+            "nights": tuple(done.model_copy(update={"outcome": "promoted"}) for done in nights),
+            "titles": dict(every),
+            "days": (),
+        }
+    )
+
+
+def _of_epoch(done: NightReport, epoch: int) -> NightReport:
+    assert done.verdict and done.verdict.evidence
+    evidence = done.verdict.evidence.model_copy(update={"epoch": epoch})
+    return done.model_copy(update={"verdict": done.verdict.model_copy(update={"evidence": evidence})})
+
+
 def report_data(per_family: int = 10) -> ReportData:
     """Five nights: promoted, inconclusive, skipped, recovered and promoted, rejected."""
     tasks, rng = titles(per_family), random.Random(7)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 import typer
-from fakes import FakeClock, make_episode
+from fakes import FakeClock, FakeServer, FakeTrainer, FakeVerifier, make_episode, make_task, parts, solver
 from report_data import report_data
 from talks import Talk, assistant, exchanges_of, user
 from test_registry import House, write_base
 from typer.core import TyperCommand, TyperGroup
 from typer.testing import CliRunner
 
-from sleepy_coder import __version__
+from sleepy_coder import __version__, wiring
 from sleepy_coder.canary import look
 from sleepy_coder.cli import app
 from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, load_config
@@ -129,6 +131,15 @@ def test_a_morning_before_the_first_night_says_how_to_have_one() -> None:
     assert "sleepy-coder night" in done.err
 
 
+def test_a_damaged_frozen_set_is_named_by_the_morning(home: Path) -> None:
+    with open_store(load_config()) as store:
+        store.finish_night(skipped_night(1))
+    (home / "state" / "frozen-0001-0000000000000000.jsonl").write_text("{}\n")
+    done = Done("morning")
+    assert (done.status, done.out) == (1, "")
+    assert "frozen-0001" in done.err.replace("\n", "") and "restore it from a backup" in done.err
+
+
 def test_a_report_before_the_first_judged_night_says_how_to_have_one() -> None:
     done = Done("report")
     assert done.status == 1
@@ -187,6 +198,39 @@ def test_what_does_not_exist_is_an_error_with_a_remedy(arguments: tuple[str, ...
     done = Done(*arguments)
     assert (done.status, done.out) == (1, "")
     assert "error:" in done.err and remedy in done.err
+
+
+@pytest.fixture
+def half_blind(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A house whose frozen set is two tasks of one family that the model solves; one of them cannot be judged."""
+    tasks = (make_task(1000), make_task(1005))
+    assert tasks[0].family == tasks[1].family
+    verifier = FakeVerifier({tasks[1].id: 1000})
+    made = parts(home / "made", FakeServer(solver([1000, 1005])), FakeTrainer(), verifier=verifier, frozen=tasks)
+    monkeypatch.setattr(wiring, "open_parts", lambda *_: nullcontext(made))
+    yield
+    made.store.close()
+
+
+@pytest.mark.usefixtures("half_blind")
+def test_what_the_machine_failed_is_no_failure_of_a_family() -> None:
+    done = Done("eval", "--model", "base", "--samples", "2")
+    assert done.status == 0
+    assert "pass@1 100.0% over 1 task in" in done.out and "pass@2 100.0%" in done.out
+    assert "2 of 4 samples could not be measured" in done.out
+    (row,) = [line for line in done.out.split("\n") if line.startswith(make_task(1000).family)]
+    assert row.split()[1:] == ["2", "100%"]
+
+
+@pytest.mark.usefixtures("half_blind")
+def test_an_evaluation_that_measured_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with wiring.open_parts(load_config(), wiring.Silent()) as made:
+        blind = dataclasses.replace(made, frozen=made.frozen[1:])
+    monkeypatch.setattr(wiring, "open_parts", lambda *_: nullcontext(blind))
+    done = Done("eval", "--model", "base", "--samples", "2")
+    assert done.status == 0
+    assert "not measured" in done.out and "%" not in done.out
+    assert "pass@2 is not known: no task has so many measured samples" in done.out.replace("\n", " ")
 
 
 def test_a_name_in_brackets_is_repeated_as_it_was_given() -> None:

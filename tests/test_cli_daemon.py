@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from test_cli import Done, home  # noqa: F401 - the fixture of an empty home
-from test_registry import House
+from test_registry import MIX, RECIPE, House, lora, write_trained
 
 from sleepy_coder.config import CONFIG_FILE, load_config
 from sleepy_coder.pause import paused
+from sleepy_coder.registry import model_sha256
 from sleepy_coder.report.logs import readable
-from sleepy_coder.types import AdapterState
+from sleepy_coder.types import AdapterState, Choice, Contender
 
 pytestmark = pytest.mark.usefixtures("home")
 LINE = json.dumps(
@@ -135,6 +136,16 @@ def test_two_adapters_are_told_apart_by_recipe_weights_and_tasks(house: House) -
     assert Done("adapters", "diff", first, first, "--json").json["distance"] == pytest.approx(0, abs=1e-6)
 
 
+def test_a_damaged_frozen_set_is_named_by_a_comparison(house: House) -> None:
+    first, second = house.stage(1).name, house.stage(2).name
+    state = house.root.parent / "state"
+    state.mkdir(exist_ok=True)
+    (state / "frozen-0001-0000000000000000.jsonl").write_text("{}\n")
+    done = Done("adapters", "diff", first, second)
+    assert (done.status, done.out) == (1, "")
+    assert "restore it from a backup" in done.err
+
+
 def test_the_distance_of_two_adapters_is_that_of_the_updates_they_make(house: House) -> None:
     first, second = house.stage(1), house.stage(2)
 
@@ -147,6 +158,18 @@ def test_the_distance_of_two_adapters_is_that_of_the_updates_they_make(house: Ho
     apart = sum(((ours[n] - theirs[n]) ** 2).sum() for n in ours) / sum((ours[n] ** 2).sum() for n in ours)
     found = Done("adapters", "diff", first.name, second.name, "--json").json
     assert found["distance"] == pytest.approx(float(apart) ** 0.5, rel=1e-3)
+
+
+def test_the_distance_of_two_adapters_counts_the_scale_that_was_chosen(house: House) -> None:
+    first = house.stage(1)
+    quarter = write_trained(house.root / "quarter", lora(1), lora_alpha=RECIPE.alpha // 4)
+    second = house.registry.stage(
+        quarter, cycle=2, parent=None, base=house.base, base_model="b", base_sha256=model_sha256(house.base), mix=MIX,
+        recipe=RECIPE, choice=Choice(contenders=(Contender(weights="adapter", scale=0.25),)),
+    )  # fmt: skip
+    found = Done("adapters", "diff", first.name, second.name, "--json").json
+    assert found["distance"] == pytest.approx(0.75)
+    assert found["recipe"]["alpha"] == ["8", "2"]
 
 
 def test_nothing_is_deleted_while_nobody_knows_what_the_server_holds(house: House) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeServer, FakeTrainer, parts
-from report_data import report_data
+from report_data import renewed, report_data
 
 from sleepy_coder.cycles import CyclesPlan, episodes_since_last_night, history, planned, run_cycles
 from sleepy_coder.parts import Parts
@@ -90,3 +90,8 @@ def test_the_metrics_of_each_night_are_told() -> None:
     assert first.since_baseline == pytest.approx(first.serving - first.baseline)
     assert first.gained > first.lost and first.learning_rate == pytest.approx(0.9e-4)
     assert (skipped.serving, skipped.learning_rate, skipped.gained) == (None, None, 0)
+
+
+def test_each_night_is_compared_with_the_baseline_on_its_own_frozen_set() -> None:
+    rows = history(renewed().nights)
+    assert [row.since_baseline for row in rows] == pytest.approx([0.2, 0.3])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sleepy_coder.config import GatePolicy
 from sleepy_coder.judge import paired
 from sleepy_coder.judge.eprocess import Array, decisions, log_paths, look_ends
-from sleepy_coder.judge.power import FrozenSet, chance_of, detectable, power_row, shift_to, simulate
+from sleepy_coder.judge.power import FrozenSet, chance_of, detectable, power_report, power_row, shift_to, simulate
 from sleepy_coder.judge.spending import anchor_threshold, prices
 
 Null = Callable[[np.random.Generator, int, int], Array]
@@ -253,3 +253,17 @@ def test_template_mates_that_are_counted_as_independent_break_the_promise_and_cl
     )
     assert alone <= bound(0.05)
     assert repeated > 2 * 0.05
+
+
+def test_nights_that_add_up_are_judged_in_later_openings_which_spend_less() -> None:
+    small = FrozenSet(np.ones(150, dtype=np.int64), 4, 4)
+    found = power_report(small, GatePolicy(), 0.6, None, 200, 1)
+    assert found.nights is not None
+    enough, fewer = (power_row(small, GatePolicy(), 0.6, n * found.gain, 200, 1, n) for n in (found.nights, 2))
+    assert enough.promoted >= 0.8 > fewer.promoted  # twice half of what the first opening detects
+
+
+@pytest.mark.parametrize(("policy", "opening"), [(GatePolicy(trunk_nights=0), 1), (GatePolicy(openings=50), 50)])
+def test_nights_do_not_add_up_beyond_the_trunk_and_the_last_opening(policy: GatePolicy, opening: int) -> None:
+    small = FrozenSet(np.ones(150, dtype=np.int64), 4, 4)
+    assert power_report(small, policy, 0.6, None, 100, 1, opening).nights is None

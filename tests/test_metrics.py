@@ -75,6 +75,10 @@ def test_headroom_is_what_sampling_more_would_gain() -> None:
     assert metrics.headroom(report({"a1": [P, F], "a2": [F, F]}), 2) == pytest.approx(0.25)
 
 
+def test_headroom_is_about_the_same_tasks_at_once_and_in_many_samples() -> None:
+    assert metrics.headroom(report({"a1": [F, F, F, F], "a2": [P, P, P, I]}), 4) == 0
+
+
 def test_changes_name_tasks_both_ways_and_leave_out_what_was_not_measured() -> None:
     before = report({"a1": [F, P], "a2": [P, P], "a3": [P, P], "a4": [F, F]})
     after = report({"a1": [P, P], "a2": [P, F], "a3": [P, P], "a4": [I, I]})

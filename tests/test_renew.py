@@ -69,6 +69,13 @@ def test_a_set_that_was_changed_judges_nobody(tmp_path: Path) -> None:
         sets.current()
 
 
+def test_a_set_whose_programs_hold_line_separators_is_read_as_it_was_written(tmp_path: Path) -> None:
+    sets = FrozenSets(tmp_path)
+    tasks = tuple(task.model_copy(update={"prompt": f"a\u2028b\u0085{task.prompt}"}) for task in tasks_of(FROZEN[:2]))
+    sets.add(tasks)
+    assert sets.current() == tasks
+
+
 def test_unseen_koans_are_new_programs_that_the_compiler_has_proved() -> None:
     seen = {task.cluster for task in load_split("frozen")}
     heard: list[int] = []

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 from fakes import make_episode
-from report_data import report_data, skipped
+from report_data import renewed, report_data, skipped
 from rich.console import Console
 
 from sleepy_coder.report import words
 from sleepy_coder.report.dashboard import dashboard_html, dashboard_view, embeddable
-from sleepy_coder.report.data import Cell, ReportData, Titles, changes, columns, shorten
+from sleepy_coder.report.data import Cell, ReportData, Titles, changes, columns, comparable, shorten
 from sleepy_coder.report.days import days
 from sleepy_coder.report.morning import duration, morning
 from sleepy_coder.report.plots import results_png
 from sleepy_coder.report.results import results_markdown
 from sleepy_coder.store import Store
-from sleepy_coder.types import Comparison, Decision, FamilyChange, GateVerdict, NightReport, Outcome, Phase
+from sleepy_coder.types import Comparison, Decision, EvalReport, FamilyChange, GateVerdict, NightReport, Outcome, Phase
 
 
 def morning_text(report: NightReport, titles: Titles) -> str:
@@ -153,6 +153,19 @@ def test_the_headroom_of_several_samples_is_pass_at_k_less_pass_at_1(data: Repor
     assert "50.0% of the frozen tasks at once and 100.0% in 2 samples: +50.0 points to gain" in said
 
 
+def test_the_headroom_of_a_night_leaves_out_the_tasks_that_were_not_measured_in_full(data: ReportData) -> None:
+    night = data.nights[1]
+    current = next(report for report in night.reports if report.arm == "current")
+    one, other, *_ = current.samples
+    outcomes = [(one, Outcome.FAIL)] * 4 + [(other, Outcome.PASS)] * 3 + [(other, Outcome.INFRA)]
+    samples = tuple(
+        sample.model_copy(update={"outcome": outcome, "index": number % 4})
+        for number, (sample, outcome) in enumerate(outcomes)
+    )
+    told = words.headroom(night.model_copy(update={"reports": (current.model_copy(update={"samples": samples}),)}))
+    assert "0.0% of the frozen tasks at once and 0.0% in 4 samples" in told[0]
+
+
 def test_how_far_a_night_went_from_the_base_is_shown(data: ReportData) -> None:
     assert "KL to the base 0.012" in " ".join(morning_text(data.nights[0], data.titles).split())
     assert "KL to the base 0.012 nats per token" in results_markdown(data)
@@ -282,6 +295,51 @@ def test_reports_of_no_night_at_all_can_be_made(data: ReportData) -> None:
     empty = data.model_copy(update={"nights": ()})
     assert "none yet" in results_markdown(empty)
     assert json.loads(Page(dashboard_html(empty)).json)["nights"] == []
+
+
+def test_rates_on_two_frozen_sets_are_not_compared() -> None:
+    page = results_markdown(renewed())
+    assert re.search(r"baseline passes \*\*50\.0% .* serves now passes \*\*80\.0% .* \(\+30\.0 points\)", page)
+    assert "left out wherever nights are compared: night 1." in page
+    assert page.count(words.ANOTHER_SET) == 1
+    assert "Backward transfer needs two promoted nights." in page
+
+
+def test_the_dashboard_compares_what_one_frozen_set_judged() -> None:
+    view = dashboard_view(renewed())
+    assert (view.baseline, view.now) == (0.5, 0.8)
+    assert view.columns == ("base", "N2")
+    assert sum(family.tasks for family in view.families) == len(view.tasks) == 60
+    assert [words.ANOTHER_SET in night.sentences for night in view.nights] == [True, False]
+
+
+def test_the_picture_can_be_drawn_after_the_frozen_set_was_renewed() -> None:
+    assert results_png(renewed(), dpi=40).startswith(b"\x89PNG")
+
+
+def test_nights_of_before_there_were_epochs_are_told_apart_by_their_tasks() -> None:
+    nights = tuple(night.model_copy(update={"verdict": None}) for night in renewed().nights)
+    assert comparable(nights) == nights[1:]
+    part = nights[1].model_copy(
+        update={"reports": tuple(r.model_copy(update={"samples": r.samples[:9]}) for r in nights[1].reports)}
+    )
+    assert comparable((*nights, part)) == (nights[1], part)
+
+
+def test_a_gained_task_that_a_later_night_could_not_measure_does_not_stop_the_report(data: ReportData) -> None:
+    first, last = data.nights[0], data.nights[3]
+    unmeasured = set(changes(first).gained)
+
+    def without(report: EvalReport) -> EvalReport:
+        samples = tuple(
+            sample.model_copy(update={"outcome": Outcome.INFRA}) if sample.task_id in unmeasured else sample
+            for sample in report.samples
+        )
+        return report.model_copy(update={"samples": samples})
+
+    broken = last.model_copy(update={"reports": tuple(map(without, last.reports))})
+    page = results_markdown(data.model_copy(update={"nights": (first, broken)}))
+    assert "Backward transfer needs two promoted nights." in page
 
 
 def test_text_is_cut_with_an_ellipsis_and_time_is_told_in_fitting_units() -> None:

@@ -101,6 +101,12 @@ def test_a_broken_stream_is_an_error_and_not_a_short_answer(body: str, message: 
         list(client.chat_stream("m", ASKED))
 
 
+def test_a_streamed_answer_may_hold_a_line_separator() -> None:
+    body = 'data: {"model": "m", "choices": [{"delta": {"content": "q\u2028w"}, "finish_reason": null}]}\r\n\r\n'
+    with answering(200, f"{body}data: [DONE]\n\n", "text/event-stream") as (url, _), VllmClient(url) as client:
+        assert [piece.text for piece in client.chat_stream("m", ASKED)] == ["q\u2028w"]
+
+
 def test_nobody_there_is_said_with_the_url() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with VllmClient(url) as client, pytest.raises(ServerUnreachable, match=url):

@@ -26,7 +26,7 @@ from sleepy_coder.model_card import Edition, Form, model_card
 from sleepy_coder.share.bundle import Bundle, Exporter
 from sleepy_coder.share.gguf_lora import interleaved
 from sleepy_coder.share.hub import push
-from sleepy_coder.types import Adapter, AdapterState, Decision
+from sleepy_coder.types import Adapter, AdapterState, Choice, Contender, Decision
 
 PRIVATE = "the customer's own words"
 asks_peft = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft 0.21's question
@@ -130,6 +130,13 @@ def test_a_card_tells_the_night_and_the_limits(house: House) -> None:
     assert "did not promote" not in card
     refused = manifest.model_copy(update={"verdict": verdict(Decision.REJECT), "state": AdapterState.REJECTED})
     assert "did not promote" in model_card(refused)
+
+
+def test_a_card_names_the_alpha_of_the_weights_it_is_about(house: House) -> None:
+    manifest = house.registry.manifest(judged(house).name)
+    choice = Choice(contenders=(Contender(weights="adapter", scale=0.25),))
+    assert "| alpha | 8 |" in model_card(manifest)
+    assert "| alpha | 2 |" in model_card(manifest.model_copy(update={"choice": choice}))
 
 
 def test_an_exported_card_says_that_the_adapter_serves(house: House) -> None:

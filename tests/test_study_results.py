@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from study_data import BASE, TASKS, THEMES, cells, exported, passed, study
 
 from sleepy_coder.judge.study import course, estimate, find, goals, paired, remaining, rows
-from sleepy_coder.judge.study_data import Cell, Trajectory
+from sleepy_coder.judge.study_data import DAY_TASKS, SAMPLES, Cell, Trajectory
 from sleepy_coder.report.study import as_report, write_study
 from sleepy_coder.report.study_page import study_markdown
 
@@ -155,7 +155,25 @@ def test_the_report_is_written_from_the_data_alone_and_says_what_was_missed(tmp_
 def test_the_page_names_the_command_of_the_half_that_was_run(halves: tuple[bool, ...], option: str) -> None:
     half = [cell for gated in halves for cell in cells("rft-anchor", 0, gated, ["a5", "a6"])]
     data = study([*half, *cells("no-update", 0, False, [BASE, BASE])], EVALS)
-    assert f"--recipes rft-anchor,no-update --seeds 1 --cycles 2{option} --out" in study_markdown(data, rows(data))
+    assert (
+        f"--recipes rft-anchor,no-update --seeds 1 --cycles 2 --day-tasks 20 --samples 2{option} --out"
+        in study_markdown(data, rows(data))
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "options"),
+    [
+        ({"day_tasks": DAY_TASKS, "samples": SAMPLES}, "--seeds 1 --cycles 2 --only gated"),
+        ({"day_tasks": 60, "samples": SAMPLES}, "--seeds 1 --cycles 2 --day-tasks 60 --only gated"),
+        ({"day_tasks": DAY_TASKS, "samples": 8}, "--seeds 1 --cycles 2 --samples 8 --only gated"),
+        ({"day_tasks": 60, "samples": 2, "quick": True}, "--quick --only gated"),
+    ],
+)
+def test_the_page_names_the_command_of_the_size_that_was_run(facts: dict[str, object], options: str) -> None:
+    data = study(cells("rft-anchor", 0, True, ["a5", "a6"]), EVALS)
+    data = data.model_copy(update={"facts": data.facts.model_copy(update=facts)})
+    assert f"`sleepy-coder study --recipes rft-anchor {options} --out docs`" in study_markdown(data, rows(data))
 
 
 def test_the_dashboards_nights_have_all_three_arms_on_the_whole_set() -> None:

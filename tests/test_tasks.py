@@ -166,6 +166,10 @@ def test_a_draft_that_is_not_what_it_claims_is_refused(rustc: Rustc, draft: Draf
         prove(rustc, draft, "E0308")
 
 
+def test_a_draft_may_hold_a_line_separator(rustc: Rustc) -> None:
+    assert rustc.error_codes('fn main() {\n    let _x: i32 = "q\u2028w";\n}\n') == frozenset({"E0308"})
+
+
 def test_a_failed_proof_names_family_and_seed(rustc: Rustc) -> None:
     with pytest.raises(ProofError, match="some_family, seed 99: the buggy form fails with"):
         prove_all([drawn(code="E0001")], rustc)

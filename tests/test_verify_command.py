@@ -65,6 +65,11 @@ def test_cargo_tests_offline(real: TaskVerifier):
     assert broken.feedback == "error[E0425]: cannot find value `c` in this scope\nsrc/lib.rs:2:"
 
 
+def test_a_line_separator_in_a_cargo_project_does_not_hide_its_errors(real: TaskVerifier):
+    files = {"Cargo.toml": MANIFEST, "src/lib.rs": 'pub const A: i32 = "q\u2028w";\n'}
+    assert real.verify(task(("cargo", "test"), files), files).feedback.startswith("error[E0308]: mismatched types\n")
+
+
 def test_cargo_that_runs_none_of_the_tests_there_are_has_shown_nothing(real: TaskVerifier):
     off = RUST.replace("#[test]", "#[test]\n    #[cfg(any())]")
     files = {"Cargo.toml": MANIFEST, "src/lib.rs": off}

@@ -85,6 +85,12 @@ def test_errors_of_a_second_file_name_it(rust: RustVerifier):
     assert "shapes.rs:2: expected `i32`, found `bool`" in verdict.feedback
 
 
+def test_a_line_separator_in_a_program_does_not_hide_its_errors(rust: RustVerifier):
+    verdict = run(rust, 'fn main() {\n    let _b: i32 = "q\u2028w";\n}\n')
+    assert (verdict.outcome, verdict.stage) == (Outcome.FAIL, "compile")
+    assert verdict.error_signature == "E0308: mismatched types"
+
+
 def test_warnings_do_not_fail_and_denied_lints_do(rust: RustVerifier):
     assert run(rust, "fn unused() {}\nfn main() {}\n").passed
     assert run(rust, "fn main() {\n    let _x: u8 = 256;\n}\n").feedback.startswith("error: literal out of range")

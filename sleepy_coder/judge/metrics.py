@@ -57,19 +57,20 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
     return 1.0 - math.comb(samples - passed, k) / math.comb(samples, k)
 
 
-def mean_pass_at_k(report: EvalReport, k: int) -> float:
-    """pass@k averaged over the tasks with at least k measured samples.
+def mean_pass_at_k(report: EvalReport, k: int, least: int | None = None) -> float:
+    """pass@k averaged over the tasks with at least `least` measured samples, by default k.
 
     Raises ValueError when no task has so many.
     """
+    least = least or k
     counts: dict[str, tuple[int, int]] = {}
     for sample in report.samples:
         if sample.outcome is not Outcome.INFRA:
             n, c = counts.get(sample.task_id, (0, 0))
             counts[sample.task_id] = (n + 1, c + (sample.outcome is Outcome.PASS))
-    values = [pass_at_k(n, c, k) for n, c in counts.values() if n >= k]
+    values = [pass_at_k(n, c, k) for n, c in counts.values() if n >= least]
     if not values:
-        raise ValueError(f"no task of {report.model} has {k} measured samples")
+        raise ValueError(f"no task of {report.model} has {least} measured samples")
     return math.fsum(values) / len(values)
 
 
@@ -78,7 +79,7 @@ def headroom(report: EvalReport, k: int) -> float:
 
     Raises ValueError when no task has k measured samples.
     """
-    return mean_pass_at_k(report, k) - mean_pass_at_k(report, 1)
+    return mean_pass_at_k(report, k) - mean_pass_at_k(report, 1, least=k)
 
 
 def pass_rate_interval(report: EvalReport, confidence: float = 0.95) -> tuple[float, float]:

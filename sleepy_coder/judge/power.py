@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -48,7 +49,8 @@ class PowerRow(Record):
 class PowerReport(Record):
     """What a set shows: the smallest gain `detectable`, and what it takes to show `gain` (None: too much).
 
-    `times` is how many times as many clusters; `nights` how many nights of as much that add up on the trunk.
+    `times` is how many times as many clusters; `nights` how many nights of as much that add up on the trunk (None: it
+    ends before).
     """
 
     clusters: int
@@ -115,6 +117,7 @@ def chance_of(logits: Array) -> Array:
     return np.exp(-np.logaddexp(0.0, -logits))
 
 
+@lru_cache(maxsize=256)
 def shift_to(rate: float, seed: int = 0) -> float:
     """The logit that, added to all difficulties, makes tasks pass at `rate`."""
     z = FrozenSet(np.ones(20_000, dtype=np.int64), 1, 1).difficulties(np.random.default_rng(seed), 1)
@@ -177,7 +180,7 @@ def power_report(
         detectable=smallest,
         gain=wanted,
         times=times_needed(of, policy, rate, wanted, nights, seed, opening),
-        nights=math.ceil(smallest / wanted) if smallest else None,
+        nights=nights_needed(of, policy, rate, wanted, smallest, nights, seed, opening) if smallest else None,
     )
 
 
@@ -203,6 +206,30 @@ def times_needed(
 
     found = _first(16, enough, 1)
     return None if found is None else round(found)
+
+
+def nights_needed(
+    of: FrozenSet,
+    policy: GatePolicy,
+    rate: float,
+    gain: float,
+    smallest: float,
+    nights: int,
+    seed: int,
+    opening: int = 1,
+) -> int | None:
+    """How many nights of `gain` each add up to a promotion in 4 of 5 last nights; None when the trunk ends before.
+
+    Each undecided night uses an opening too, and the later one spends less: it needs more than the `smallest` gain
+    that this one detects.
+    """
+    last = min(policy.trunk_nights + 1, policy.openings - opening + 1)
+
+    def enough(number: int) -> bool:
+        change = min(number * gain, 0.99 - rate)
+        return power_row(of, policy, rate, change, nights, seed, opening + number - 1).promoted >= POWER
+
+    return next(filter(enough, range(math.ceil(smallest / gain), last + 1)), None)
 
 
 def _first(last: int, enough: Callable[[int], bool], unit: float) -> float | None:

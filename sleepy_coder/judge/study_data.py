@@ -17,6 +17,10 @@ from sleepy_coder.types import EvalReport, NightReport, Record
 HERO: Final[RecipeName] = "rft-anchor"
 """The default recipe, which the others are compared with."""
 
+DAY_TASKS: Final = 180
+SAMPLES: Final = 4
+"""The size of a study unless another is asked for: tasks of one day at most, and answers per task for pass@k."""
+
 
 class Trajectory(Record):
     """One recipe with one seed, gated or not."""

@@ -64,7 +64,7 @@ def _rustc(rustc: str, files: Mapping[str, str], root: str, *flags: str) -> list
             (Path(folder) / name).write_text(text)
         argv = [rustc, root, *FLAGS, "--emit=metadata", *flags]
         done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
-    return done.stderr.splitlines()
+    return done.stderr.split("\n")
 
 
 def diagnose(program: str, rustc: str) -> str:

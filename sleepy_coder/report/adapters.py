@@ -50,14 +50,15 @@ def _judged(manifest: Manifest) -> EvalReport | None:
 
 
 def _settings(old: Manifest, new: Manifest) -> dict[str, tuple[str, str]]:
-    first, second = ({**m.recipe.model_dump(), "parent": m.parent, "rows": m.counts} for m in (old, new))
+    more = ({"alpha": f"{m.alpha:g}", "parent": m.parent, "rows": m.counts} for m in (old, new))
+    first, second = ({**m.recipe.model_dump(), **own} for m, own in zip((old, new), more, strict=True))
     return {name: (str(first[name]), str(second[name])) for name in first if first[name] != second[name]}
 
 
 def _distance(old: Adapter, old_manifest: Manifest, new: Adapter, new_manifest: Manifest) -> float:
     """Without forming any dW: <B A, D C> = trace((B^T D)(C A^T)), matrices of r x r only."""
     ours, theirs = load_file(old.path / WEIGHTS), load_file(new.path / WEIGHTS)
-    scales = [m.recipe.alpha / m.recipe.rank for m in (old_manifest, new_manifest)]
+    scales = [m.alpha / m.recipe.rank for m in (old_manifest, new_manifest)]
     modules = [name.removesuffix("lora_A.weight") for name in ours if name.endswith("lora_A.weight")]
     own = cross = other = 0.0
     for module in modules:

@@ -21,13 +21,15 @@ from sleepy_coder.report.data import (
     baseline_of,
     changes,
     columns,
+    comparable,
     judged,
+    on_another_set,
     served_after,
     tasks_by_family,
     title,
 )
 from sleepy_coder.report.days import DaySummary
-from sleepy_coder.types import NightReport, Phase, Record
+from sleepy_coder.types import EvalReport, NightReport, Phase, Record
 
 _CODES = {Cell.PASS: "p", Cell.FAIL: "f", Cell.GAINED: "g", Cell.LOST: "l", Cell.MISSING: "m"}
 
@@ -92,9 +94,11 @@ class FamilyView(Record):
 
 
 class Dashboard(Record):
-    """All that the page's script reads."""
+    """All that the page's script reads. `baseline` and `now`: what was at first and what serves, on the newest set."""
 
     serving: str
+    baseline: float | None
+    now: float | None
     generated: str
     episodes_total: int
     episodes_passed: int
@@ -127,8 +131,11 @@ def embeddable(json: str) -> str:
 def dashboard_view(data: ReportData) -> Dashboard:
     """What the page shows, from what the nights recorded."""
     shown = columns(data)
+    first, now = _ends(data)
     return Dashboard(
         serving=data.serving,
+        baseline=first.pass_rate if first else None,
+        now=now.pass_rate if now else None,
         generated=data.generated.isoformat(),
         episodes_total=data.episodes_total,
         episodes_passed=data.episodes_passed,
@@ -152,6 +159,7 @@ def dashboard_view(data: ReportData) -> Dashboard:
 
 def _night(data: ReportData, night: NightReport) -> NightView:
     change, recipe = changes(night), night.recipe
+    other = (words.ANOTHER_SET,) if night in on_another_set(data) else ()
     arms: list[ArmView] = []
     for name in ARMS:
         report = arm(night, name)
@@ -167,7 +175,7 @@ def _night(data: ReportData, night: NightReport) -> NightView:
         serving=night.serving,
         headline=words.headline(night),
         recovery=words.recovery(night),
-        sentences=(*words.explain(night), *words.headroom(night)),
+        sentences=(*words.explain(night), *words.headroom(night), *other),
         reasons=night.verdict.reasons if night.verdict else (),
         arms=tuple(arms),
         gained=change.gained,
@@ -183,12 +191,14 @@ def _night(data: ReportData, night: NightReport) -> NightView:
     )
 
 
+def _ends(data: ReportData) -> tuple[EvalReport | None, EvalReport | None]:
+    """The baseline and what serves now, on the newest frozen set."""
+    nights = comparable(judged(data))
+    return (baseline_of(nights), served_after(nights)[-1]) if nights else (None, None)
+
+
 def _families(data: ReportData) -> tuple[FamilyView, ...]:
-    nights = judged(data)
-    if not nights:
-        return ()
-    before, now = baseline_of(nights), served_after(nights)[-1]
-    old, new = (task_scores(report) if report else {} for report in (before, now))
+    old, new = (task_scores(report) if report else {} for report in _ends(data))
 
     def rate(scores: dict[str, float], tasks: tuple[str, ...]) -> float | None:
         known = [scores[task] for task in tasks if task in scores]

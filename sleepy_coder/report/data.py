@@ -70,18 +70,44 @@ def judged(data: ReportData) -> tuple[NightReport, ...]:
     return tuple(night for night in data.nights if arm(night, "candidate") and arm(night, "current"))
 
 
+def comparable(nights: Sequence[NightReport]) -> tuple[NightReport, ...]:
+    """Those of the judged `nights` that the frozen set of the last one judged: rates on two sets do not compare."""
+    return on_set_of(nights[-1], nights) if nights else ()
+
+
+def on_set_of(night: NightReport, nights: Sequence[NightReport]) -> tuple[NightReport, ...]:
+    """Those of the judged `nights` that the frozen set of `night` judged."""
+    return tuple(other for other in nights if _same_set(other, night))
+
+
+def on_another_set(data: ReportData) -> tuple[NightReport, ...]:
+    """The nights that another frozen set judged than the newest one's."""
+    nights = judged(data)
+    kept = comparable(nights)
+    return tuple(night for night in nights if night not in kept)
+
+
+def _same_set(one: NightReport, other: NightReport) -> bool:
+    """An epoch is one set. Verdicts of before there were epochs go by the tasks, of which a night may ask a part."""
+    epochs = [night.verdict.evidence.epoch for night in (one, other) if night.verdict and night.verdict.evidence]
+    if len(epochs) == 2:
+        return epochs[0] == epochs[1]
+    asked = [{sample.task_id for report in night.reports for sample in report.samples} for night in (one, other)]
+    return asked[0] <= asked[1] or asked[0] >= asked[1]
+
+
 def whole(night: NightReport) -> bool:
     """Whether a judged night measured all of the set; one that is found harmful may end before that."""
     return night.verdict is None or night.verdict.evidence is None or night.verdict.evidence.whole
 
 
 def baseline_of(nights: Sequence[NightReport]) -> EvalReport | None:
-    """The baseline of the first of the judged `nights` that measured all of the set, else of the first."""
+    """The baseline of the first of the judged `nights`, all of one set, that measured all of it, else of the first."""
     return arm(next(filter(whole, nights), nights[0]), "baseline")
 
 
 def served_after(nights: Sequence[NightReport]) -> tuple[EvalReport | None, ...]:
-    """The measurement of what serves after each of the judged `nights`: the candidate's if it was promoted.
+    """The measurement of what serves after each of the judged `nights`, all of one set: the candidate's if promoted.
 
     After a night that ended before the end of the set, the one of the night before it where that is of the same model.
     """
@@ -95,8 +121,8 @@ def served_after(nights: Sequence[NightReport]) -> tuple[EvalReport | None, ...]
 
 
 def columns(data: ReportData) -> tuple[Column, ...]:
-    """The baseline's column and one per judged night: the candidate against what was served then."""
-    nights = judged(data)
+    """The baseline's column and one per comparable night: the candidate against what was served then."""
+    nights = comparable(judged(data))
     if not nights:
         return ()
     out: list[Column] = []
@@ -121,9 +147,9 @@ def _cells(report: EvalReport, changed: metrics.Changes) -> dict[str, Cell]:
 
 
 def tasks_by_family(data: ReportData) -> dict[str, tuple[str, ...]]:
-    """Family to its task ids, both in alphabetical order, over all judged nights."""
+    """Family to its task ids, both in alphabetical order, over the comparable nights."""
     found: dict[str, set[str]] = {}
-    for night in judged(data):
+    for night in comparable(judged(data)):
         for report in night.reports:
             for sample in report.samples:
                 found.setdefault(sample.family, set()).add(sample.task_id)
@@ -131,9 +157,9 @@ def tasks_by_family(data: ReportData) -> dict[str, tuple[str, ...]]:
 
 
 def changed_tasks(data: ReportData) -> tuple[str, ...]:
-    """Ids of the tasks that some candidate gained or lost, by family and id."""
+    """Ids of the tasks that some candidate of the comparable nights gained or lost, by family and id."""
     touched: set[str] = set()
-    for night in judged(data):
+    for night in comparable(judged(data)):
         change = changes(night)
         touched.update(change.gained, change.lost)
     return tuple(task for tasks in tasks_by_family(data).values() for task in tasks if task in touched)

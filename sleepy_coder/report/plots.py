@@ -23,6 +23,7 @@ from sleepy_coder.report.data import (
     baseline_of,
     changed_tasks,
     columns,
+    comparable,
     judged,
     served_after,
     shorten,
@@ -127,7 +128,10 @@ def _draw_rates(axes: Axes, data: ReportData) -> None:
         if night.outcome == "promoted" and candidate is not None:
             top = 100 * pass_rate_interval(candidate)[1]
             axes.annotate("promoted", (i + 0.16, top), (0, 4), textcoords="offset points", ha="center", fontsize=8.5)
-    axes.set_xticks(range(len(nights)), [f"night {night.cycle}\n{night.outcome}" for night in nights])
+    known = comparable(nights)
+    other = ["" if night in known else "\nanother set" for night in nights]
+    names = [f"night {night.cycle}\n{night.outcome}{mark}" for night, mark in zip(nights, other, strict=True)]
+    axes.set_xticks(range(len(nights)), names)
     axes.set_xlim(-0.6, len(nights) - 0.4)
     axes.yaxis.set_major_formatter("{x:.0f}%")
     axes.grid(axis="y", color="#ececec", zorder=0)
@@ -143,7 +147,7 @@ def _draw_rates(axes: Axes, data: ReportData) -> None:
 
 def _draw_families(axes: Axes, data: ReportData) -> None:
     """Baseline and served rate of each family, largest gain first."""
-    nights = judged(data)
+    nights = comparable(judged(data))
     first, last = baseline_of(nights), served_after(nights)[-1]
     if first is None or last is None:
         return

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 from sleepy_coder.judge import metrics
 from sleepy_coder.report import words
-from sleepy_coder.report.data import ReportData, arm, baseline_of, changes, judged, served_after, title
+from sleepy_coder.report.data import (
+    ReportData,
+    arm,
+    baseline_of,
+    changes,
+    comparable,
+    judged,
+    on_another_set,
+    served_after,
+    title,
+)
 from sleepy_coder.types import Comparison, EvalReport, GateVerdict, NightReport
 
 _FOLD = 20
@@ -40,7 +50,7 @@ def _summary(data: ReportData) -> str:
         f"Nights: {len(data.nights)} ({outcomes}). "
         f"Episodes collected: {data.episodes_total}, of which {data.episodes_passed} passed.",
     ]
-    nights = judged(data)
+    nights = comparable(judged(data))
     if nights:
         first, now = baseline_of(nights), served_after(nights)[-1]
         if first is not None and now is not None:
@@ -48,6 +58,11 @@ def _summary(data: ReportData) -> str:
                 f"The baseline passes **{_rate(first)}** of the frozen tasks; what serves now passes "
                 f"**{_rate(now)}** ({words.points(now.pass_rate - first.pass_rate)} points)."
             )
+    if other := on_another_set(data):
+        lines.append(
+            "Judged on another frozen set, and left out wherever nights are compared: "
+            f"night {', '.join(str(night.cycle) for night in other)}."
+        )
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -97,7 +112,7 @@ def _difference(comparison: Comparison | None) -> str:
 
 def _memory(data: ReportData) -> str:
     """Forgetting, repeated errors and backward transfer of what was served, night after night."""
-    nights = judged(data)
+    nights = comparable(judged(data))
     history: list[EvalReport] = [report for report in (baseline_of(nights),) if report]
     rows: list[list[str]] = []
     for night, served in zip(nights, served_after(nights), strict=True):
@@ -113,15 +128,15 @@ def _memory(data: ReportData) -> str:
 
 
 def _backward(nights: Sequence[NightReport]) -> str:
-    """Backward transfer over the tasks that each promoted night gained."""
-    promoted = [
-        (candidate, changes(night).gained)
-        for night in nights
-        if night.outcome == "promoted" and (candidate := arm(night, "candidate")) and changes(night).gained
-    ]
-    if len(promoted) < 2:
+    """Backward transfer over the tasks that each promoted night gained and all of them measured."""
+    promoted = [night for night in nights if night.outcome == "promoted"]
+    reports = [report for night in promoted if (report := arm(night, "candidate"))]
+    measured = [set(metrics.task_scores(report)) for report in reports]
+    groups = [set(changes(night).gained).intersection(*measured) for night in promoted]
+    gained = [(report, group) for report, group in zip(reports, groups, strict=True) if group]
+    if len(gained) < 2:
         return "Backward transfer needs two promoted nights."
-    matrix = metrics.accuracy_matrix([report for report, _ in promoted], [gained for _, gained in promoted])
+    matrix = metrics.accuracy_matrix([report for report, _ in gained], [group for _, group in gained])
     return (
         f"On the tasks that promoted nights gained: ACC {metrics.acc(matrix):.3f}, "
         f"BWT {words.signed(metrics.bwt(matrix))}, forgetting {words.signed(metrics.forgetting(matrix))} "
@@ -156,7 +171,8 @@ def _night(data: ReportData, night: NightReport) -> str:
     parts = [f"## Night {night.cycle}: {night.outcome}", words.headline(night)]
     if words.recovery(night):
         parts.append(words.recovery(night))
-    sentences = (*words.explain(night), *words.headroom(night))
+    other = (words.ANOTHER_SET,) if night in on_another_set(data) else ()
+    sentences = (*words.explain(night), *words.headroom(night), *other)
     parts.append("\n".join(f"- {_cell(sentence)}" for sentence in sentences))
     change = changes(night)
     for name, tasks in (("Gained", change.gained), ("Lost", change.lost)):
@@ -179,7 +195,8 @@ def _night(data: ReportData, night: NightReport) -> str:
     return "\n\n".join(parts)
 
 
-def _families(nights: Sequence[NightReport]) -> str:
+def _families(judged_nights: Sequence[NightReport]) -> str:
+    nights = comparable(judged_nights)
     baseline = baseline_of(nights)
     served = [(str(night.cycle), report) for night, report in zip(nights, served_after(nights), strict=True) if report]
     reports = ([("baseline", baseline)] if baseline else []) + served

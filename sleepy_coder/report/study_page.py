@@ -8,7 +8,7 @@ from typing import Final
 from sleepy_coder.judge import metrics
 from sleepy_coder.judge import study as judged
 from sleepy_coder.judge.study import Course, Estimate, Row
-from sleepy_coder.judge.study_data import HERO, Cell, StudyData
+from sleepy_coder.judge.study_data import DAY_TASKS, HERO, SAMPLES, Cell, StudyData
 from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.report import words
 
@@ -60,17 +60,23 @@ def _only(found: Sequence[Row]) -> str:
     return f" --only {'gated' if gated.pop() else 'ungated'}" if len(gated) == 1 else ""
 
 
+def _command(data: StudyData, found: Sequence[Row]) -> str:
+    """The command that runs this study again: a quick one has a size of its own."""
+    facts, names = data.facts, ",".join(judged.names(found))
+    seeds = max((len(row.courses) for row in found), default=0)
+    size = " --quick" if facts.quick else f" --seeds {seeds} --cycles {facts.cycles}"
+    if not facts.quick and facts.day_tasks != DAY_TASKS:
+        size += f" --day-tasks {facts.day_tasks}"
+    if not facts.quick and facts.samples != SAMPLES:
+        size += f" --samples {facts.samples}"
+    return f"sleepy-coder study --recipes {names}{size}{_only(found)}"
+
+
 def _summary(data: StudyData, found: Sequence[Row]) -> str:
     facts, base = data.facts, data.evals[data.facts.base]
     low, high = metrics.pass_rate_interval(base)
     seeds = max((len(row.courses) for row in found), default=0)
     nights = [cell.night.finished for cell in data.cells if cell.night]
-    names = ",".join(judged.names(found))
-    command = (
-        "sleepy-coder study --quick"
-        if facts.quick
-        else f"sleepy-coder study --recipes {names} --seeds {seeds} --cycles {facts.cycles}{_only(found)}"
-    )
     lines = [
         f"{words.counted(len(data.cells), 'cell')} ({words.counted(len({r.recipe for r in found}), 'recipe')}, up to "
         f"{words.counted(seeds, 'seed')}, {words.counted(facts.cycles, 'cycle')} of day and night), the last one of "
@@ -79,7 +85,7 @@ def _summary(data: StudyData, found: Sequence[Row]) -> str:
         else "No night was measured yet.",
         f"The baseline `{facts.base_name}` passes **{words.percent(base.pass_rate)}** "
         f"[{100 * low:.0f}, {100 * high:.0f}] of {facts.frozen} frozen tasks.",
-        f"Written by `{command} --out docs`; [how to run it](how-to/run-the-study.md).",
+        f"Written by `{_command(data, found)} --out docs`; [how to run it](how-to/run-the-study.md).",
     ]
     if facts.quick:
         lines.append("This was a quick study: too little training and too few tasks to compare anything.")

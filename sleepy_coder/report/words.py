@@ -14,6 +14,8 @@ _NAMES = {"baseline": "the frozen baseline", "current": "the served model"}
 _LEADS = {"GAIN": "Better than", "NO_GAIN": "No proven gain over"}
 _SHORT = {"E_ANCHOR_LOW": "NO_GAIN_VS_BASELINE", "E_PROG_LOW": "NO_GAIN_VS_CURRENT"}
 
+ANOTHER_SET = "Judged on another frozen set than the newest night, with which it is not compared."
+
 
 def percent(fraction: float) -> str:
     """A rate, as 61.3%."""
@@ -106,7 +108,7 @@ def headroom(report: NightReport) -> tuple[str, ...]:
     k = 1 + max((sample.index for sample in current.samples), default=0) if current else 1
     if current is not None and k > 1:
         with suppress(ValueError):  # no task has k measured samples
-            once, often = metrics.mean_pass_at_k(current, 1), metrics.mean_pass_at_k(current, k)
+            once, often = (metrics.mean_pass_at_k(current, few, least=k) for few in (1, k))
             found.append(
                 f"What served passes {percent(once)} of the frozen tasks at once and {percent(often)} in {k} samples: "
                 f"{points(often - once)} points to gain."

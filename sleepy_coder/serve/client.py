@@ -336,7 +336,7 @@ def _reply(answer: Mapping[str, Any], text: str) -> Reply:
 
 def _pieces(response: httpx.Response) -> Iterator[StreamPiece]:
     """The pieces of a server-sent event stream; the role chunk has no text and is left out."""
-    for line in response.iter_lines():
+    for line in _lines(response):
         if not line.startswith("data: "):
             continue
         data = line.removeprefix("data: ")
@@ -353,6 +353,15 @@ def _pieces(response: httpx.Response) -> Iterator[StreamPiece]:
             if text or reason:
                 yield StreamPiece(text, chunk["model"], reason)
     raise ServerError("the stream ended without [DONE]", "The server stopped mid-answer; look at its log.")
+
+
+def _lines(response: httpx.Response) -> Iterator[str]:
+    """The lines as they come. httpx's own end at U+2028 too, which a server's JSON may hold as it is."""
+    begun = ""
+    for text in response.iter_text():
+        *lines, begun = (begun + text).split("\n")
+        yield from (line.removesuffix("\r") for line in lines)
+    yield begun
 
 
 def _message(body: Any) -> str:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sleepy_coder.errors import TaskFormatError
 from sleepy_coder.types import Task
 
-__all__ = ["SPLITS", "TaskSplit", "load_split", "set_id", "task_id"]
+__all__ = ["SPLITS", "TaskSplit", "load_split", "set_id", "task_id", "tasks_in"]
 
 TaskSplit = Literal["day", "dev", "rehearsal", "frozen"]
 """`day` is practised, `dev` tunes settings, `rehearsal` keeps old skills alive, `frozen` judges."""
@@ -46,6 +46,14 @@ def set_id(tasks: Iterable[Task]) -> str:
     return digest.hexdigest()[:16]
 
 
+def tasks_in(text: str) -> tuple[Task, ...]:
+    """The tasks of JSON lines as they are written here. Raises ValidationError.
+
+    A line ends at a newline only: JSON holds the other separators, such as U+2028, as they are.
+    """
+    return tuple(Task.model_validate_json(line) for line in text.split("\n") if line)
+
+
 @cache
 def load_split(name: TaskSplit) -> tuple[Task, ...]:
     """The tasks of a packaged split, in file order.
@@ -57,6 +65,6 @@ def load_split(name: TaskSplit) -> tuple[Task, ...]:
     if not file.is_file():
         raise TaskFormatError(f"the packaged task set {name}.jsonl is missing", remedy)
     try:
-        return tuple(Task.model_validate_json(line) for line in file.read_text("utf-8").splitlines())
+        return tasks_in(file.read_text("utf-8"))
     except ValidationError as error:
         raise TaskFormatError(f"the packaged task set {name}.jsonl is damaged: {error}", remedy) from error

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from sleepy_coder.errors import TaskFormatError
 from sleepy_coder.files import write_atomic
-from sleepy_coder.tasks import load_split, set_id
+from sleepy_coder.tasks import load_split, set_id, tasks_in
 from sleepy_coder.types import Task
 
 
@@ -52,7 +52,7 @@ class FrozenSets:
 def _read(path: Path) -> tuple[Task, ...]:
     remedy = "restore it from a backup; without it no verdict on this set can be compared"
     try:
-        tasks = tuple(Task.model_validate_json(line) for line in path.read_text("utf-8").splitlines())
+        tasks = tasks_in(path.read_text("utf-8"))
     except (OSError, ValidationError) as error:
         raise TaskFormatError(f"the frozen set {path} cannot be read ({error})", remedy) from error
     if not path.stem.endswith(f"-{set_id(tasks)}"):

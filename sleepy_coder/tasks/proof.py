@@ -41,7 +41,7 @@ class Rustc:
         """The codes of all errors in `program`; `""` stands for an error that has none."""
         with tempfile.TemporaryDirectory() as folder:
             done = self._compile(program, folder, "--emit=metadata", "--error-format=json")
-        diagnostics = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        diagnostics = [json.loads(line) for line in done.stderr.split("\n") if line.startswith("{")]
         # The closing "aborting due to ..." is an error too, but points at no place.
         errors = [item for item in diagnostics if item["level"] == "error" and item["spans"]]
         return frozenset((item["code"] or {"code": ""})["code"] for item in errors)

@@ -127,7 +127,7 @@ class CommandVerifier:
                 "output": "too much output",
             }
             return limits.get(done.killed, "wrote too large a file")
-        lines = done.stdout.splitlines()
+        lines = done.stdout.split("\n")  # not splitlines(): cargo's JSON may hold U+2028 as it is
         if any(read_errors(lines)):
             return compact(lines, sizes={path: text.count("\n") + 1 for path, text in files.items()})
         if failed := failed_test(done.stdout):

@@ -120,7 +120,7 @@ class RustVerifier:
         return ("/bin/sh", "-c", _COMPILE_AND_RUN, "sh", str(self.run_seconds), *build)
 
     def _not_compiled(self, done: Completed, diagnostics: str, files: Mapping[str, str]) -> Verdict:
-        lines = diagnostics.splitlines()
+        lines = diagnostics.split("\n")  # splitlines() ends a line at U+2028 too, which rustc's JSON holds as it is
         errors = list(read_errors(lines))
         if done.killed == "time":
             return _infra(f"rustc did not end within {self.limits.wall_seconds:g} s", done.seconds)

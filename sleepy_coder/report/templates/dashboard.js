@@ -33,10 +33,8 @@ function duration(seconds) {
 function showTiles() {
   const tile = (value, label, tone = "") =>
     $("tiles").append(element("div", { class: "card tile" }, element("b", { class: tone }, value), element("span", {}, label)));
-  const last = judged.at(-1);
-  if (last) {
-    const base = judged[0].arms[0].rate;
-    const served = last.arms[last.outcome === "promoted" ? 2 : 1].rate;
+  const base = data.baseline, served = data.now;
+  if (base !== null && served !== null) {
     tile(percent(served), "of the frozen tasks pass now");
     tile(`${points(served - base)} points`, `against the baseline's ${percent(base)}`, served < base ? "down" : served > base ? "up" : "");
   }

@@ -33,8 +33,8 @@ def pause_command(
 ) -> None:
     """Have the daemon hold no nights for a while.
 
-    One of its nights that runs is asked to pause within a minute and goes on when nights are held again. Nights begun
-    by hand are not affected. Collecting goes on. Without an option it lasts until [bold]sleepy-coder resume[/].
+    One of its nights that runs is asked to pause within a minute and goes on when nights are held again. A night in a
+    terminal is not affected. Collecting goes on. Without an option it lasts until [bold]sleepy-coder resume[/].
 
     Example: [bold]sleepy-coder pause --tonight --reason "a demo tomorrow"[/]
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -43,12 +44,13 @@ def run_command(
         url = _gateway(config)
         session = f"run-{uuid.uuid4().hex[:12]}"
         task = _task(folder, tuple(shlex.split(verify)) or check_of(folder))
+        awaited = VerifierWord(session=session, nonce=secrets.token_hex(16), state="awaited")
         if task is not None:
-            tell_verdict(config.gateway, VerifierWord(session=session, state="awaited"))
+            tell_verdict(config.gateway, awaited)
         variables = environment(url, session, config.gateway.alias, config.gateway.api_key, os.environ)
         command = command_line(agent, url, session, config.gateway.alias)
         status = _in_foreground(command, variables, sys.stderr if json else None)
-        said = _verified(config, session, task, folder) if task else "not verified"
+        said = _verified(config, awaited, task, folder) if task else "not verified"
     if json:
         as_json({"session": session, "status": status, "outcome": said, "check": list(task.command) if task else None})
     else:
@@ -57,23 +59,24 @@ def run_command(
     raise typer.Exit(status)
 
 
-def _verified(config: Config, session: str, task: Task, folder: Path) -> str:
+def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path) -> str:
     """Verify what the agent left and have the gateway keep the verdict; what came of it, in words.
 
-    Raises ServerUnreachable, InfraError or SandboxUnavailable.
+    Raises ServerError, InfraError or SandboxUnavailable.
     """
-    silent = VerifierWord(session=session, state="silent")
+    silent = awaited.model_copy(update={"state": "silent"})
     try:
-        check = checked(wiring.open_project_verifier(), session, task, folder)
-    except SleepyError:
-        tell_verdict(config.gateway, silent)
+        check = checked(wiring.open_project_verifier(), awaited.session, task, folder)
+    except (SleepyError, OSError, KeyboardInterrupt):
+        with suppress(SleepyError):
+            tell_verdict(config.gateway, silent)
         raise
     if check is None:
         tell_verdict(config.gateway, silent)
         return "not verified, for nothing was changed"
     if not check.verdict.passed:
         err.print(check.verdict.feedback or check.verdict.detail, highlight=False, markup=False)
-    tell_verdict(config.gateway, VerifierWord(session=session, state="spoken", check=check))
+    tell_verdict(config.gateway, awaited.model_copy(update={"state": "spoken", "check": check}))
     return check.verdict.outcome.value
 
 

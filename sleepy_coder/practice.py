@@ -113,8 +113,9 @@ def gather(
     put_aside(parts, own)
     mix = propose(parts, cycle, day, anchors, dreams, serving, surprise, own)
     mix = _without_secrets(parts, cycle, day, _without_shortcuts(parts, cycle, mix))
+    mix = without_fresh(parts, mix, day.fresh)
     mix = mix.model_copy(update={"tasks": tasks_to_answer(parts, cycle, day.until, day.fresh, mix)})
-    return without_fresh(parts, mix, day.fresh)
+    return without_fresh(parts, mix, day.fresh)  # of the tasks, which are those of the rows that are left
 
 
 def propose(

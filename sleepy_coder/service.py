@@ -25,7 +25,7 @@ KEYS: Final = Path("/etc/sleepy-coder")
 MARK: Final = "Written by `sleepy-coder service install`"
 _REST_SECONDS: Final = 30
 """What a stop may take besides `gateway.drain_seconds` and the grace of a night."""
-_HIDDEN: Final = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))
+HIDDEN: Final = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))
 """What ProtectHome and PrivateTmp hide."""
 _PLAIN: Final = re.compile(r"[\w@+=,./-]+")
 _SECTION: Final = re.compile(r"(?<!\n)\n(\[|# Hardening|# Weaker)")
@@ -116,7 +116,7 @@ TEMPLATES: Final = (
 
 def is_hidden(path: Path) -> bool:
     """Whether a hardened service sees nothing there."""
-    return any(path.is_relative_to(folder) for folder in _HIDDEN)
+    return any(path.is_relative_to(folder) for folder in HIDDEN)
 
 
 def closed(site: Site) -> Path | None:

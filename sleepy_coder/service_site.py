@@ -13,7 +13,7 @@ from typing import Final
 
 from sleepy_coder.config import CREDENTIALS_VARIABLE, HOME_VARIABLE, Config, load_config
 from sleepy_coder.errors import ConfigError
-from sleepy_coder.service import KEYS, SERVICE, SYSTEM_HOME, Folders, Scope, Site, closed, is_hidden
+from sleepy_coder.service import HIDDEN, KEYS, SERVICE, SYSTEM_HOME, Folders, Scope, Site, closed, is_hidden
 
 _GPU_DEVICES: Final = ("nvidia*", "kfd", "dri/render*")
 _SETTINGS: Final = "SLEEPY_CODER_"
@@ -84,20 +84,27 @@ def rust_sysroot() -> Path | None:
 def hidden_folders(config: Config, model_server: bool) -> tuple[Path, ...]:
     """The folders of the base model, and of vLLM for a service that runs it, where a hardened service sees nothing.
 
-    Raises ConfigError when there is no model in such a place: what is put there later stays hidden.
+    Raises ConfigError when there is no model in such a place, for what is put there later stays hidden, and when all
+    of a home or of /tmp would be shown.
     """
     named: list[Path] = []
     if config.model.path:
         model = config.home / config.model.path
         if is_hidden(model) and not model.is_dir():
             raise ConfigError(f"{model} holds no model", "Set model.path to a folder that is there")
-        named += [model, *(file.resolve().parent for file in model.glob("*"))]  # the Hub's cache links to each file
+        files = [file.resolve() for file in model.glob("*")]  # in the Hub's cache each is a link
+        named += [model, *(file if file.is_dir() else file.parent for file in files)]
     if model_server and config.server.engine == "vllm" and (program := Path(config.server.vllm)).is_absolute():
         scripts = program.resolve().parent
         named += [program.parent, scripts]
-        if (python := scripts / "python").exists():
+        if (python := scripts / "python").exists() and (scripts.parent / "pyvenv.cfg").is_file():
             named += [scripts.parent, python.resolve().parents[1]]
-    return tuple(sorted(filter(is_hidden, _real(named))))
+    found = tuple(sorted(filter(is_hidden, _real(named))))
+    whole = [*HIDDEN, *(Path(user.pw_dir) for user in pwd.getpwall())]
+    for folder in found:
+        if any(tree.is_relative_to(folder) for tree in whole):
+            raise ConfigError(f"all of {folder} would be shown to the service", "Move what lies there into a folder")
+    return found
 
 
 def _home(scope: Scope, home: Path | None) -> Path:

@@ -98,20 +98,27 @@ class ExchangeStore:
         rows = self._db.rows("SELECT session, good, note FROM feedback")
         return {session: (bool(good), note) for session, good, note in rows}
 
-    def begin_check(self, session: str, started: datetime) -> None:
-        """Announce that a verifier will say what came of `session`."""
+    def begin_check(self, session: str, started: datetime, nonce: str = "") -> None:
+        """Announce that a verifier will say what came of `session`. Only who repeats `nonce` speaks for it."""
+        row = [session, started.isoformat(), nonce]
         with self._db.write() as db:
-            db.execute("INSERT OR IGNORE INTO session_checks VALUES (?, ?, NULL)", [session, started.isoformat()])
+            db.execute("INSERT OR IGNORE INTO session_checks (session, started, nonce) VALUES (?, ?, ?)", row)
 
-    def save_check(self, check: SessionCheck) -> None:
-        """Keep what the verifier says of a session that was announced; the last word counts."""
+    def save_check(self, check: SessionCheck, nonce: str = "") -> bool:
+        """Keep what the verifier says, the last word counts. False when nobody announced it with `nonce`."""
+        row = [encode(check), check.session, nonce]
         with self._db.write() as db:
-            db.execute("UPDATE session_checks SET payload = ? WHERE session = ?", [encode(check), check.session])
+            kept = db.execute("UPDATE session_checks SET payload = ? WHERE session = ? AND nonce = ?", row)
+        return kept.rowcount == 1
 
-    def drop_check(self, session: str) -> None:
-        """No verifier says anything of `session` after all: what it said itself may be collected."""
+    def drop_check(self, session: str, nonce: str = "") -> bool:
+        """No verifier says anything of `session` after all: what it said itself may be collected.
+
+        False when nobody announced one with `nonce`.
+        """
         with self._db.write() as db:
-            db.execute("DELETE FROM session_checks WHERE session = ?", [session])
+            gone = db.execute("DELETE FROM session_checks WHERE session = ? AND nonce = ?", [session, nonce])
+        return gone.rowcount == 1
 
     def checks(self, sessions: Collection[str]) -> dict[str, SessionCheck]:
         """Session to what its verifier says, for those of `sessions` that one has spoken of."""

@@ -337,3 +337,9 @@ def mistakes(db: Database) -> None:
 def claimed_tasks(db: Database) -> None:
     """Tasks that files claim are not asked: whoever wrote the file would choose what judges."""
     db.conn.execute("DELETE FROM live_tasks WHERE position IN (SELECT position FROM episodes WHERE tried IS NULL)")
+
+
+@MIGRATIONS(name="0015_nonces")
+def nonces(db: Database) -> None:
+    """Who announced a session's verifier is the only one who speaks for it."""
+    db.conn.execute("ALTER TABLE session_checks ADD COLUMN nonce TEXT NOT NULL DEFAULT ''")

@@ -15,7 +15,8 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 HARM_ALPHA: Final = 0.01
-"""Chance of calling an update harmful that is not: such a night sets a whole day's episodes aside."""
+"""Level at which an update is called harmful, as if tasks were independent: such a night sets a whole day's episodes
+aside."""
 
 
 class Record(BaseModel):

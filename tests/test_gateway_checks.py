@@ -17,9 +17,9 @@ from sleepy_coder.types import Outcome, SessionCheck, Verdict
 
 (TASK,) = tasks_of([1])
 PASSED = SessionCheck(session="run-1", task=TASK, verdict=Verdict(outcome=Outcome.PASS, stage="done"))
-AWAITED = VerifierWord(session="run-1", state="awaited")
-SPOKEN = VerifierWord(session="run-1", state="spoken", check=PASSED)
-SILENT = VerifierWord(session="run-1", state="silent")
+AWAITED = VerifierWord(session="run-1", nonce="drawn", state="awaited")
+SPOKEN = VerifierWord(session="run-1", nonce="drawn", state="spoken", check=PASSED)
+SILENT = VerifierWord(session="run-1", nonce="drawn", state="silent")
 
 
 async def tell(house: GatewayHouse, word: VerifierWord, **headers: str) -> int:
@@ -55,8 +55,22 @@ def test_a_verifier_that_stays_silent_after_all_is_awaited_no_more(tmp_path: Pat
             for word in (AWAITED, SPOKEN, SILENT):
                 assert await tell(house, word) == 200
             assert house.store.checks(["run-1"]) == {}
-            await tell(house, SPOKEN)
-            assert house.store.checks(["run-1"]) == {}, "nobody has announced it"
+
+    run(story)
+
+
+@pytest.mark.parametrize("word", [SPOKEN, SILENT, AWAITED])
+def test_an_agent_that_speaks_for_its_verifier_is_not_heard(tmp_path: Path, word: VerifierWord) -> None:
+    failed = PASSED.model_copy(update={"verdict": Verdict(outcome=Outcome.FAIL, stage="test", detail="1 failed")})
+    forged = word.model_copy(update={"nonce": "guessed"})
+
+    async def story() -> None:
+        async with gateway_house(tmp_path, says(b"")) as house:
+            await tell(house, AWAITED)
+            assert await tell(house, forged) == (200 if word is AWAITED else 409)
+            assert await tell(house, SPOKEN.model_copy(update={"check": failed})) == 200
+            await tell(house, forged)
+            assert not house.store.checks(["run-1"])["run-1"].verdict.passed
 
     run(story)
 
@@ -82,8 +96,9 @@ def test_the_gateway_keeps_no_secret_of_a_project(tmp_path: Path) -> None:
     [
         b"",
         b"no json",
-        b'{"session":"run-1","state":"over"}',
-        b'{"session":"run-1","state":"spoken"}',
+        b'{"session":"run-1","nonce":"drawn","state":"over"}',
+        b'{"session":"run-1","nonce":"drawn","state":"spoken"}',
+        b'{"session":"run-1","state":"awaited"}',
         SPOKEN.model_dump_json().replace("spoken", "silent").encode(),
         SPOKEN.model_dump_json().replace("run-1", "run-2", 1).encode(),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import stat
 import subprocess
@@ -26,13 +27,33 @@ from sleepy_coder.config import (
     load_config,
 )
 from sleepy_coder.errors import ConfigError, InfraError
-from sleepy_coder.service import MARK, MODEL_SERVER, SERVICE, SOCKET, TEMPLATES, Folders, Piece, Scope, Site, closed
+from sleepy_coder.service import (
+    HIDDEN,
+    MARK,
+    MODEL_SERVER,
+    SERVICE,
+    SOCKET,
+    TEMPLATES,
+    Folders,
+    Piece,
+    Scope,
+    Site,
+    closed,
+)
 from sleepy_coder.service import render as rendered
 from sleepy_coder.service_manager import Manager, RealHands, SaidOnly, foreign, ours
 from sleepy_coder.service_site import find_site, hidden_folders, home_of, left_behind, rust_sysroot
 
 ANALYZE = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="`apt install systemd`")
 SYSTEM, USER = Scope.SYSTEM, Scope.USER
+
+
+@pytest.fixture(autouse=True)
+def _tests_folder_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is: it may be elsewhere than in /tmp."""
+    hidden = (*HIDDEN, tmp_path)
+    monkeypatch.setattr("sleepy_coder.service.HIDDEN", hidden)
+    monkeypatch.setattr("sleepy_coder.service_site.HIDDEN", hidden)
 
 
 @dataclass
@@ -147,6 +168,25 @@ def test_the_site_of_a_service_shows_the_base_model_of_its_settings(
     assert model in find_site(SYSTEM, None, False).hidden
 
 
+@pytest.mark.parametrize("place", ["vllm", "home/vllm"])
+def test_a_whole_home_or_all_of_tmp_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    (tmp_path / "home").mkdir()
+    user = pwd.struct_passwd(("u", "x", 1, 1, "", str(tmp_path / "home"), "/bin/sh"))
+    monkeypatch.setattr("sleepy_coder.service_site.pwd.getpwall", lambda: [user])
+    config = Config(server=ServerSettings(engine="vllm", vllm=str(tmp_path / place)))  # pyright: ignore
+    with pytest.raises(ConfigError, match=f"all of {(tmp_path / place).parent} would be shown"):
+        hidden_folders(config, True)
+
+
+def test_an_environment_is_shown_only_where_there_is_one(tmp_path: Path) -> None:
+    scripts = tmp_path / "bin"
+    scripts.mkdir()
+    for name in ("python", "vllm"):
+        (scripts / name).touch()
+    config = Config(server=ServerSettings(engine="vllm", vllm=str(scripts / "vllm")))  # pyright: ignore
+    assert hidden_folders(config, True) == (scripts,)
+
+
 def test_a_base_model_that_is_not_there_yet_is_refused_where_it_would_stay_hidden(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no model"):
         hidden_folders(Config(model=ModelSettings(path=tmp_path / "later")), False)  # pyright: ignore[reportCallIssue]
@@ -161,6 +201,7 @@ def test_vllm_in_a_hidden_place_is_shown_with_its_environment_and_its_python_to_
     (scripts / "python").symlink_to(python / "bin" / "python3")
     (scripts / "vllm").touch()
     (tmp_path / "bin" / "vllm").symlink_to(scripts / "vllm")
+    (scripts.parent / "pyvenv.cfg").touch()
     config = Config(server=ServerSettings(engine="vllm", vllm=str(tmp_path / "bin" / "vllm")))  # pyright: ignore
     assert hidden_folders(config, True) == (tmp_path / "bin", python, scripts.parent, scripts)
     assert hidden_folders(config, False) == ()

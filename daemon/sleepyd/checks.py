@@ -9,19 +9,19 @@ from sleepy_coder.ports import Clock, Redactor
 from sleepy_coder.serve.gateway_client import VerifierWord
 from sleepy_coder.store import Store
 
-KeepCheck = Callable[[VerifierWord], None]
-"""Stores it. Raises StoreError."""
+KeepCheck = Callable[[VerifierWord], bool]
+"""Stores it; False when it is not from who announced the verifier. Raises StoreError."""
 
 
 def keeping_checks(store: Store, redactor: Redactor, clock: Clock) -> KeepCheck:
     """Keeps what verifiers say in `store`, without secrets."""
 
-    def keep(word: VerifierWord) -> None:
+    def keep(word: VerifierWord) -> bool:
         if word.check is not None:
-            store.save_check(harmless(redactor, word.check))
-        elif word.state == "awaited":
-            store.begin_check(word.session, clock.now())
-        else:
-            store.drop_check(word.session)
+            return store.save_check(harmless(redactor, word.check), word.nonce)
+        if word.state == "silent":
+            return store.drop_check(word.session, word.nonce)
+        store.begin_check(word.session, clock.now(), word.nonce)
+        return True
 
     return keep

@@ -170,10 +170,12 @@ class Pages:
         except ValidationError as error:
             return self._refuse(400, "invalid_request_error", f"no word of a verifier: {error.errors()[0]['msg']}")
         try:
-            await asyncio.to_thread(keep, word)
+            kept = await asyncio.to_thread(keep, word)
         except StoreError as error:
             _log.error("gateway.check_lost", session=word.session, reason=str(error))
             return self._refuse(503, "store_error", error.message)
+        if not kept:
+            return self._refuse(409, "conflict", "Only who announced this session's verifier speaks for it.")
         return web.json_response({"status": "noted"})
 
     async def _dashboard(self, request: web.BaseRequest) -> web.StreamResponse:

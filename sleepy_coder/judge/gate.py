@@ -1,7 +1,7 @@
 """The verdict as reports and cards show it: the gate's finding, and per task what was gained and lost.
 
 The decision is `sequential.judge`'s alone. The comparisons per task (exact McNemar test, Tango's interval) are for
-people who want to read them; nothing is decided by them.
+people who want to read them, and tell a rejected candidate that did harm from one that gained too little.
 """
 
 from __future__ import annotations

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import httpx
 from pydantic import ValidationError, model_validator
 
 from sleepy_coder.config import GatewaySettings
-from sleepy_coder.errors import ServerUnreachable
+from sleepy_coder.errors import ServerError, ServerUnreachable
 from sleepy_coder.types import Record, SessionCheck
 
 _SECONDS = 30.0  # a refused connection says so at once; a busy machine takes its time
-_RESTARTS = 7  # tries to connect, with pauses that double from half a second: 32 seconds
+_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds between tries, as long as a restart may take
 _START = "start it: sleepy-coder gateway"
 NEEDS_KEY = (
     "Set gateway.api_key; for an installed service: `sudo env CREDENTIALS_DIRECTORY=/etc/sleepy-coder sleepy-coder ...`"
@@ -23,9 +24,13 @@ NEEDS_KEY = (
 
 
 class VerifierWord(Record):
-    """What `sleepy-coder run` says of a session's verifier: it is awaited, it has spoken (`check`), it stays silent."""
+    """What `sleepy-coder run` says of a session's verifier: it is awaited, it has spoken (`check`), it stays silent.
+
+    `nonce` is the same in all words of one run, and nobody else's: the agent knows its session, and could speak too.
+    """
 
     session: str
+    nonce: str
     state: Literal["awaited", "spoken", "silent"]
     check: SessionCheck | None = None
 
@@ -94,37 +99,52 @@ def gateway_answers(settings: GatewaySettings) -> bool:
 
 
 def tell_verdict(settings: GatewaySettings, word: VerifierWord) -> None:
-    """Have the gateway keep a verifier's word, which it frees of secrets. Raises ServerUnreachable."""
-    retries = _RESTARTS if word.state == "spoken" else 0  # an agent's work is behind it: a restart must not lose it
-    _said(settings, "gateway", "/admin/check", word.model_dump_json(), _START, retries)
+    """Have the gateway keep a verifier's word, which it frees of secrets. Raises ServerError."""
+    for pause in _PAUSES if word.state == "spoken" else ():  # an agent's work is behind it: a restart must not lose it
+        try:
+            _said(settings, "gateway", "/admin/check", word.model_dump_json(), _START)
+            return
+        except ServerUnreachable:
+            time.sleep(pause)
+    _said(settings, "gateway", "/admin/check", word.model_dump_json(), _START)
 
 
 def tell_feedback(settings: GatewaySettings, session: str, good: bool, note: str) -> None:
-    """Have the gateway keep what somebody says of a session. Raises ServerUnreachable."""
+    """Have the gateway keep what somebody says of a session. Raises ServerError."""
     said = json.dumps({"session": session, "good": good, "note": note})
     _said(settings, "gateway", "/v1/feedback", said, _START)
 
 
 def begin_night(settings: GatewaySettings) -> str:
-    """Have the daemon begin a night; what became of the wish. Raises ServerUnreachable when no daemon lets itself be
-    asked."""
+    """Have the daemon begin a night; what became of the wish. Raises ServerError when none lets itself be asked."""
     remedy = "start it, or run the night in this terminal with `sleepy-coder night`"
-    return str(_said(settings, "daemon", "/admin/night", "", remedy)["night"])
+    answer = _said(settings, "daemon", "/admin/night", "", remedy)
+    if "night" not in answer:
+        raise ServerUnreachable(f"no daemon answers at {settings.local_url}, but something else does", remedy)
+    return str(answer["night"])
 
 
-def _said(settings: GatewaySettings, who: str, path: str, body: str, remedy: str, retries: int = 0) -> dict[str, Any]:
-    """What it answers when it is told something. Raises ServerUnreachable with what it says against it."""
+def _said(settings: GatewaySettings, who: str, path: str, body: str, remedy: str) -> dict[str, Any]:
+    """What it answers when it is told something.
+
+    Raises ServerUnreachable when it does not answer now, ServerError with what it says against it.
+    """
     url, headers = settings.local_url, {"Content-Type": "application/json"}
     try:
-        with _direct(settings, retries) as client:
+        with _direct(settings) as client:
             answer = client.post(path, content=body, headers=headers)
-        return answer.raise_for_status().json()
+        said = answer.raise_for_status().json()
     except httpx.HTTPStatusError as error:
-        if error.response.status_code == HTTPStatus.UNAUTHORIZED:
-            raise ServerUnreachable(f"the {who} at {url} wants its key", NEEDS_KEY) from error
-        raise ServerUnreachable(f"{url}{path} refuses: {_reason(error.response)}", remedy) from error
+        status = error.response.status_code
+        if status == HTTPStatus.UNAUTHORIZED:
+            raise ServerError(f"the {who} at {url} wants its key", NEEDS_KEY, status) from error
+        kind = ServerUnreachable if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ServerError
+        raise kind(f"{url}{path} refuses: {_reason(error.response)}", remedy, status) from error
     except (httpx.HTTPError, ValueError) as error:
         raise ServerUnreachable(f"no {who} answers at {url} ({error})", remedy) from error
+    if not isinstance(said, dict):
+        raise ServerUnreachable(f"no {who} answers at {url}, but something else does", remedy)
+    return cast("dict[str, Any]", said)
 
 
 def _reason(refusal: httpx.Response) -> str:
@@ -134,8 +154,7 @@ def _reason(refusal: httpx.Response) -> str:
         return str(refusal.status_code)
 
 
-def _direct(settings: GatewaySettings, retries: int = 0) -> httpx.Client:
+def _direct(settings: GatewaySettings) -> httpx.Client:
     """A client with the key, whatever proxy the environment names: that would see it, and not reach this machine."""
     key = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
-    way = httpx.HTTPTransport(retries=retries, trust_env=False)
-    return httpx.Client(base_url=settings.local_url, headers=key, timeout=_SECONDS, trust_env=False, transport=way)
+    return httpx.Client(base_url=settings.local_url, headers=key, timeout=_SECONDS, trust_env=False)

@@ -85,7 +85,8 @@ def _summary(data: StudyData, found: Sequence[Row]) -> str:
         else "No night was measured yet.",
         f"The baseline `{facts.base_name}` passes **{words.percent(base.pass_rate)}** "
         f"[{100 * low:.0f}, {100 * high:.0f}] of {facts.frozen} frozen tasks.",
-        f"Written from the finished cells of `{_command(data, found)} --out docs`; [how to run it](how-to/run-the-study.md).",
+        f"Written from the finished cells of `{_command(data, found)} --out docs`; "
+        "[how to run it](how-to/run-the-study.md).",
     ]
     if facts.quick:
         lines.append("This was a quick study: too little training and too few tasks to compare anything.")

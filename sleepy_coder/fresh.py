@@ -32,16 +32,25 @@ def held_back(parts: Parts, until: int) -> tuple[str, ...]:
 
 
 def without_fresh(parts: Parts, mix: TrainingMix, held: Collection[str]) -> TrainingMix:
-    """The mix without rows of the tasks `held`, and without rows and tasks that are too close to one of them."""
-    if not held:
-        return mix
-    rows = (*example_rows(mix.examples), *_programs(mix.tasks))
-    near = {leak.provenance for leak in find_leaks(rows, parts.store.latest_tasks(held, len(held)))}
+    """The mix without rows of the tasks `held`, and without those that are too close to one of them."""
+    near = _close_to(parts, held, example_rows(mix.examples))
     near |= {row.provenance for row in mix.examples if row.task_id in held}
-    mix = mix.model_copy(update={"tasks": tuple(task for task in mix.tasks if task.id not in near)})
+    if not near:
+        return mix
     left = sum(row.provenance in near for row in mix.examples)
-    note = f"{left} rows are too close to fresh tasks, which are judged before they may train"
-    return without(mix, near, note) if left else mix
+    return without(mix, near, f"{left} rows are too close to fresh tasks, which are judged before they may train")
+
+
+def apart_from_fresh(parts: Parts, tasks: Sequence[Task], held: Collection[str]) -> tuple[Task, ...]:
+    """Those of `tasks` that are not too close to one of the tasks `held`."""
+    near = _close_to(parts, held, _programs(tasks))
+    return tuple(task for task in tasks if task.id not in near)
+
+
+def _close_to(parts: Parts, held: Collection[str], rows: Iterable[tuple[str, str]]) -> set[str]:
+    """The names of those `rows` that are too close to one of the tasks `held`."""
+    tasks = parts.store.latest_tasks(held, len(held))
+    return {leak.provenance for leak in find_leaks(rows, tasks)} if tasks else set[str]()
 
 
 def judgeable(parts: Parts, held: Collection[str]) -> tuple[Task, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from sleepy_coder import log
 from sleepy_coder.collect.redact import redacted, secret_in
 from sleepy_coder.errors import AdapterError, TrainingError, TrainingKilled
-from sleepy_coder.fresh import held_back, without_fresh
+from sleepy_coder.fresh import apart_from_fresh, held_back, without_fresh
 from sleepy_coder.journal import Journal
 from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.learn.mix import Listed, Pool, compose, only, with_all, without
@@ -114,8 +114,8 @@ def gather(
     mix = propose(parts, cycle, day, anchors, dreams, serving, surprise, own)
     mix = _without_secrets(parts, cycle, day, _without_shortcuts(parts, cycle, mix))
     mix = without_fresh(parts, mix, day.fresh)
-    mix = mix.model_copy(update={"tasks": tasks_to_answer(parts, cycle, day.until, day.fresh, mix)})
-    return without_fresh(parts, mix, day.fresh)  # of the tasks, which are those of the rows that are left
+    asked = tasks_to_answer(parts, cycle, day.until, day.fresh, mix)
+    return mix.model_copy(update={"tasks": apart_from_fresh(parts, asked, day.fresh)})
 
 
 def propose(

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -203,15 +203,23 @@ def run(folder: Path, port: int, *arguments: str, command: str = "run") -> subpr
     return subprocess.run(typed, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.slow
-def test_an_agent_run_for_real_is_recorded_verified_and_ends_with_its_own_status(
-    tmp_path: Path, project: Path, tiny_server: TinyServer
-) -> None:
-    port, home = free_port(), tmp_path / "home"
+@contextmanager
+def a_gateway(home: Path, tiny_server: TinyServer) -> Iterator[int]:
+    """A gateway that records into `home`; its port."""
+    port = free_port()
     home.mkdir()
     settings = {"SLEEPY_CODER_SERVER__URL": tiny_server.url, "SLEEPY_CODER_SERVER__BASE_NAME": "tiny"}
     with process(home, port, **settings) as gateway:
         wait_for(f"http://127.0.0.1:{port}", gateway)
+        yield port
+
+
+@pytest.mark.slow
+def test_an_agent_run_for_real_is_recorded_verified_and_ends_with_its_own_status(
+    tmp_path: Path, project: Path, tiny_server: TinyServer
+) -> None:
+    home = tmp_path / "home"
+    with a_gateway(home, tiny_server) as port:
         done = run(project, port, "--json", "--", sys.executable, "-c", AGENT)
         assert done.returncode == 3, done.stderr
         said = json.loads(done.stdout)
@@ -230,11 +238,9 @@ def test_an_agent_run_for_real_is_recorded_verified_and_ends_with_its_own_status
 def test_a_session_whose_verifier_fails_is_awaited_no_more(
     tmp_path: Path, project: Path, tiny_server: TinyServer
 ) -> None:
-    port, home = free_port(), tmp_path / "home"
-    home.mkdir()
+    home = tmp_path / "home"
     removes = "import pathlib\nfor file in pathlib.Path().iterdir(): file.unlink()"
-    with process(home, port, SLEEPY_CODER_SERVER__URL=tiny_server.url) as gateway:
-        wait_for(f"http://127.0.0.1:{port}", gateway)
+    with a_gateway(home, tiny_server) as port:
         done = run(project, port, "--", sys.executable, "-c", removes)
     assert done.returncode == 1 and "no files" in done.stderr
     with closing(sqlite3.connect(home / "state" / "sleepy.db")) as raw:

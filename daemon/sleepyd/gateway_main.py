@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from sleepy_coder.registry import Registry
 from sleepy_coder.store import Store
 from sleepy_coder.window import zone_named
 
-from .checks import keeping_checks
+from .checks import KeepCheck, keeping_checks
 from .collector import collecting
 from .feedback import keeping
 from .figures import HomeMetrics, Remembered, Snapshot
@@ -116,8 +116,7 @@ async def working(
         keeper = Keeper(registry, server, wiring.canary(config), in_flight, lock, max_loras, watch.loaded)
         recorder = Recorder(heard_by(store.save_exchanges, watch), RememberingRedactor(redactor), settings, meters)
         inbox = Inbox(config.episodes, store.save_episodes, redactor.redact)
-        checks = keeping_checks(store, redactor, clock)
-        home = replace(_home(config, store, registry, nights), keep_check=checks)
+        home = _home(config, store, registry, nights, keeping_checks(store, redactor, clock))
         assert home.snapshot is not None
         outlook = nights.outlook if nights else None
         meters.add(HomeMetrics(home.snapshot, keeper.servers, keeper.complaints, outlook))
@@ -139,7 +138,7 @@ async def working(
     _log.info("gateway.stopped", in_flight=left, unsaved=unsaved)
 
 
-def _home(config: Config, store: Store, registry: Registry, nights: Nights | None) -> Home:
+def _home(config: Config, store: Store, registry: Registry, nights: Nights | None, keep_check: KeepCheck) -> Home:
     """What the pages show of this home, read when they are asked for."""
     zone = zone_named(config.night.timezone)
 
@@ -159,7 +158,7 @@ def _home(config: Config, store: Store, registry: Registry, nights: Nights | Non
         return live_page(config.home)
 
     remembered = Remembered(snapshot)
-    return Home(remembered, Remembered(dashboard), nights)
+    return Home(remembered, Remembered(dashboard), nights, keep_check)
 
 
 async def serve(config: Config, port: int | None) -> None:

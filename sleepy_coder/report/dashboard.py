@@ -130,7 +130,7 @@ def embeddable(json: str) -> str:
 
 def dashboard_view(data: ReportData) -> Dashboard:
     """What the page shows, from what the nights recorded."""
-    shown = columns(data)
+    shown, apart = columns(data), on_another_set(data)
     first, now = _ends(data)
     return Dashboard(
         serving=data.serving,
@@ -142,7 +142,7 @@ def dashboard_view(data: ReportData) -> Dashboard:
         columns=tuple(column.label for column in shown),
         days=data.days,
         promoted=tuple(bool(column.promoted) for column in shown),
-        nights=tuple(_night(data, night) for night in data.nights),
+        nights=tuple(_night(data, night, night in apart) for night in data.nights),
         tasks=tuple(
             TaskView(
                 id=task,
@@ -153,13 +153,12 @@ def dashboard_view(data: ReportData) -> Dashboard:
             for family, tasks in tasks_by_family(data).items()
             for task in tasks
         ),
-        families=_families(data),
+        families=_families(data, first, now),
     )
 
 
-def _night(data: ReportData, night: NightReport) -> NightView:
+def _night(data: ReportData, night: NightReport, apart: bool) -> NightView:
     change, recipe = changes(night), night.recipe
-    other = (words.ANOTHER_SET,) if night in on_another_set(data) else ()
     arms: list[ArmView] = []
     for name in ARMS:
         report = arm(night, name)
@@ -175,7 +174,7 @@ def _night(data: ReportData, night: NightReport) -> NightView:
         serving=night.serving,
         headline=words.headline(night),
         recovery=words.recovery(night),
-        sentences=(*words.explain(night), *words.headroom(night), *other),
+        sentences=words.sentences(night, apart),
         reasons=night.verdict.reasons if night.verdict else (),
         arms=tuple(arms),
         gained=change.gained,
@@ -197,8 +196,8 @@ def _ends(data: ReportData) -> tuple[EvalReport | None, EvalReport | None]:
     return (baseline_of(nights), served_after(nights)[-1]) if nights else (None, None)
 
 
-def _families(data: ReportData) -> tuple[FamilyView, ...]:
-    old, new = (task_scores(report) if report else {} for report in _ends(data))
+def _families(data: ReportData, first: EvalReport | None, now: EvalReport | None) -> tuple[FamilyView, ...]:
+    old, new = (task_scores(report) if report else {} for report in (first, now))
 
     def rate(scores: dict[str, float], tasks: tuple[str, ...]) -> float | None:
         known = [scores[task] for task in tasks if task in scores]

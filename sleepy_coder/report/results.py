@@ -35,9 +35,10 @@ def results_markdown(data: ReportData, picture: str | None = "results.png") -> s
         parts += ["## Keeping what was learned", _memory(data)]
     if data.days:
         parts += ["## The days between", _days(data)]
-    parts += [_night(data, night) for night in data.nights]
+    apart = on_another_set(data)
+    parts += [_night(data, night, night in apart) for night in data.nights]
     if nights:
-        parts += ["## Families", _families(nights)]
+        parts += ["## Families", _families(comparable(nights))]
         parts += ["## How to read these numbers", _caveats(nights)]
     return "\n\n".join(parts) + "\n"
 
@@ -167,13 +168,11 @@ def _days(data: ReportData) -> str:
     return f"{words.table(head, rows)}\n\n{note}"
 
 
-def _night(data: ReportData, night: NightReport) -> str:
+def _night(data: ReportData, night: NightReport, apart: bool) -> str:
     parts = [f"## Night {night.cycle}: {night.outcome}", words.headline(night)]
     if words.recovery(night):
         parts.append(words.recovery(night))
-    other = (words.ANOTHER_SET,) if night in on_another_set(data) else ()
-    sentences = (*words.explain(night), *words.headroom(night), *other)
-    parts.append("\n".join(f"- {_cell(sentence)}" for sentence in sentences))
+    parts.append("\n".join(f"- {_cell(sentence)}" for sentence in words.sentences(night, apart)))
     change = changes(night)
     for name, tasks in (("Gained", change.gained), ("Lost", change.lost)):
         if tasks:
@@ -195,8 +194,7 @@ def _night(data: ReportData, night: NightReport) -> str:
     return "\n\n".join(parts)
 
 
-def _families(judged_nights: Sequence[NightReport]) -> str:
-    nights = comparable(judged_nights)
+def _families(nights: Sequence[NightReport]) -> str:
     baseline = baseline_of(nights)
     served = [(str(night.cycle), report) for night, report in zip(nights, served_after(nights), strict=True) if report]
     reports = ([("baseline", baseline)] if baseline else []) + served

@@ -121,6 +121,11 @@ def headroom(report: NightReport) -> tuple[str, ...]:
     return tuple(found)
 
 
+def sentences(report: NightReport, apart: bool) -> tuple[str, ...]:
+    """All that the pages say of a night; `apart` when it was judged on another set than the newest one."""
+    return (*explain(report), *headroom(report), *((ANOTHER_SET,) if apart else ()))
+
+
 def stopped(report: NightReport) -> str:
     """Why training ended before its last step."""
     planned = f" of {report.recipe.steps}" if report.recipe else ""

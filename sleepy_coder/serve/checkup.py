@@ -127,19 +127,20 @@ def _load_tracking(client: VllmClient, config: Config) -> Finding:
     """Whether /load counts a request that is being answered."""
     asked = (Message(role="user", content="Count from one to one thousand, in words."),)
     tokens = min(config.eval.max_tokens, config.model.max_length // 2)
-    seen, looks = False, 0
+    looks = 0
     for seed in range(_LOAD_TRIES):
-        if seen or looks >= _LOAD_LOOKS:
-            break
         with ThreadPoolExecutor(1) as pool:  # a busy machine may give a stream's first piece when all is over
             pieces = client.chat_stream(config.server.base_name, asked, temperature=1.0, seed=seed, max_tokens=tokens)
             running = pool.submit(list, pieces)
+            seen = False
             while not seen and not running.done():
                 seen, looks = client.server_load() > 0, looks + 1
                 time.sleep(_LOOK_SECONDS)
             running.result()
-    if seen:
-        return ok("load tracking", "/load counts requests")
+        if seen:
+            return ok("load tracking", "/load counts requests")
+        if looks >= _LOAD_LOOKS:
+            break
     return warn(
         "load tracking",
         "/load did not count a request that was running",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Literal, Self, cast
 
@@ -100,13 +102,13 @@ def gateway_answers(settings: GatewaySettings) -> bool:
 
 def tell_verdict(settings: GatewaySettings, word: VerifierWord) -> None:
     """Have the gateway keep a verifier's word, which it frees of secrets. Raises ServerError."""
+    tell = partial(_said, settings, "gateway", "/admin/check", word.model_dump_json(), _START)
     for pause in _PAUSES if word.state == "spoken" else ():  # an agent's work is behind it: a restart must not lose it
-        try:
-            _said(settings, "gateway", "/admin/check", word.model_dump_json(), _START)
+        with suppress(ServerUnreachable):
+            tell()
             return
-        except ServerUnreachable:
-            time.sleep(pause)
-    _said(settings, "gateway", "/admin/check", word.model_dump_json(), _START)
+        time.sleep(pause)
+    tell()
 
 
 def tell_feedback(settings: GatewaySettings, session: str, good: bool, note: str) -> None:

@@ -11,6 +11,7 @@ from typing import Final, Literal
 from sleepy_coder import __version__
 from sleepy_coder.config import Config, RecipeName
 from sleepy_coder.judge.clusters import Cluster, form_clusters, in_order
+from sleepy_coder.judge.study_data import DAY_TASKS, SAMPLES
 from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.tasks import set_id
 from sleepy_coder.types import Record, Task
@@ -32,8 +33,8 @@ class Plan(Record):
     recipes: tuple[RecipeName, ...] = FULL
     seeds: int = 3
     cycles: int = 5
-    day_tasks: int = 180
-    samples: int = 4
+    day_tasks: int = DAY_TASKS
+    samples: int = SAMPLES
     quick: bool = False
     only: Literal["gated", "ungated"] | None = None
 

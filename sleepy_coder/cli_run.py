@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, TextIO
 
-import httpx
 import typer
 
 from sleepy_coder import wiring
@@ -20,7 +19,7 @@ from sleepy_coder.collect.agent_run import as_found, check_of, checked, command_
 from sleepy_coder.config import Config, load_config
 from sleepy_coder.console import as_json, err, explained
 from sleepy_coder.errors import ConfigError, ServerUnreachable, SleepyError
-from sleepy_coder.serve.gateway_client import VerifierWord, tell_verdict
+from sleepy_coder.serve.gateway_client import VerifierWord, gateway_answers, tell_verdict
 from sleepy_coder.types import Task
 
 
@@ -83,10 +82,8 @@ def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path) -
 def _gateway(config: Config) -> str:
     """The gateway's URL. Raises ServerUnreachable when it does not answer."""
     url = config.gateway.local_url
-    try:
-        httpx.get(f"{url}/healthz", timeout=30, trust_env=False).raise_for_status()
-    except httpx.HTTPError as error:
-        raise ServerUnreachable(f"no gateway answers at {url}", "Start it: sleepy-coder gateway") from error
+    if not gateway_answers(config.gateway):
+        raise ServerUnreachable(f"no gateway answers at {url}", "Start it: sleepy-coder gateway")
     return url
 
 

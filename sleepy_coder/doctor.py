@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import httpx
-
 from sleepy_coder import wiring
 from sleepy_coder.adapter_manifest import model_sha256
 from sleepy_coder.config import CONFIG_FILE, Config
@@ -161,9 +159,7 @@ def _nights(config: Config) -> Finding:
 
 def _gateway(config: Config) -> Finding:
     url, settings = config.gateway.local_url, config.gateway
-    try:
-        httpx.get(f"{url}/healthz", timeout=_GATEWAY_SECONDS, trust_env=False).raise_for_status()
-    except httpx.HTTPError:
+    if not gateway_answers(settings):
         return warn("gateway", f"none answers at {url}", "Start it: `sleepy-coder gateway`.")
     with VllmClient(url, settings.api_key, _GATEWAY_SECONDS) as client:
         try:

@@ -52,7 +52,7 @@ def feedback_command(
     Example: [bold]sleepy-coder feedback my-session bad --note "it deleted a test"[/]
     """
     with explained():
-        tell_feedback(load_config().gateway, session, said is Said.GOOD, note)
+        tell_feedback(load_config(here=False).gateway, session, said is Said.GOOD, note)
     if json:
         as_json({"session": session, "said": said})
     else:

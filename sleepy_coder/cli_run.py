@@ -16,7 +16,7 @@ import typer
 
 from sleepy_coder import wiring
 from sleepy_coder.collect.agent_run import as_found, check_of, checked, command_line, environment
-from sleepy_coder.config import Config, load_config
+from sleepy_coder.config import CONFIG_FILE, Config, load_config
 from sleepy_coder.console import as_json, err, explained
 from sleepy_coder.errors import ConfigError, ServerUnreachable, SleepyError
 from sleepy_coder.serve.gateway_client import VerifierWord, gateway_answers, tell_verdict
@@ -39,7 +39,7 @@ def run_command(
     """
     folder = Path.cwd()
     with explained():
-        config = load_config()
+        config = load_config(here=False)
         url = _gateway(config)
         session = f"run-{uuid.uuid4().hex[:12]}"
         task = _task(folder, tuple(shlex.split(verify)) or check_of(folder))
@@ -82,9 +82,12 @@ def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path) -
 def _gateway(config: Config) -> str:
     """The gateway's URL. Raises ServerUnreachable when it does not answer."""
     url = config.gateway.local_url
-    if not gateway_answers(config.gateway):
-        raise ServerUnreachable(f"no gateway answers at {url}", "Start it: sleepy-coder gateway")
-    return url
+    if gateway_answers(config.gateway):
+        return url
+    remedy = "Start it: sleepy-coder gateway"
+    if not config.reads_file and (config.home / CONFIG_FILE).is_file():
+        remedy += f". If this folder is its home: `sleepy-coder --home . run`; else its {CONFIG_FILE} is not read"
+    raise ServerUnreachable(f"no gateway answers at {url}", remedy)
 
 
 def _task(folder: Path, command: tuple[str, ...] | None) -> Task | None:

@@ -12,7 +12,7 @@ import math
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -525,6 +525,7 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="SLEEPY_CODER_", env_nested_delimiter="__", extra="forbid", frozen=True
     )
+    reads_file: ClassVar[bool] = True
 
     home: Path = Field(Path(), description="Folder that holds adapters/, episodes/ and state/.")
     seed: int = Field(0, ge=0, description="Seed of everything random that is not an evaluation.")
@@ -557,8 +558,8 @@ class Config(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments over environment over credentials over the TOML file; nothing else is read."""
-        toml = TomlConfigSettingsSource(settings_cls, find_home() / CONFIG_FILE)
-        return (init_settings, env_settings, CredentialSource(settings_cls), toml)
+        sources = (init_settings, env_settings, CredentialSource(settings_cls))
+        return (*sources, TomlConfigSettingsSource(settings_cls, find_home() / CONFIG_FILE)) if cls.reads_file else sources
 
     @property
     def state(self) -> Path:
@@ -581,6 +582,10 @@ class Config(BaseSettings):
         return self.home / "adapters"
 
 
+class _WithoutFile(Config):
+    reads_file: ClassVar[bool] = False
+
+
 def find_home(explicit: Path | None = None) -> Path:
     """The home folder: as given, else $SLEEPY_CODER_HOME, else the current folder."""
     return (explicit or Path(os.environ.get(HOME_VARIABLE, "."))).expanduser().resolve()
@@ -593,14 +598,18 @@ def settle_home(home: Path | None = None) -> Path:
     return resolved
 
 
-def load_config(home: Path | None = None) -> Config:
+def load_config(home: Path | None = None, *, here: bool = True) -> Config:
     """Read the settings of `home`.
+
+    A command that is called in any project's folder says not `here`: a file that lies there may be anybody's, and
+    would say to whom the key and the project go. It is read only where a home was named.
 
     Raises ConfigError that names each wrong field and what it may be.
     """
-    resolved = settle_home(home)
+    anywhere = not here and home is None and HOME_VARIABLE not in os.environ
+    resolved = find_home() if anywhere else settle_home(home)
     try:
-        return Config(home=resolved)  # pyright: ignore[reportCallIssue]
+        return (_WithoutFile if anywhere else Config)(home=resolved)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
         fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"wrong settings: {fields}", f"mend {resolved / CONFIG_FILE} or the environment") from error

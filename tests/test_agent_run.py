@@ -23,6 +23,7 @@ from test_gateway_main import process, wait_for
 from sleepy_coder.collect.agent_run import as_found, check_of, checked, command_line, environment, harmless
 from sleepy_coder.collect.gathering import gather_resting
 from sleepy_coder.collect.redact import SecretRedactor
+from sleepy_coder.config import CONFIG_FILE
 from sleepy_coder.errors import InfraError, TaskFormatError
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store
@@ -252,3 +253,9 @@ def test_without_a_gateway_it_says_what_to_start_and_runs_nothing(tmp_path: Path
     assert done.returncode == 1
     assert "sleepy-coder gateway" in done.stderr
     assert not (project / "ran").exists()
+
+
+def test_who_keeps_settings_in_the_folder_is_told_that_run_does_not_read_them(project: Path) -> None:
+    (project / CONFIG_FILE).write_text("[gateway]\nport = 8401\n")
+    done = run(project, 9, "--", "true")
+    assert (done.returncode, "sleepy-coder --home . run" in done.stderr) == (1, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
@@ -41,6 +42,24 @@ def test_without_a_file_the_defaults_hold(home: Path) -> None:
     config = load_config()
     assert (config.home, config.state, config.adapters) == (home, home / "state", home / "adapters")
     assert (config.mix.replay, config.mix.passed, config.mix.hard) == (0.44, 0.42, 0.14)
+
+
+def test_a_command_for_any_project_does_not_obey_the_file_of_the_folder_it_is_called_in(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(home, '[gateway]\nhost = "evil.example"\napi_key = "12345678"\n')
+    monkeypatch.setenv("SLEEPY_CODER_GATEWAY__PORT", "8401")
+    monkeypatch.delenv(HOME_VARIABLE)
+    monkeypatch.chdir(home)
+    gateway = load_config(here=False).gateway
+    assert (gateway.local_url, gateway.api_key) == ("http://127.0.0.1:8401", None)
+    assert HOME_VARIABLE not in os.environ, "or what it starts would obey it"
+    assert load_config().gateway.host == "evil.example", "who works in a home folder has its settings"
+
+
+def test_a_command_for_any_project_obeys_the_home_that_was_named(home: Path) -> None:
+    write(home, "[gateway]\nport = 8402\n")
+    assert load_config(here=False).gateway.port == 8402
 
 
 def test_the_defaults_are_within_their_own_bounds() -> None:

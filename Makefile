@@ -20,8 +20,8 @@ machine:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[daemon,dev]'
 	@touch $@
 
-demo: machine .venv/.ready ## a day and three nights: promoted, poisoned, killed
-	@$(BIN)/sleepy-coder demo
+demo: machine .venv/.ready ## a day and three nights: promoted, poisoned, killed; in .demo/
+	@$(BIN)/sleepy-coder --home .demo demo
 
 test: machine .venv/.ready ## all tests but those with real agents, a real vLLM, a real systemd and random faults
 	$(PYTEST) --ignore=tests/agents

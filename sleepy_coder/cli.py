@@ -347,7 +347,7 @@ def _server_states(config: Config) -> list[dict[str, object]]:
 def demo() -> None:
     """A day and three nights on the embedded server: one promoted, one poisoned, one killed and resumed.
 
-    Works in the home folder, which must be empty or left by an earlier demo. Takes some minutes.
+    Works in the home folder, which must be empty or hold no more than an earlier demo left. Takes some minutes.
 
     Example: [bold]sleepy-coder --home /tmp/sleepy-demo demo[/]
     """

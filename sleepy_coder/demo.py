@@ -7,7 +7,6 @@ says so and fails.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,18 +18,17 @@ from rich.panel import Panel
 from sleepy_coder import wiring
 from sleepy_coder.config import Config
 from sleepy_coder.console import out
+from sleepy_coder.demo_home import Left, cleared_home
 from sleepy_coder.dialogue import first_messages
 from sleepy_coder.errors import SleepyError
-from sleepy_coder.files import private_folder
 from sleepy_coder.nano.rows import careless_edit
 from sleepy_coder.ports import Verifier
 from sleepy_coder.tasks import load_split
-from sleepy_coder.types import Adapter, Attempt, Episode, NightReport, Outcome, Task, Verdict
+from sleepy_coder.types import Attempt, Episode, NightReport, Outcome, Task, Verdict
 
-MARKER = "demo"
-RUNNING = "running"
-EMPTY = "0 episodes, 0 nights, 0 adapters"
 FIRST_DAY, SECOND_DAY, POISONED = 320, 80, 120
+_MET = FIRST_DAY + SECOND_DAY + POISONED
+MOST = Left(episodes=_MET, nights=3, adapters=3, quarantined=_MET)
 
 
 class DemoFailed(SleepyError):
@@ -39,9 +37,8 @@ class DemoFailed(SleepyError):
 
 def run_demo(config: Config) -> None:
     """Run it in `config.home`. Raises DemoFailed, or SleepyError when the home is somebody's own."""
-    _clean_home(config)
     started = time.monotonic()
-    with wiring.embedded_server(config) as served:
+    with cleared_home(config, MOST), wiring.embedded_server(config) as served:
         os.environ["SLEEPY_CODER_SERVER__URL"] = served.server.url
         os.environ["SLEEPY_CODER_MIX__FRESH_SHARE"] = "0"  # one day holds too few programs to judge by, if held back
         _say("Day 1", "The agent meets tasks. Every verdict is the compiler's and the program's own.")
@@ -76,8 +73,8 @@ def run_demo(config: Config) -> None:
         _command("nights")
         _command("replay-verdict")
         _command("status")
-    (config.state / MARKER).write_text(_contents(config))
     out.print(f"[bold green]demo passed[/] in {time.monotonic() - started:.0f} s")
+    out.print(f"It is all in {config.home}: sleepy-coder --home {config.home} status", highlight=False, soft_wrap=True)
 
 
 def poisoned(judge: Verifier) -> list[Episode]:
@@ -114,32 +111,6 @@ def wrong_fix(task: Task) -> str:
     assert task.reference is not None
     path, broken = next(iter(task.files.items()))
     return careless_edit(broken, task.reference[path], "delete")
-
-
-def _clean_home(config: Config) -> None:
-    """Remove what an earlier demo left; refuse to touch anything else."""
-    marker = config.state / MARKER
-    said = marker.read_text() if marker.is_file() else ""
-    if said != RUNNING and _contents(config) not in (said, EMPTY):
-        raise SleepyError(f"{config.home} holds real data", "run the demo elsewhere: sleepy-coder --home DIR demo")
-    shutil.rmtree(config.state, ignore_errors=True)
-    for entry in config.adapters.glob("*"):
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name != "README.md":
-            entry.unlink()
-    private_folder(config.state)
-    marker.write_text(RUNNING)
-
-
-def _contents(config: Config) -> str:
-    """How much is in the home: what a demo left is its own only while nothing was added."""
-    with wiring.open_store(config) as store:
-        return f"{store.count_episodes()} episodes, {store.count_nights()} nights, {len(_adapters(config))} adapters"
-
-
-def _adapters(config: Config) -> tuple[Adapter, ...]:
-    return wiring.open_registry(config).adapters()
 
 
 def _argv(arguments: Sequence[str]) -> list[str]:

@@ -81,6 +81,7 @@ FLOORS = {
     "console": 7,
     "doctor": 7,
     "demo": 8,
+    "demo_home": 8,
     "cli": 8,
     "cli_koans": 8,
     "cli_gate": 8,

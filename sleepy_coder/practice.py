@@ -149,7 +149,8 @@ def too_little(parts: Parts, mix: TrainingMix) -> str:
     how = recipe_of(parts)
     fewest = parts.config.mix.min_examples if how.rows == "mix" else 1
     if len(mix.examples) < fewest:
-        return f"{len(mix.examples)} rows are fewer than the {fewest} worth a night"
+        more = "collect more, e.g. `sleepy-coder koans run --count 300`"
+        return f"{len(mix.examples)} of the {fewest} rows that a night needs: {more}"
     if how.objective == "grpo" and not mix.tasks:
         return "no task was passed by some attempts of the day and failed by others, and grpo learns from no other"
     return ""

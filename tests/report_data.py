@@ -137,7 +137,7 @@ def skipped(cycle: int, serving: str) -> NightReport:
         started=started,
         finished=started + timedelta(seconds=2),
         outcome="skipped",
-        reason="9 rows are fewer than the 24 worth a night",
+        reason="9 of the 24 rows that a night needs",
         phases=(Phase(name="mix", seconds=0.3),),
         shares={},
         counts={},

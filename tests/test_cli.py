@@ -146,6 +146,14 @@ def test_a_report_before_the_first_judged_night_says_how_to_have_one() -> None:
     assert "sleepy-coder night" in done.err
 
 
+def test_a_report_after_skipped_nights_only_says_what_they_lacked(home: Path) -> None:
+    with open_store(load_config()) as store:
+        store.finish_night(skipped_night(1))
+    done = Done("report")
+    assert done.status == 1
+    assert "the last one ended as skipped (too little)" in done.err
+
+
 def test_the_report_is_written_where_it_was_asked_for(home: Path) -> None:
     with open_store(load_config()) as store:
         for night in report_data(per_family=2).nights:

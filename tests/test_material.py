@@ -116,7 +116,7 @@ def test_naive_asks_the_model_nothing_and_takes_however_few_rows_there_are(house
     one = mix.model_copy(update={"examples": mix.examples[:1]})
     assert (too_little(open_house, one), too_little(house.open(), one)) == (
         "",
-        "1 rows are fewer than the 8 worth a night",
+        "1 of the 8 rows that a night needs: collect more, e.g. `sleepy-coder koans run --count 300`",
     )
 
 

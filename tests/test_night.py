@@ -364,7 +364,7 @@ def test_too_little_data_skips_the_night_and_is_kept(house: House) -> None:
     trainer = FakeTrainer(NEW)
     report = house.night(trainer=trainer)
     assert (report.outcome, trainer.runs, house.serving()) == ("skipped", [], None)
-    assert report.reason == "4 rows are fewer than the 8 worth a night"
+    assert "4 of the 8 rows" in report.reason and "koans run --count 300" in report.reason
     assert house.open().store.count_episodes(unused=True) == 2
 
 

@@ -102,7 +102,7 @@ def test_the_morning_report_says_what_happened_and_what_it_rests_on(data: Report
     assert "Recovered from an interruption: 2 phases kept (anchors, dream)." in " ".join(
         morning_text(recovered, data.titles).split()
     )
-    assert "9 rows are fewer than the 24 worth a night." in morning_text(skipped, data.titles)
+    assert "9 of the 24 rows that a night needs." in morning_text(skipped, data.titles)
     assert f"{rejected.serving} goes on serving, unchanged." in morning_text(rejected, data.titles)
 
 

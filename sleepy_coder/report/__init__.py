@@ -19,7 +19,7 @@ def write_all(data: ReportData, folder: Path) -> tuple[Path, ...]:
     from sleepy_coder.report.results import results_markdown
 
     if not judged(data):
-        raise SleepyError("no night was judged yet", "run one with `sleepy-coder night`")
+        raise _nothing_to_show(data)
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         folder / "results.md": results_markdown(data),
@@ -29,3 +29,13 @@ def write_all(data: ReportData, folder: Path) -> tuple[Path, ...]:
     for path, content in files.items():
         write_atomic(path, content)
     return tuple(files)
+
+
+def _nothing_to_show(data: ReportData) -> SleepyError:
+    if not data.nights:
+        return SleepyError("no night was judged yet", "run one with `sleepy-coder night`")
+    last = data.nights[-1]
+    return SleepyError(
+        f"no night was judged yet; the last one ended as {last.outcome} ({last.reason})",
+        "do what it says, then run `sleepy-coder night` again",
+    )

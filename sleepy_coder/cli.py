@@ -57,7 +57,7 @@ app.command("eval")(eval_command)
 app.command("gateway")(gateway_command)
 app.command("feedback")(feedback_command)
 app.command("recipes")(recipes_command)
-app.command("run")(run_command)
+app.command("run", context_settings={"allow_interspersed_args": False})(run_command)  # what follows is the agent's
 app.command("pause")(pause_command)
 app.command("resume")(resume_command)
 app.command("logs")(logs_command)

@@ -33,7 +33,8 @@ def run_command(
     """Run a coding agent in this folder through the gateway, and verify what it leaves behind.
 
     The agent finds the gateway through its usual variables (OPENAI_BASE_URL, ANTHROPIC_BASE_URL, ...), and its whole
-    session becomes one episode with a verifier's outcome. Ends with the agent's own status.
+    session becomes one episode with a verifier's outcome. Ends with the agent's own status. Options of `run` stand
+    before the agent's name; all that follows is the agent's.
 
     Example: [bold]sleepy-coder run -- aider --model openai/sleepy-coder[/]
     """

@@ -254,6 +254,16 @@ def test_a_command_that_needs_a_server_says_what_to_start(arguments: tuple[str, 
     assert NOBODY in done.err and "Start the model server" in done.err
 
 
+@pytest.mark.parametrize("dashes", [("--",), ()])
+def test_the_options_of_an_agent_are_its_own_with_and_without_dashes(
+    monkeypatch: pytest.MonkeyPatch, dashes: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SLEEPY_CODER_GATEWAY__PORT", "9")
+    done = Done("run", *dashes, "aider", "--model", "x", "--json")
+    assert done.status == 1
+    assert "Start it: sleepy-coder gateway" in done.err
+
+
 def test_a_command_that_needs_a_model_says_where_it_looked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLEEPY_CODER_MODEL__PATH", str(home / "nothing"))
     done = Done("night")

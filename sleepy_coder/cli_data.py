@@ -13,7 +13,7 @@ from sleepy_coder.collect.formats import ExportFormat
 from sleepy_coder.collect.intake import export_file, import_file
 from sleepy_coder.config import load_config
 from sleepy_coder.console import as_json, err, explained, out, table
-from sleepy_coder.errors import StoreError
+from sleepy_coder.errors import SleepyError, StoreError
 from sleepy_coder.journal import alone
 from sleepy_coder.store_rescue import rescue_if_damaged
 from sleepy_coder.types import Outcome
@@ -85,6 +85,7 @@ def export_episodes(
         typer.Option("--format", help="Whole episodes, or one conversation a line for fine-tuning elsewhere."),
     ] = ExportFormat.EPISODES,
     outcome: Annotated[Outcome | None, typer.Option(help="Only these.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     json: Json = False,
 ) -> None:
     """Export episodes as JSONL: as they are stored, for OpenAI's fine-tuning, as Hugging Face messages, or as ATIF.
@@ -92,6 +93,10 @@ def export_episodes(
     Example: [bold]sleepy-coder episodes export rows.jsonl --format hf --outcome pass[/]
     """
     with explained(), wiring.open_store(load_config()) as store:
+        if file.exists() and not force:
+            raise SleepyError(f"{file} is there already", "name another file, or replace it with --force")
+        if not file.parent.is_dir():
+            raise SleepyError(f"there is no folder {file.parent}", "make it, or name another file")
         count = export_file(file, store.episodes(outcome=outcome), form)
     if json:
         as_json({"episodes": count, "file": str(file)})

@@ -199,7 +199,7 @@ def test_a_task_that_was_met_is_practised_after_the_others(home: Path) -> None:
         (("koans", "list", "--split", "night"), "take one of day"),
         (("koans", "run", "--family", "no_such_family"), "koans list"),
         (("adapters", "show", "sc-0001-00000000"), "Known are"),
-        (("episodes", "export", "no/such/folder/file.jsonl"), "permissions"),
+        (("episodes", "export", "no/such/folder/file.jsonl"), "make it"),
     ],
 )
 def test_what_does_not_exist_is_an_error_with_a_remedy(arguments: tuple[str, ...], remedy: str) -> None:
@@ -307,6 +307,14 @@ def test_episodes_come_back_from_an_export_as_they_were(home: Path) -> None:
     assert Done("episodes", "import", str(second), "--json").json == {"imported": 0, "known": 2, "quarantined": 0}
     assert Done("episodes", "list", "--json").json == [episode.model_dump(mode="json") for episode in episodes]
     assert [e["id"] for e in Done("episodes", "list", "--outcome", "fail", "--json").json] == ["e2"]
+
+
+def test_an_export_replaces_a_file_only_when_it_is_told_to(home: Path) -> None:
+    (file := home / "out.jsonl").write_text("mine")
+    done = Done("episodes", "export", str(file))
+    assert (done.status, file.read_text()) == (1, "mine") and "--force" in done.err
+    assert Done("episodes", "export", str(file), "--force").status == 0
+    assert file.read_text() == ""
 
 
 def test_a_bad_line_is_counted_and_told_and_the_rest_is_imported(home: Path) -> None:

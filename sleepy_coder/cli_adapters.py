@@ -7,12 +7,13 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
+from rich.console import Console
 from rich.markdown import Markdown
 
 from sleepy_coder import model_card, wiring
 from sleepy_coder.adapter_manifest import adapter_cycle
 from sleepy_coder.config import Config, load_config
-from sleepy_coder.console import as_json, explained, out, progress_bar, table
+from sleepy_coder.console import as_json, confirm, err, explained, out, progress_bar, table
 from sleepy_coder.deploy import ensure_loaded, held_by
 from sleepy_coder.errors import ServerError
 from sleepy_coder.learn.merge import STEPS
@@ -85,7 +86,7 @@ def rollback(yes: Yes = False, json: Json = False) -> None:
             return
         target = registry.previous() or config.server.base_name
         if not yes:
-            typer.confirm(f"Replace {active} by {target}?", abort=True)
+            confirm(f"Replace {active} by {target}?")
         now = registry.rollback(only=active)
     serving = now.name if now else config.server.base_name
     if json:
@@ -108,7 +109,7 @@ def promote(name: Annotated[str, typer.Argument()], yes: Yes = False, json: Json
         adapter, verdict = registry.get(name), registry.manifest(name).verdict
         said = f"{verdict.decision} ({', '.join(verdict.reasons)})" if verdict else "nothing: it was never judged"
         if not yes and (verdict is None or verdict.decision is not Decision.PROMOTE):
-            typer.confirm(f"Of {name} the gate said {said}. Serve it all the same?", abort=True)
+            confirm(f"Of {name} the gate said {said}. Serve it all the same?")
         with wiring.open_server(config) as server:
             ensure_loaded(registry, server, adapter, wiring.canary(config))
         before = registry.active()
@@ -169,7 +170,7 @@ def prune(
                 raise ServerError(f"what the model server holds is not known ({error.message})", remedy) from error
         many = keep or config.night.keep_adapters
         if not yes and len(registry.adapters()) > many:
-            typer.confirm(f"Delete all but the newest {many} and those in use?", abort=True)
+            confirm(f"Delete all but the newest {many} and those in use?")
         gone = registry.prune(many, in_use)
     if json:
         as_json({"deleted": gone, "kept": len(registry.adapters())})
@@ -223,8 +224,8 @@ def push(
         url = None
         if not dry_run:
             if not yes:
-                _show_files(bundle)
-                typer.confirm(f"Upload this to {repo} ({'public' if public else 'private'})?", abort=True)
+                _show_files(bundle, err)
+                confirm(f"Upload this to {repo} ({'public' if public else 'private'})?")
             url = hub.push(bundle, repo, public=public)
     if json:
         as_json({"repo": repo, "public": public, "files": bundle.files, "url": url})
@@ -254,11 +255,12 @@ def _export(config: Config, name: str, form: model_card.Form, dtype: Literal["ba
     return bundle
 
 
-def _show_files(bundle: Bundle) -> None:
+def _show_files(bundle: Bundle, to: Console = out) -> None:
     table(
         f"{bundle.adapter} ({bundle.form})",
         ("file", "KB"),
         [(file, f"{size / 1000:,.1f}") for file, size in bundle.files.items()],
+        to,
     )
     if bundle.proof:
-        out.print(f"proved: rounding changed {bundle.proof.lost:.2%} of what the adapter changes", highlight=False)
+        to.print(f"proved: rounding changed {bundle.proof.lost:.2%} of what the adapter changes", highlight=False)

@@ -78,9 +78,10 @@ def init(
         url, names = _find_server(server)
         base = names[0] if names else "sleepy-base"
         if not yes:
-            url = typer.prompt("Model server", default=url)
-            base = typer.prompt("Name of the base model there", default=base)
-        hours = window or ("01:00-06:00" if yes else typer.prompt("Hours of the nights", default="01:00-06:00"))
+            url = typer.prompt("Model server", default=url, err=True)
+            base = typer.prompt("Name of the base model there", default=base, err=True)
+        usual = "01:00-06:00"
+        hours = window or (usual if yes else typer.prompt("Hours of the nights", default=usual, err=True))
         text = f'[server]\nurl = "{url}"\nbase_name = "{base}"\n\n[night]\nwindow = "{hours}"\n'
         path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_text() if path.exists() else None

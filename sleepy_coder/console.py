@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import typer
@@ -53,17 +54,24 @@ def as_json(value: Any) -> None:
     def plain(item: Any) -> Any:
         if isinstance(item, BaseModel):
             return item.model_dump(mode="json")
+        if isinstance(item, datetime):  # as records give theirs
+            return item.astimezone(UTC).isoformat().replace("+00:00", "Z")
         return str(item)
 
     out.print_json(json.dumps(value, default=plain))
 
 
-def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def confirm(question: str) -> None:
+    """Ask on stderr, so that stdout stays clean; ends the command with status 1 unless the answer is yes."""
+    typer.confirm(question, abort=True, err=True)
+
+
+def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], to: Console = out) -> None:
     """A plain table; brackets in `rows` are shown as they are."""
     grid = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for row in rows:
         grid.add_row(*map(escape, row))
-    out.print(grid)
+    to.print(grid)
 
 
 def progress_bar() -> Progress:

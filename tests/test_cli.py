@@ -45,8 +45,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 class Done:
     """How a command ended."""
 
-    def __init__(self, *arguments: str) -> None:
-        result = CliRunner().invoke(app, list(arguments))
+    def __init__(self, *arguments: str, typed: str = "") -> None:
+        result = CliRunner().invoke(app, list(arguments), input=typed)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         self.status = result.exit_code
@@ -380,6 +380,19 @@ def test_a_rollback_is_not_done_without_a_yes(served: list[str]) -> None:
     assert Done("adapters", "rollback").status == 1
     states = {adapter["name"]: adapter["state"] for adapter in Done("adapters", "list", "--json").json}
     assert states[served[1]] == "active"
+
+
+def test_what_is_asked_before_a_rollback_is_no_part_of_its_json(served: list[str]) -> None:
+    first, second = served
+    done = Done("adapters", "rollback", "--json", typed="y\n")
+    question = f"Replace {second} by {first}?"
+    assert question in done.err and question not in done.out
+    assert done.status == 0
+
+
+def test_times_in_json_are_in_utc_with_a_z(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLEEPY_CODER_NIGHT__TIMEZONE", "Asia/Tokyo")
+    assert Done("status", "--json").json["next_night"].endswith(":00Z")
 
 
 def test_a_canary_is_told_in_the_status_and_by_itself(home: Path, served: list[str]) -> None:

@@ -62,6 +62,13 @@ def test_the_first_settings_are_written_and_an_existing_file_is_kept(tmp_path: P
     assert load_config().night.window == "23:00-04:30"
 
 
+def test_what_is_asked_for_the_first_settings_is_no_part_of_their_json() -> None:
+    done = Done("config", "init", "--server", "http://127.0.0.1:9", "--json", typed="\n\n22:00-05:00\n")
+    question = "Name of the base model there"
+    assert question in done.err and question not in done.out
+    assert load_config().night.window == "22:00-05:00"
+
+
 def test_first_settings_that_are_wrong_leave_no_file_behind(tmp_path: Path) -> None:
     assert Done("config", "init", "--yes", "--server", 'http://"', "--json").status == 1
     assert not (tmp_path / CONFIG_FILE).exists()

@@ -9,7 +9,7 @@ import typer
 
 from sleepy_coder import wiring
 from sleepy_coder.config import Config, load_config
-from sleepy_coder.console import as_json, err, explained, out, progress_bar, table
+from sleepy_coder.console import as_json, confirm, err, explained, out, progress_bar, table
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.journal import alone
 from sleepy_coder.judge.clusters import Cluster, form_clusters
@@ -121,11 +121,12 @@ def renew_command(
         typer.Option("--from", help="A JSONL file of tasks, or a folder of cargo projects, instead of unseen koans."),
     ] = None,
     early: Annotated[bool, typer.Option("--early", help="Also while the epoch has openings left.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
-    """Put unseen tasks in the place of the frozen set, once its openings are used: a new epoch begins.
+    """Put unseen tasks in the place of the frozen set: before the first judged night, or when the openings are used.
 
-    The set before it is retired and stays out of training. All arms are measured anew on the new one.
+    The set before it is retired for good and stays out of training. A new epoch begins, and all arms are measured anew.
 
     Example: [bold]sleepy-coder gate renew --from own-exam.jsonl[/]
     """
@@ -133,6 +134,8 @@ def renew_command(
 
     with explained():
         config = load_config()
+        if not yes:
+            confirm("Retire the frozen set, and judge on another one from now on?")
         # As a night itself: one that begins meanwhile has read the set of before, and must not wait for this.
         with wiring.open_store(config) as store, alone(wiring.night_lock(config)), progress_bar() as progress:
             bar = progress.add_task("tasks", total=None, note="")

@@ -70,6 +70,12 @@ def test_calibration_judges_a_model_against_itself() -> None:
 @pytest.mark.usefixtures("judged")
 def test_the_frozen_set_is_not_renewed_while_a_night_runs() -> None:
     with alone(night_lock(load_config())):
-        done = Done("gate", "renew")
+        done = Done("gate", "renew", "--yes")
     assert done.status == 1
     assert "another process runs a night here" in done.err
+
+
+def test_the_frozen_set_is_not_renewed_without_a_yes(home: Path) -> None:  # noqa: F811
+    done = Done("gate", "renew", typed="n\n")
+    assert done.status == 1 and "Retire the frozen set" in done.err
+    assert not list((home / "state").glob("frozen-*"))

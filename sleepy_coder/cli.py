@@ -297,7 +297,7 @@ def status(json: Json = False) -> None:
                 "gate": {"epoch": epoch, "openings_used": used},
                 "episodes": store.count_episodes(),
                 "episodes_waiting": store.count_episodes(unused=True),
-                "quarantined": store.count_quarantined(),
+                "quarantined": (aside := store.count_quarantined()),
                 "canary": (watched := last_state(store, config.canary)),
                 "drill": (drilled := store.last_drill()),
                 "drill_complaint": (late := complaint(drilled, len(store.canaries()), now)),
@@ -324,7 +324,7 @@ def status(json: Json = False) -> None:
             else "no",
         ),
         ("episodes", f"{state['episodes']} in all, {state['episodes_waiting']} for the next night"),
-        ("quarantined", str(state["quarantined"])),
+        ("quarantined", f"{aside}: `sleepy-coder episodes quarantine`" if aside else "nothing"),
         ("home", str(config.home)),
     ]
     table("sleepy-coder", ("", ""), rows)

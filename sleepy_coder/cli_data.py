@@ -66,15 +66,41 @@ def import_episodes(file: Annotated[Path, typer.Argument(exists=True, dir_okay=F
         with wiring.open_store(config) as store:
             counts = import_file(file, store, wiring.open_redactor(config).redact)
     if counts.quarantined:
-        log.get("store").warning("store.quarantined", source=str(file), lines=counts.quarantined)
+        log.get("store").info("store.quarantined", source=str(file), lines=counts.quarantined)
     if json:
         as_json(counts)
     else:
         out.print(f"{counts.imported} imported, {counts.known} known already, {counts.quarantined} quarantined")
         for reason in counts.reasons:
             err.print(reason, highlight=False, markup=False, soft_wrap=True)
+        if counts.quarantined:
+            err.print("`sleepy-coder episodes quarantine` shows all that was put aside", highlight=False)
     if counts.quarantined and not counts.imported + counts.known:
         raise typer.Exit(1)
+
+
+@episodes_app.command("quarantine")
+def quarantine(
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
+    clear: Annotated[bool, typer.Option("--clear", help="Forget all of it.")] = False,
+    json: Json = False,
+) -> None:
+    """What was refused and put aside, the newest first: where it is from and why. With --json also what it says.
+
+    No night learns from it. Whole files of the inbox are put aside in episodes/quarantine/ instead.
+
+    Example: [bold]sleepy-coder episodes quarantine --json | jq -r '.[].text'[/]
+    """
+    with explained(), wiring.open_store(load_config()) as store:
+        total, found = store.count_quarantined(), store.quarantined(limit)
+        forgotten = store.clear_quarantine() if clear else 0
+    if json:
+        as_json({"cleared": forgotten} if clear else list(found))
+    elif clear:
+        out.print(f"{forgotten} forgotten")
+    else:
+        rows = [(f"{one.created.astimezone():%m-%d %H:%M}", one.source, one.reason) for one in found]
+        table(f"{len(found)} of {total} put aside", ("when", "source", "reason"), rows)
 
 
 @episodes_app.command("export")

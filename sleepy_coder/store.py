@@ -20,8 +20,8 @@ from sleepy_coder.store_exchanges import ExchangeStore
 from sleepy_coder.store_figures import FigureStore
 from sleepy_coder.store_gate import GateStore
 from sleepy_coder.store_practice import PracticeStore
+from sleepy_coder.store_quarantine import QuarantineStore
 from sleepy_coder.store_rows import (
-    Refused,
     decode,
     encode,
     episode_filter,
@@ -29,7 +29,6 @@ from sleepy_coder.store_rows import (
     equal,
     example_hash,
     insert_episodes,
-    insert_quarantine,
 )
 from sleepy_coder.store_shadow import ShadowStore
 from sleepy_coder.types import Episode, EvalReport, Example, ExampleKind, NightReport, Outcome, Phase
@@ -38,7 +37,7 @@ _PAGE: Final = 256
 _LONGEST_PARKING: Final = 32
 
 
-class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, ShadowStore):
+class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, ShadowStore, QuarantineStore):
     """The one SQLite file of an installation. Use it as a context manager, or call `close`."""
 
     def __init__(self, path: Path) -> None:
@@ -277,13 +276,3 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
         """Forget a task's failures, because it was solved."""
         with self._db.write() as db:
             db.execute("DELETE FROM parked WHERE task_id = ?", [task_id])
-
-    # The quarantine
-
-    def quarantine(self, source: str, reason: str, payload: str) -> None:
-        """Keep input that was refused (its first 64 Ki characters), once, for whoever looks into it."""
-        with self._db.write() as db:
-            insert_quarantine(db, Refused(source, reason, payload))
-
-    def count_quarantined(self) -> int:
-        return self._db.rows("SELECT count(*) FROM quarantine")[0][0]

@@ -327,9 +327,27 @@ def test_a_bad_line_is_counted_and_told_and_the_rest_is_imported(home: Path) -> 
         "quarantined": 1,
     }
     assert [reason.partition(":")[0] for reason in done.json["reasons"]] == ["line 1"]
-    assert json.loads(done.err)["event"] == "store.quarantined"
-    with open_store(load_config()) as store:
-        assert store.count_quarantined() == 1
+    assert done.err == ""
+
+
+@pytest.fixture
+def put_aside(home: Path) -> None:
+    (home / "in.jsonl").write_text("[]\n")
+    assert "episodes quarantine" in Done("episodes", "import", str(home / "in.jsonl")).err
+
+
+@pytest.mark.usefixtures("put_aside")
+def test_what_was_put_aside_is_listed_with_its_source_and_reason_and_named_by_the_status() -> None:
+    (one,) = Done("episodes", "quarantine", "--json").json
+    assert (one["source"], one["reason"], one["text"]) == ("in.jsonl, line 1", "it is no JSON object", "[]\n")
+    assert "it is no JSON object" in Done("episodes", "quarantine").out
+    assert "episodes quarantine" in Done("status").out
+
+
+@pytest.mark.usefixtures("put_aside")
+def test_what_was_put_aside_can_be_forgotten() -> None:
+    assert Done("episodes", "quarantine", "--clear", "--json").json == {"cleared": 1}
+    assert Done("episodes", "quarantine", "--json").json == []
 
 
 def test_an_import_that_takes_nothing_in_says_why_and_ends_with_status_one(home: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -34,7 +34,7 @@ from sleepy_coder.idle import wait_until_idle
 from sleepy_coder.pause import paused
 from sleepy_coder.preview import preview
 from sleepy_coder.report.canary import sentence
-from sleepy_coder.report.standing import daemon_line, next_night, why_it_serves
+from sleepy_coder.report.standing import daemon_line, next_night, night_to_come, signals_seen, why_it_serves
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.gateway_client import begin_night, gateway_answers, gateway_state
 from sleepy_coder.types import NightReport
@@ -123,11 +123,13 @@ def night(
         if now:
             if recipe:
                 raise SleepyError("--now and --recipe do not go together", "set recipe.name, or leave out --now")
-            _say(json, {"night": begin_night(config.gateway)})
+            said = begin_night(config.gateway)
+            as_json({"night": said}) if json else out.print(said, highlight=False)
             return
         if dry_run:
             with wiring.open_parts(config, wiring.Silent()) as parts:
-                _say(json, preview(parts).model_dump(mode="json"))
+                seen = preview(parts)
+            as_json(seen) if json else table("", ("", ""), night_to_come(seen))
             return
         if when_idle:
             wait_until_idle(lambda: wiring.idleness(config), wiring.SystemClock(), lambda said: err.print(said))
@@ -148,13 +150,6 @@ def night(
             out.print(morning(report, wiring.titles(config), config.mix.shares))
 
 
-def _say(json: bool, said: dict[str, Any]) -> None:
-    if json:
-        as_json(said)
-    else:
-        table("", ("", ""), [(name.replace("_", " "), str(value)) for name, value in said.items()])
-
-
 @app.command()
 def idle(json: Json = False) -> None:
     """Whether a night may begin now, and what was seen. Exit status: 0 idle, 1 not.
@@ -166,9 +161,8 @@ def idle(json: Json = False) -> None:
     if json:
         as_json(found)
     else:
-        seen = found.signals.model_dump(mode="json")
-        rows = [(name.replace("_", " "), "unknown" if value is None else str(value)) for name, value in seen.items()]
-        table("idle" if found.idle else f"not idle: waits for {found.waits_for}", ("signal", "seen"), rows)
+        title = "idle" if found.idle else f"not idle: waits for {found.waits_for}"
+        table(title, ("", ""), signals_seen(found.signals))
     if not found.idle:
         raise typer.Exit(1)
 
@@ -187,7 +181,7 @@ def nights(json: Json = False) -> None:
     rows = [
         (
             str(r.cycle),
-            f"{r.started:%Y-%m-%d %H:%M}",
+            f"{r.started.astimezone():%m-%d %H:%M}",
             r.outcome,
             *(f"{e.pass_rate:.1%}" for e in r.reports),
             *("",) * (3 - len(r.reports)),

@@ -41,7 +41,7 @@ def list_episodes(
     rows = [
         (
             e.id[:8],
-            f"{e.created:%m-%d %H:%M}",
+            f"{e.created.astimezone():%m-%d %H:%M}",
             e.source,
             e.task.family if e.task else "",
             str(len(e.attempts)),

@@ -33,7 +33,7 @@ def recipes_command(
     name: Annotated[str | None, typer.Argument(help="Show all of this one; default: list them.")] = None,
     json: Json = False,
 ) -> None:
-    """List the recipes, how a night may learn: what each does, where it is from, what it costs and needs.
+    """List the recipes, how a night may learn: what each does, what it costs and needs; with a NAME all of one.
 
     `recipe.name` in the settings picks one, and `night --recipe NAME` another one for one night.
 
@@ -50,10 +50,15 @@ def recipes_command(
     else:
         table(
             "Recipes",
-            ("name", "what it does, and whose idea it is", "cost of a night", "needs"),
-            [(f"{r.name}{' *' * (r.name == usual)}", f"{r.summary} ({r.source})", r.cost, r.needs) for r in shown],
+            ("name", "what it does", "cost of a night"),
+            [(f"{r.name}{' *' * (r.name == usual)}", f"{r.summary}{_needs(r)}", r.cost) for r in shown],
         )
         out.print("* is what recipe.name says. `sleepy-coder night --recipe NAME` tries another one for a night.")
+        out.print("`sleepy-coder recipes NAME` says whose idea it is, and all of its numbers.")
+
+
+def _needs(spec: RecipeSpec) -> str:
+    return f" Needs {spec.needs}." if spec.needs else ""
 
 
 def _said(value: object) -> str:

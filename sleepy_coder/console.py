@@ -67,8 +67,12 @@ def confirm(question: str) -> None:
 
 
 def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], to: Console = out) -> None:
-    """A plain table; brackets in `rows` are shown as they are."""
-    grid = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    """A plain table below its title; brackets in `rows` are shown as they are. What names a row is never cut in two."""
+    if title:
+        to.print(title, style="italic", highlight=False, markup=False, soft_wrap=True)
+    grid = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
+    for number, name in enumerate(columns):
+        grid.add_column(name, no_wrap=number == 0, overflow="fold")
     for row in rows:
         grid.add_row(*map(escape, row))
     to.print(grid)

@@ -13,7 +13,8 @@ from sleepy_coder.types import Record
 class Preview(Record):
     """`rows` by kind as things stand; a night dreams about `failed_tasks` first, which may add rows of kind hard.
 
-    `anchors` are those that are written already: the first night of a base model writes them.
+    `anchors` are those that are written already: the first night of a base model writes them. `too_little` says what is
+    missing for a night; it is empty when there is `enough`.
     """
 
     cycle: int
@@ -26,6 +27,7 @@ class Preview(Record):
     learning_rate: float
     steps: int
     enough: bool
+    too_little: str
 
 
 def preview(parts: Parts) -> Preview:
@@ -35,7 +37,7 @@ def preview(parts: Parts) -> Preview:
     day, serving, anchors = look_back(parts), parts.registry.active(), known_anchors(parts)
     mix = propose(parts, cycle, day, anchors, Dreams(found=(), unsolved=()), serving)
     mix = mix.model_copy(update={"tasks": tasks_to_answer(parts, cycle, day.until, day.fresh, mix)})
-    recipe = choose_recipe(parts, cycle, mix, serving)
+    recipe, lacks = choose_recipe(parts, cycle, mix, serving), too_little(parts, mix)
     return Preview(
         cycle=cycle,
         serving=serving.name if serving else parts.base.name,
@@ -46,5 +48,6 @@ def preview(parts: Parts) -> Preview:
         failed_tasks=len(parts.store.failed_tasks(day.until, cycle, parts.config.mix.dream_tasks, day.fresh)),
         learning_rate=recipe.learning_rate,
         steps=recipe.steps,
-        enough=not too_little(parts, mix),
+        enough=not lacks,
+        too_little=lacks,
     )

@@ -448,6 +448,19 @@ def test_a_server_that_does_not_answer_is_not_idle_and_the_status_says_so() -> N
     assert "not idle" in Done("idle").out
 
 
+def test_what_was_seen_is_told_in_words() -> None:
+    seen = " ".join(Done("idle").out.split())
+    assert "in the window yes" in seen or "in the window no" in seen
+    assert "last exchange none" in seen and "model server unknown" in seen
+
+
+@pytest.mark.usefixtures("half_blind")
+def test_a_dry_run_says_in_words_what_a_night_would_lack() -> None:
+    said = " ".join(Done("night", "--dry-run").out.split())
+    assert "not enough: 0 of the" in said and "koans run" in said
+    assert Done("night", "--dry-run", "--json").json["enough"] is False
+
+
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_a_night_that_waits_can_be_stopped_by_ctrl_c_and_by_a_service_manager(home: Path, by: signal.Signals) -> None:
     command = [sys.executable, "-m", "sleepy_coder", "--home", str(home), "night", "--when-idle"]

@@ -27,6 +27,11 @@ def test_every_recipe_is_listed_with_its_source_and_cost_and_the_set_one_is_mark
     assert "sam *" in Done("recipes").out
 
 
+def test_the_list_is_short_and_one_recipe_says_whose_idea_it_is() -> None:
+    assert "arXiv" not in Done("recipes").out
+    assert "arXiv 2010.01412" in Done("recipes", "sam").out
+
+
 def test_one_recipe_is_shown_with_the_numbers_that_it_gives() -> None:
     said = Done("recipes", "naive")
     assert (said.status, "500" in said.out, "0.0002" in said.out) == (0, True, True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sleepy_coder.idle import Signals
 from sleepy_coder.pause import Pause
+from sleepy_coder.preview import Preview
+from sleepy_coder.report.words import counted
 from sleepy_coder.serve.gateway_client import NEEDS_KEY, HomeState
 from sleepy_coder.types import Adapter, Decision, GateVerdict
 from sleepy_coder.window import Opening, Window
@@ -43,6 +46,36 @@ def daemon_line(daemon: HomeState | None, answers: bool) -> str:
     if daemon.nights is None:
         return "only the gateway runs; nothing begins nights by itself"
     return f"runs; nights: {daemon.nights.why}"
+
+
+def signals_seen(seen: Signals) -> list[tuple[str, str]]:
+    """What was looked at to tell whether anybody needs the machine."""
+    busy = seen.requests, seen.in_flight
+    server, gateway = ("unknown" if number is None else counted(number, "request") for number in busy)
+    return [
+        ("at", _when(seen.at)),
+        ("in the window", "yes" if seen.in_window else "no"),
+        ("model server", server),
+        ("gateway", gateway),
+        ("last exchange", _when(seen.exchange) or "none"),
+        ("last episode", _when(seen.episode) or "none"),
+        ("busiest GPU", "unknown" if seen.gpu_percent is None else f"{seen.gpu_percent}%"),
+    ]
+
+
+def night_to_come(seen: Preview) -> list[tuple[str, str]]:
+    """What a night would train on if it began now."""
+    rows = ", ".join(f"{number} {kind} ({seen.shares.get(kind, 0):.0%})" for kind, number in seen.rows.items())
+    return [
+        ("night", str(seen.cycle)),
+        ("goes on from", seen.serving),
+        ("worth it", f"not enough: {seen.too_little}" if seen.too_little else "yes"),
+        ("rows", rows or "none"),
+        ("to dream about", f"{counted(seen.failed_tasks, 'failed task')}, which may add rows"),
+        ("anchors", str(seen.anchors)),
+        ("training", f"{counted(seen.steps, 'step')}, learning rate {seen.learning_rate:g}"),
+        *(("note", note) for note in seen.notes),
+    ]
 
 
 def _measured(verdict: GateVerdict) -> str:

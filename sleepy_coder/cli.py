@@ -22,6 +22,7 @@ from sleepy_coder.cli_gateway import feedback_command, gateway_command
 from sleepy_coder.cli_koans import eval_command, koans_app
 from sleepy_coder.cli_recipes import recipes_command, with_recipe
 from sleepy_coder.cli_run import run_command
+from sleepy_coder.cli_sections import Sections
 from sleepy_coder.cli_serve import serve_command
 from sleepy_coder.cli_service import service_app
 from sleepy_coder.cli_study import study_command
@@ -42,7 +43,9 @@ from sleepy_coder.types import NightReport
 _STATUS_SECONDS = 10.0
 
 app = typer.Typer(
-    help="A sleep cycle for your coding model: it practises at night, and is only ever swapped for a better one.",
+    cls=Sections,
+    help="A sleep cycle for your coding model: it practises at night, and is only ever swapped for a better one.\n\n"
+    "Example: [bold]sleepy-coder --home ~/sleepy doctor[/]",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

@@ -23,7 +23,9 @@ from sleepy_coder.share import hub
 from sleepy_coder.share.bundle import Bundle, Exporter
 from sleepy_coder.types import Decision
 
-adapters_app = typer.Typer(help="The adapters that the nights produced.", no_args_is_help=True)
+adapters_app = typer.Typer(
+    help="The adapters that the nights produced.\n\nExample: [bold]sleepy-coder adapters list[/]", no_args_is_help=True
+)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Form = Annotated[
@@ -242,6 +244,7 @@ def _export(config: Config, name: str, form: model_card.Form, dtype: Literal["ba
         night = store.night(cycle) if cycle is not None else None
     made = night if night and night.candidate == name else None
     edition = Edition(form=form, base_model=config.model.hub_id, license=config.model.license, night=made)
+    registry.get(name)  # a name that is nobody's is told before a bar is drawn
     with progress_bar() as progress:
         bar = progress.add_task(f"export {form}", total=len(STEPS) if form == "merged" else 1, note="")
         exporter = Exporter(

@@ -14,7 +14,9 @@ from sleepy_coder.errors import ConfigError, ServerError
 from sleepy_coder.files import write_atomic
 from sleepy_coder.serve.client import VllmClient
 
-config_app = typer.Typer(help="The settings of this home.", no_args_is_help=True)
+config_app = typer.Typer(
+    help="The settings of this home.\n\nExample: [bold]sleepy-coder config init[/]", no_args_is_help=True
+)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 _SECRET: Final = "api_key"

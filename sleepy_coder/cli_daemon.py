@@ -94,7 +94,8 @@ def _lines(file: Path | None, follow: bool, since: str, user: bool) -> Iterable[
             raise SleepyError(f"{file} cannot be read ({error.strerror})", "name a file of JSON lines") from error
         return
     if not which("journalctl"):
-        raise SleepyError("there is no journalctl here", "read the daemon's output with --file")
+        remedy = "read the daemon's output with --file; `sleepyd` in a terminal prints its log there"
+        raise SleepyError("there is no journalctl here", remedy)
     argv = ["journalctl", "--unit" if not user else "--user-unit", _UNIT, "--output", "cat", "--no-pager"]
     argv += ["--since", since, *(["--follow"] if follow else [])]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as journal:
@@ -108,4 +109,5 @@ def _lines(file: Path | None, follow: bool, since: str, user: bool) -> Iterable[
             raise SleepyError(f"journalctl said: {said}", "try `journalctl -u sleepy-coder`")
         if not came:
             why = said or f"the journal has nothing of {_UNIT} since {since}"
-            err.print(f"{why}; try another --since, --user, or --file", highlight=False, markup=False, soft_wrap=True)
+            remedy = "try another --since, --user, or --file; `sleepyd` in a terminal prints its log there"
+            err.print(f"{why}; {remedy}", highlight=False, markup=False, soft_wrap=True)

@@ -18,7 +18,10 @@ from sleepy_coder.journal import alone
 from sleepy_coder.store_rescue import rescue_if_damaged
 from sleepy_coder.types import Outcome
 
-episodes_app = typer.Typer(help="What was collected by day.", no_args_is_help=True)
+episodes_app = typer.Typer(
+    help="What was collected by day.\n\nExample: [bold]sleepy-coder episodes list --outcome pass[/]",
+    no_args_is_help=True,
+)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 

@@ -19,7 +19,11 @@ from sleepy_coder.store_gate import broken_links
 from sleepy_coder.tasks import set_id
 from sleepy_coder.types import EvalReport
 
-gate_app = typer.Typer(help="What the gate can show, how often it errs, and a new frozen set.", no_args_is_help=True)
+gate_app = typer.Typer(
+    help="What the gate can show, how often it errs, and a new frozen set.\n\n"
+    "Example: [bold]sleepy-coder gate power --samples 4[/]",
+    no_args_is_help=True,
+)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 USUAL_RATE = 0.694  # the packaged model's, until the base model here is measured
 

@@ -16,7 +16,7 @@ from sleepy_coder.serve.gateway_client import tell_feedback
 
 def gateway_command(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; default: gateway.port.")] = None,
-    verbose: Annotated[bool, typer.Option("--log", help="Log every event to stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--log", "--verbose", "-v", help="Log every event to stderr.")] = False,
 ) -> None:
     """Put the gateway in front of the model server, in the foreground, until Ctrl-C.
 

@@ -22,14 +22,17 @@ from sleepy_coder.tasks import SPLITS, TaskSplit, load_split
 from sleepy_coder.tasks.loaders import load_cargo_folder, load_jsonl
 from sleepy_coder.types import Adapter, Episode, EvalReport, Outcome, Task
 
-koans_app = typer.Typer(help="Practice tasks: small programs with one error each.", no_args_is_help=True)
+koans_app = typer.Typer(
+    help="Practice tasks: small programs with one error each.\n\nExample: [bold]sleepy-coder koans run --count 40[/]",
+    no_args_is_help=True,
+)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @koans_app.command("list")
 def list_koans(
     split: Annotated[str, typer.Option(help=f"One of {', '.join(SPLITS)}.")] = "day",
-    tasks: Annotated[bool, typer.Option("--tasks", help="One line per task instead of one per family.")] = False,
+    tasks: Annotated[bool, typer.Option("--tasks", help="One line per task instead, with its error code.")] = False,
     json: Json = False,
 ) -> None:
     """The families of a split, or its tasks.
@@ -52,10 +55,11 @@ def list_koans(
             [(t.id, t.family, t.error_code, t.prompt) for t in found],
         )
     else:
-        counts = Counter((t.category, t.family, t.error_code) for t in found)
-        rows = [(category, family, code, str(n)) for (category, family, code), n in sorted(counts.items())]
-        families = len({task.family for task in found})
-        table(f"{families} families, {len(found)} tasks", ("category", "family", "code", "tasks"), rows)
+        sizes = Counter(task.category for task in found)
+        named = {category: sorted({t.family for t in found if t.category == category}) for category in sorted(sizes)}
+        rows = [(category, str(sizes[category]), ", ".join(families)) for category, families in named.items()]
+        families = sum(map(len, named.values()))
+        table(f"{families} families, {len(found)} tasks", ("category", "tasks", "families"), rows)
 
 
 @koans_app.command("show")

@@ -18,7 +18,10 @@ from sleepy_coder.service import KEYS, MODEL_SERVER, SERVICE, SOCKET, TEMPLATES,
 from sleepy_coder.service_manager import Manager, RealHands, SaidOnly, foreign, ours
 from sleepy_coder.service_site import find_site, home_of, left_behind
 
-service_app = typer.Typer(help="The daemon as a service of systemd.", no_args_is_help=True)
+service_app = typer.Typer(
+    help="The daemon as a service of systemd.\n\nExample: [bold]sleepy-coder service install --dry-run[/]",
+    no_args_is_help=True,
+)
 
 _BOOTED: Final = Path("/run/systemd/system")
 _LINGER: Final = Path("/var/lib/systemd/linger")

@@ -90,6 +90,7 @@ FLOORS = {
     "cli_gateway": 8,
     "cli_recipes": 8,
     "cli_run": 8,
+    "cli_sections": 8,
     "cli_doctor": 8,
     "cli_serve": 8,
     "cli_service": 8,

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from sleepy_coder import __version__, wiring
 from sleepy_coder.canary import look
 from sleepy_coder.cli import app
+from sleepy_coder.cli_sections import SECTIONS
 from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, load_config
 from sleepy_coder.tasks import SPLITS, load_split
 from sleepy_coder.types import NightReport, Outcome
@@ -89,6 +90,18 @@ def test_every_command_and_every_option_says_what_it_is_for(name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_every_command_can_be_shown(name: str) -> None:
     assert "Usage" in Done(*name.split(), "--help").out
+
+
+def test_every_command_stands_in_a_section_of_the_help() -> None:
+    placed = [name for names in SECTIONS.values() for name in names]
+    assert list(ROOT.commands) == placed, "add new ones to sleepy_coder/cli_sections.py"
+    shown = Done("--help").out
+    assert sorted(SECTIONS, key=shown.index) == list(SECTIONS)
+
+
+@pytest.mark.parametrize("group", ["", *(name for name, one in ROOT.commands.items() if isinstance(one, TyperGroup))])
+def test_the_help_of_every_group_has_an_example(group: str) -> None:
+    assert "Example: sleepy-coder" in Done(*group.split(), "--help").out
 
 
 def test_the_version_is_told() -> None:
@@ -168,6 +181,13 @@ def test_the_koans_of_a_split_are_listed(split: str) -> None:
     assert [task["id"] for task in Done("koans", "list", "--split", split, "--json").json] == [
         task.id for task in load_split(split)
     ]
+
+
+def test_the_families_of_a_split_take_fewer_lines_than_there_are_families() -> None:
+    shown = Done("koans", "list").out
+    families = {task.family for task in load_split("day")}
+    assert all(family in shown for family in families)
+    assert len(shown.splitlines()) < len(families)
 
 
 def test_a_koan_is_shown_whole() -> None:

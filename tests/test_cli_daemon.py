@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -123,7 +124,22 @@ def test_the_log_is_read_from_a_file_as_from_the_journal(tmp_path: Path) -> None
     assert json.loads(raw)["event"] == "adapter.promoted"
 
 
+def test_a_journal_without_a_word_says_where_a_daemon_in_a_terminal_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "journalctl").write_text("#!/bin/sh\n")
+    (tmp_path / "journalctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert "`sleepyd` in a terminal prints its log there" in Done("logs").err
+
+
 # Adapters by hand
+
+
+def test_an_export_of_no_adapter_draws_no_bar() -> None:
+    done = Done("adapters", "export", "nope")
+    assert done.status == 1
+    assert done.err.startswith("error: ")
 
 
 @pytest.fixture

@@ -148,7 +148,7 @@ def _hindrance(config: Config) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script `sleepyd`."""
-    parser = argparse.ArgumentParser(prog="sleepyd", description=__doc__)
+    parser = argparse.ArgumentParser(prog="sleepyd", description=__doc__, epilog="Example: sleepyd --home ~/sleepy")
     parser.add_argument("--home", type=Path, help="folder with adapters/, episodes/ and state/")
     options = parser.parse_args(argv)
     log.set_up(verbose=True, to=sys.stdout)

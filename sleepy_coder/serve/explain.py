@@ -73,6 +73,11 @@ _LINES: Final = (
         _adapter,
     ),
     _Line(
+        "Permission denied",
+        "The server's user may not read the adapters: run it as the daemon's user, or let it into the home folder.",
+        _adapter,
+    ),
+    _Line(
         "DoRA|modules_to_save|[Aa]dapter bias|rslora",
         "vLLM serves plain LoRA only: train without this option.",
         _adapter,

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from sleepy_coder import log
 from sleepy_coder.adapter_manifest import is_adapter_name
 from sleepy_coder.deploy import ensure_loaded, stand_in
-from sleepy_coder.errors import AdapterError, ModelNotFound, ServerError, ServerUnreachable, SleepyError
+from sleepy_coder.errors import AdapterError, InfraError, ModelNotFound, ServerError, ServerUnreachable, SleepyError
 from sleepy_coder.journal import no_night
 from sleepy_coder.ports import ModelServer, Replica
 from sleepy_coder.registry import Registry
@@ -69,7 +69,7 @@ class Keeper:
         return tuple(self._proved)
 
     def complaints(self) -> dict[str, str]:
-        """A copy: what cannot be kept now (a server's URL, or `registry`), and why."""
+        """A copy: what cannot be kept now (a server's URL; `registry` and `keeper`: all of them), and why."""
         return dict(self._complaints)
 
     # When
@@ -77,26 +77,35 @@ class Keeper:
     async def reconcile(self) -> None:
         """Look now, for a request that met an unknown adapter; requests that ask meanwhile share one look."""
         if self._asked is None or self._asked.done():
-            self._asked = asyncio.create_task(asyncio.to_thread(self.look))
+            self._asked = asyncio.create_task(asyncio.to_thread(self._guarded_look))
         await asyncio.shield(self._asked)
 
     def run(self, stop: threading.Event, looked: threading.Event) -> None:
         """Look until `stop`, ever more seldom while something is wrong; `looked` is set after the first time."""
         pause = LOOK_SECONDS
         while not stop.is_set():
-            well = self.look()
+            well = self._guarded_look()
             looked.set()
             pause = LOOK_SECONDS if well else min(2 * pause, _SLOWEST_SECONDS)
             stop.wait(pause)
+
+    def _guarded_look(self) -> bool:
+        """A keeper that dies of one bad look would leave a restarted server without its adapters for ever."""
+        try:
+            well = self.look()
+        except Exception as error:  # noqa: BLE001 - the one broad except: the next look tries again
+            return self._complain("keeper", InfraError(f"{type(error).__name__}: {error}", "it is tried again"))
+        self._praise("keeper")
+        return well
 
     def look(self) -> bool:
         """Put right what is wrong, once; whether all is well now. Never raises SleepyError."""
         with self._one_at_a_time:
             try:
                 wanted = self._wanted()
+            except AdapterError as error:
+                return self._step_back("registry", error)
             except SleepyError as error:
-                if isinstance(error, AdapterError):
-                    stand_in(self._registry)
                 return self._complain("registry", error)
             self._praise("registry")
             return all([self._look_at(replica, wanted) for replica in self._server.replicas])
@@ -125,8 +134,7 @@ class Keeper:
             proved.clear()
             return self._complain(replica.url, error)
         except AdapterError as error:
-            stand_in(self._registry)
-            return self._complain(replica.url, error)
+            return self._step_back(replica.url, error)
         except SleepyError as error:
             return self._complain(replica.url, error)
         self._praise(replica.url)
@@ -178,6 +186,14 @@ class Keeper:
         except ModelNotFound:
             return
         _log.info("server.adapter_unloaded", adapter=name, server=replica.url)
+
+    def _step_back(self, whose: str, error: AdapterError) -> bool:
+        """Step back if it is what serves that is damaged, and complain: of what hinders that, or else of `error`."""
+        try:
+            stand_in(self._registry)
+        except SleepyError as hindrance:
+            return self._complain(whose, hindrance)
+        return self._complain(whose, error)
 
     # Said once
 

@@ -70,10 +70,11 @@ class CanaryWatch:
         try:
             work()
             self._complaint = ""
-        except SleepyError as error:
-            if error.message != self._complaint:
-                _log.error("canary.watch_failed", reason=error.message)
-            self._complaint = error.message
+        except Exception as error:  # noqa: BLE001 - the one broad except: no harm would be seen ever again
+            why = error.message if isinstance(error, SleepyError) else f"{type(error).__name__}: {error}"
+            if why != self._complaint:
+                _log.error("canary.watch_failed", reason=why)
+            self._complaint = why
 
     def look(self) -> None:
         """One look. Raises StoreError and AdapterError."""

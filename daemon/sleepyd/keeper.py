@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -21,7 +21,7 @@ from sleepy_coder.journal import no_night
 from sleepy_coder.ports import ModelServer, Replica
 from sleepy_coder.registry import Registry
 from sleepy_coder.serve.canary import Canary
-from sleepy_coder.types import Adapter
+from sleepy_coder.types import Adapter, AdapterState
 
 _log = log.get("server")
 
@@ -42,7 +42,7 @@ class Keeper:
     """Looks after the replicas of `server`, each by itself: one that is gone does not keep the others waiting for long.
 
     `lock` is the file that a running night holds: while it does, nothing is unloaded. At most `max_loras` adapters
-    stay loaded. `on_load` hears of each adapter that a server was asked to load, and why it refused ("": it did not).
+    stay loaded. `on_load` hears of each adapter that was loaded, or could not be, and why ("": it was).
     """
 
     def __init__(
@@ -115,9 +115,11 @@ class Keeper:
     def _wanted(self) -> tuple[Adapter, ...]:
         """What serves, and what a rollback goes to."""
         wanted = [self._registry.active()]
-        previous = self._registry.previous()
-        with suppress(AdapterError):  # a rollback goes to the base instead when its target is damaged
-            wanted += [self._registry.get(previous)] if previous else []
+        if previous := self._registry.previous():
+            try:
+                wanted.append(self._registry.get(previous))
+            except AdapterError as error:  # a rollback goes to the base instead
+                self._on_load(previous, error.message)
         return tuple(adapter for adapter in wanted if adapter is not None)
 
     def _look_at(self, replica: Replica, wanted: tuple[Adapter, ...]) -> bool:
@@ -150,7 +152,9 @@ class Keeper:
                 raise
             except SleepyError as error:
                 refused.append(error)
-                if isinstance(error, ServerError):  # wrong bytes or answers are another matter
+                # Wrong bytes of what serves are stepped back from, and its wrong answers may be the server's.
+                wrong = isinstance(error, AdapterError) and adapter.state is not AdapterState.ACTIVE
+                if wrong or isinstance(error, ServerError):
                     self._on_load(adapter.name, error.message)
             else:
                 proved.add(adapter.name)

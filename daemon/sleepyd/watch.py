@@ -114,7 +114,7 @@ class CanaryWatch:
     # What others saw
 
     def loaded(self, adapter: str, refusal: str) -> None:
-        """A model server was asked to load `adapter`; `refusal` is its reason, "" when it did."""
+        """`adapter` was loaded on a model server, or could not be; `refusal` is the reason, "" when it was."""
         with self._lock:
             self._refused[adapter] = self._refused.get(adapter, 0) + 1 if refusal else 0
 

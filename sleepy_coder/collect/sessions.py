@@ -175,11 +175,14 @@ def _link(nodes: Sequence[_Node]) -> None:
 
 
 def _best(before: Sequence[_Node], reply: Message) -> _Node | None:
-    """Whose reply this is. An agent may have rewritten it: then it is the last one that is not taken."""
-    for node in reversed(before):
-        if node.said.reply is not None and _essence(node.said.reply) == _essence(reply):
-            return node
-    return next((node for node in reversed(before) if not node.continued), None)
+    """Whose reply this is: of those that gave it, the last one that is not taken, so that twins stay apart.
+
+    Where all are taken, somebody went back to it. An agent may also have rewritten it: then it is the last one that is
+    not taken.
+    """
+    gave = [node for node in before if node.said.reply and _essence(node.said.reply) == _essence(reply)]
+    free = [node for node in gave or before if not node.continued]
+    return next(reversed(free or gave), None)
 
 
 def _is_side_call(node: _Node, mains: Sequence[_Node]) -> bool:

@@ -22,6 +22,11 @@ from sleepy_coder.errors import EpisodeFormatError
 from sleepy_coder.types import Exchange, Message
 
 EVALUATION = "eval"
+_ENDED = frozenset(("stop", "tool_calls", "function_call", "end_turn", "tool_use", "completed"))
+"""Why a reply ended, in the words of the APIs, where the model itself ended it.
+
+A turn is learned with the token that ends it, so one that was cut (by its length, a filter, a stop word) would teach
+to break off there."""
 _TINY_REPLY = 400
 _HEAD = 1500
 _ERRANDS = re.compile(
@@ -36,6 +41,7 @@ class Conversation:
     """One conversation: the last exchange's messages with its reply, and the exchanges that led there.
 
     `first_turn` is where the first reply that was seen stands; assistant's turns before it are the agent's own.
+    `thoughts` are those of `Attempt`: after `first_turn` too, agents and other models write turns.
     """
 
     id: str
@@ -43,6 +49,7 @@ class Conversation:
     exchanges: tuple[str, ...]
     messages: tuple[Message, ...]
     first_turn: int
+    thoughts: dict[int, str]
     tools: str
     served_by: str
     started: datetime
@@ -220,13 +227,30 @@ def _conversation(node: _Node) -> Conversation:
     session = first.session or f"prefix-{first.id}"
     assert node.said.reply is not None
     name = hashlib.sha256("/".join((session, first.id, last.id)).encode()).hexdigest()[:32]
+    messages = (*node.said.messages, node.said.reply)
     return Conversation(
         id=name,
         session=session,
         exchanges=tuple(n.exchange.id for n in chain),
-        messages=(*node.said.messages, node.said.reply),
+        messages=messages,
         first_turn=len(chain[0].said.messages),
+        thoughts=_thoughts(messages, chain),
         tools=node.said.tools,
         served_by=last.served_by,
         started=first.started,
     )
+
+
+def _thoughts(messages: Sequence[Message], chain: Sequence[_Node]) -> dict[int, str]:
+    """By the place of each turn that the model wrote to its end, what it thought before it.
+
+    What stands in the place of a reply need not be it: an agent notes that it was interrupted, another model answers.
+    """
+    found: dict[int, str] = {}
+    for node in chain:
+        place, reply = len(node.said.messages), node.said.reply
+        if reply and node.exchange.finish_reason in _ENDED and _essence(reply) == _essence(messages[place]):
+            sent = messages[place].reasoning
+            # Some agents send thoughts without the white space around them; that is no reason to tell the two apart.
+            found[place] = sent if sent.strip() == reply.reasoning.strip() else reply.reasoning
+    return found

@@ -138,6 +138,15 @@ def test_commit_messages_and_summaries_are_side_calls(prompt: str) -> None:
     assert group(exchanges_of(talk, "x")).side_calls == ("x-0",)
 
 
+def test_what_the_user_asks_sets_a_request_of_a_known_session_apart_only_from_something_that_remains() -> None:
+    wish = Talk((AGENT, user("Write the title in lower case."), assistant("1|x")), False, "s1", "header")
+    alone = exchanges_of(wish, "x")
+    assert not group(alone).side_calls
+    assert group([titled(), *alone]).side_calls == ("title-0",)
+    main = exchanges_of(Talk(talk_about("a", 1), session="s1", source="header"), "y")
+    assert group([*alone, *main]).side_calls == ("x-0",)
+
+
 def test_a_short_answer_under_another_system_prompt_of_the_same_session_is_a_side_call() -> None:
     odd = Talk((system("Is this a question?"), user("Mend a."), assistant("no")), False, "s1", "header")
     main = Talk(talk_about("a", 1), session="s1", source="header")

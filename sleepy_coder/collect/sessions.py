@@ -14,7 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sleepy_coder.collect.redact import PLACEHOLDER
 from sleepy_coder.collect.wires import Spoken, spoken
@@ -40,6 +40,7 @@ _ERRANDS = re.compile(
 class Conversation:
     """One conversation: the last exchange's messages with its reply, and the exchanges that led there.
 
+    `started` is when the first exchange began, `ended` when the last one was over.
     `first_turn` is where the first reply that was seen stands; assistant's turns before it are the agent's own.
     `thoughts` are those of `Attempt`: after `first_turn` too, agents and other models write turns.
     """
@@ -53,6 +54,7 @@ class Conversation:
     tools: str
     served_by: str
     started: datetime
+    ended: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,11 @@ def group(exchanges: Iterable[Exchange]) -> Grouped:
     side_calls: list[str] = []
     for nodes in scopes.values():
         _link(nodes)
-        mains = [node for node in nodes if node.continued or node.parent or node.said.tools]
-        again = _asked_again(nodes)
+        apart, again = _side_calls(nodes), _asked_again(nodes)
         for node in nodes:
             if node.continued:
                 continue
-            if _is_side_call(node, mains):
+            if node in apart:
                 side_calls.append(node.exchange.id)
             elif node in again:
                 left_out[node.exchange.id] = "the same was asked again"
@@ -192,16 +193,33 @@ def _best(before: Sequence[_Node], reply: Message) -> _Node | None:
     return next(reversed(free or gave), None)
 
 
-def _is_side_call(node: _Node, mains: Sequence[_Node]) -> bool:
-    """A request without tools that continues nothing: by its words an errand, or short under another system prompt."""
-    if node.parent is not None or node.said.tools:
-        return False
-    tiny = node.said.reply is not None and len(node.said.reply.content) <= _TINY_REPLY
-    system, asked = _system(node), node.said.messages[-1].content
-    if _ERRANDS.search(system[:_HEAD]) or (tiny and system and _ERRANDS.search(asked[:_HEAD])):
-        return True
-    # Without a session the others may be another user's.
-    return tiny and bool(mains) and node.exchange.session != "" and system not in {_system(main) for main in mains}
+def _side_calls(nodes: Sequence[_Node]) -> set[_Node]:
+    """Requests without tools that continue nothing and whose prompt is an errand, or odd in its session.
+
+    What the user asks may read like an errand as well. In a known session that sets a request apart only from something
+    that remains: an agent may do all of its work in one request.
+    """
+    mains = [node for node in nodes if node.continued or node.parent or node.said.tools]
+    ends = [node for node in nodes if not node.continued]
+    lone = [node for node in ends if node.parent is None and not node.said.tools]
+    apart = {node for node in lone if _ERRANDS.search(_system(node)[:_HEAD]) or _is_odd(node, mains)}
+    asked = {node for node in lone if _asks_an_errand(node)}
+    remains = any(node not in apart | asked for node in ends)
+    return apart | {node for node in asked if remains or node.exchange.session == ""}
+
+
+def _is_odd(node: _Node, mains: Sequence[_Node]) -> bool:
+    """Whether it is short, under a system prompt of its own. Without a session the others may be another user's."""
+    known = node.exchange.session != "" and bool(mains)
+    return known and _is_tiny(node) and _system(node) not in {_system(main) for main in mains}
+
+
+def _asks_an_errand(node: _Node) -> bool:
+    return _is_tiny(node) and _system(node) != "" and bool(_ERRANDS.search(node.said.messages[-1].content[:_HEAD]))
+
+
+def _is_tiny(node: _Node) -> bool:
+    return node.said.reply is not None and len(node.said.reply.content) <= _TINY_REPLY
 
 
 def _system(node: _Node) -> str:
@@ -238,6 +256,7 @@ def _conversation(node: _Node) -> Conversation:
         tools=node.said.tools,
         served_by=last.served_by,
         started=first.started,
+        ended=last.started + timedelta(seconds=last.seconds),
     )
 
 

@@ -71,6 +71,7 @@ class _Node:
     exchange: Exchange
     said: Spoken
     keys: list[bytes]
+    answer: str
     parent: _Node | None = None
     continued: bool = False
 
@@ -123,7 +124,7 @@ def _readable(exchange: Exchange, left_out: dict[str, str]) -> _Node | None:
             left_out[exchange.id] = "it is nested too deeply"
             return None
         if said.reply is not None and said.messages:
-            return _Node(exchange, said, _keys(said.messages, exchange.session == ""))
+            return _Node(exchange, said, _keys(said.messages, exchange.session == ""), _essence(said.reply))
         left_out[exchange.id] = "it holds no conversation"
     return None
 
@@ -188,7 +189,8 @@ def _best(before: Sequence[_Node], reply: Message) -> _Node | None:
     Where all are taken, somebody went back to it. An agent may also have rewritten it: then it is the last one that is
     not taken.
     """
-    gave = [node for node in before if node.said.reply and _essence(node.said.reply) == _essence(reply)]
+    answer = _essence(reply)
+    gave = [node for node in before if node.answer == answer]
     free = [node for node in gave or before if not node.continued]
     return next(reversed(free or gave), None)
 
@@ -204,7 +206,7 @@ def _side_calls(nodes: Sequence[_Node]) -> set[_Node]:
     lone = [node for node in ends if node.parent is None and not node.said.tools]
     apart = {node for node in lone if _ERRANDS.search(_system(node)[:_HEAD]) or _is_odd(node, mains)}
     asked = {node for node in lone if _asks_an_errand(node)}
-    remains = any(node not in apart | asked for node in ends)
+    remains = bool(set(ends) - apart - asked)
     return apart | {node for node in asked if remains or node.exchange.session == ""}
 
 
@@ -268,7 +270,7 @@ def _thoughts(messages: Sequence[Message], chain: Sequence[_Node]) -> dict[int, 
     found: dict[int, str] = {}
     for node in chain:
         place, reply = len(node.said.messages), node.said.reply
-        if reply and node.exchange.finish_reason in _ENDED and _essence(reply) == _essence(messages[place]):
+        if reply and node.exchange.finish_reason in _ENDED and node.answer == _essence(messages[place]):
             sent = messages[place].reasoning
             # Some agents send thoughts without the white space around them; that is no reason to tell the two apart.
             found[place] = sent if sent.strip() == reply.reasoning.strip() else reply.reasoning

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 ALNUM = string.ascii_letters + string.digits
 HEX = "0123456789abcdef"
 URLSAFE = ALNUM + "_-"
+# What managers of passwords put into them, but for quotes and backslashes. None first, where it may begin a template.
+SIGNS = "!#$%&()*+,-./:;<=>?@[]^_{|}~"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ def word(chooser: random.Random, alphabet: str, length: int) -> str:
     drawn = [chooser.choice(alphabet) for _ in range(length)]
     drawn[length // 2] = chooser.choice("23456789" if "9" in alphabet else "2345")
     return "".join(drawn)
+
+
+def manager_password(chooser: random.Random) -> str:
+    return word(chooser, ALNUM, 2) + word(chooser, ALNUM + SIGNS, 14)
 
 
 def _jwt(chooser: random.Random) -> str:

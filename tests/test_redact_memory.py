@@ -26,6 +26,7 @@ PIECES = st.sampled_from(
         *("password", "the token: '", 'api_key = "', "secret=`", "login x", "password hunter2x9", "identified by "),
         *("<password>", "</password>", "hunter2x9", "Authorization", "Bearer ", "cookie: a=", " -u me:", "://u:"),
         *("@host", "'", "`", '"', "\\", "\n", " ", "=", ":", "},{", '"},{"', "}", "]", ",", "İ", "K", "--", "pwd"),
+        *("\nDB_PASSWORD=", "SESSION_TOKEN=", "x&(;y|9", "aB3/" * 90, "x" * 500, '"k":"v"', "{"),
         *("Xk92mfQ71pLz", "<SECRET:password:3>", "-----BEGIN RSA PRIVATE" + " KEY-----", "A" * 60, PLAIN),
     ]
 )
@@ -90,6 +91,10 @@ def test_so_do_texts_that_are_no_json(texts: list[str]) -> None:
         ("<password>hunter2x9", "more of it</password>"),
         ("token: 'Xk92mf", "Q71pLz'"),
         ("password: `", "hunter2x9`"),
+        ("token: '" + "aB3/" * 80, "Q71pLz'"),
+        ("token: '" + "aB3/" * 120, "Q71pLz'"),
+        ("token: '", "aB3/" * 120 + "'"),
+        ("DB_PASSWORD=", "x&9(hunter"),
         ("passwd:", "x"),
         ("our own key ends in ", "what follows"),
         ("-----BEGIN RSA PRIVATE" + " KEY-----", "A" * 64),

@@ -34,13 +34,16 @@ class Rule:
         return any(hint in lowered for hint in self.hints)
 
 
-# Words that stand where a secret would: nobody is harmed by these, and code is full of them.
-_DUMMY = re.compile(
-    r"(?i)^<.*>$|^\$[a-z_]+$|\$[{(]|\{\w*\}|\{\{|^%[a-z(]\)?s?$|^%\(|^%\w+%$|^\.{3}|\.{3}$"
+# What stands where a secret would: nobody is harmed by these, and code is full of them. `$(` amid a value begins no
+# template unless it ends: managers of passwords put the two side by side.
+_STAND_IN = re.compile(
+    r"(?i)^<(?:.*>$|secret:[a-z0-9-]+:\d+>|[a-z_ -]+$)|^\$[a-z_]+$|^\$[{(]|\$\{\w[^{}]*\}|\$\([^()]*\)|^\{\w*\}|^\{\{"
+    r"|^%[a-z(]\)?s?$|^%\(|^%\w+%$|^\.{3}|\.{3}$"
     r"|^(?:x+|y+|\*+|-+|_+|0+|password|passwd|pass|pwd|secret|token|string|example\S*|changeme"
     r"|change[-_]me|none|null|nil|true|false|undefined|required|optional|redacted|dummy\S*|test|testing|empty"
     r"|your[-_ ]\S*|my[-_]?(?:secret|token|password|key)|placeholder|hidden|bearer|basic|unset|missing|invalid)$"
 )
+_FORMAT = re.compile(r"\{\w*\}|\{\{")
 _WORDS = re.compile(r"[A-Za-z]{0,18}\d{0,2}|\d+")
 _PARTS = re.compile(r"[^A-Za-z0-9+]+")
 
@@ -50,9 +53,14 @@ def entropy(text: str) -> float:
     return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
 
 
+def is_stand_in(value: str) -> bool:
+    """Whether the value begins or ends as a stand-in: a variable, a template, the word password."""
+    return bool(_STAND_IN.search(value)) or len(set(value)) < 3
+
+
 def is_dummy(value: str) -> bool:
-    """Whether the value is a stand-in: a template, a variable, the word password."""
-    return bool(_DUMMY.search(value)) or len(set(value)) < 3
+    """Whether the value is a stand-in, or has a place to be filled in, as strings in code have."""
+    return is_stand_in(value) or bool(_FORMAT.search(value))
 
 
 def is_wordy(value: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import string
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import ALNUM, KINDS, URLSAFE, escaped, manager_password, places, plant, two_hundred, word
+from planted import ALNUM, KINDS, UNNAMED, URLSAFE, escaped, manager_password, places, plant, two_hundred, unnamed, word
 
 from sleepy_coder.collect.redact import PLACEHOLDER, SecretRedactor
 from sleepy_coder.errors import SecretFound
@@ -247,6 +248,49 @@ def test_a_private_key_with_line_numbers_or_in_a_diff_refuses_the_text() -> None
             SecretRedactor().redact(shown)
 
 
+@pytest.mark.parametrize("times", range(3))
+@pytest.mark.parametrize("kind", list(UNNAMED))
+def test_a_secret_is_found_by_its_shape_or_by_what_stands_beside_it(kind: str, times: int) -> None:
+    chooser = random.Random(times)
+    for _ in range(20):
+        secret, shown = unnamed(kind, chooser)
+        text = escaped(f"first\n{shown}\nlast", times)
+        after = SecretRedactor().redact(text)
+        assert secret not in after and secret[-12:] not in after
+        assert "first" in after and "last" in after
+
+
+@pytest.mark.parametrize("times", range(3))
+def test_a_private_key_without_its_header_refuses_the_text(times: int) -> None:
+    rest = private_key(random.Random(7)).split("\n", 1)[1]
+    with pytest.raises(SecretFound):
+        SecretRedactor().redact(escaped(f"$ tail -n 5 key.pem\n{rest}\n", times))
+
+
+@pytest.mark.parametrize("times", range(3))
+def test_a_private_key_of_putty_refuses_the_text(times: int) -> None:
+    lines = private_key(random.Random(8)).splitlines()[1:-1]
+    text = "\n".join(["PuTTY-User-Key-File-3: ssh-rsa", "Private-" + "Lines: 4", *lines, "Private-MAC: 00"])
+    with pytest.raises(SecretFound):
+        SecretRedactor().redact(escaped(text, times))
+
+
+@pytest.mark.parametrize("kind", ["", "RSA ", "EC ", "OPENSSH ", "ENCRYPTED "])
+@pytest.mark.parametrize("width", [64, 76, 10_000])
+def test_a_private_key_in_base64_refuses_the_text(kind: str, width: int) -> None:
+    coded = base64.b64encode(private_key(random.Random(9), kind).encode()).decode()
+    lines = "\n".join(coded[at : at + width] for at in range(0, len(coded), width))
+    for times in range(3):
+        with pytest.raises(SecretFound):
+            SecretRedactor().redact(escaped(f"users:\n- name: me\n  user:\n    client-key-data: {lines}\n", times))
+
+
+def test_a_certificate_in_base64_does_not_refuse_the_text() -> None:
+    pem = private_key(random.Random(9)).replace("RSA PRIVATE" + " KEY", "CERTIFICATE")
+    text = f"certificate-authority-data: {base64.b64encode(pem.encode()).decode()}\n"
+    assert SecretRedactor().redact(text) == text
+
+
 def test_speaking_of_private_keys_is_no_secret() -> None:
     text = 'if text.startswith("-----BEGIN PRIVATE' + ' KEY-----"):\n    raise ValueError("that is a key")\n'
     assert SecretRedactor().redact(text) == text
@@ -281,6 +325,12 @@ def test_a_stand_in_for_a_key_does_not_tear_up_the_text() -> None:
         'PASSWORD_HASHERS=["django.hashers.Argon2"]\nSECRETS=(first second)\nTOKEN=read_token(\n    "name",\n)\n',
         "PASSWORD={password}\nPASSWORD={{ vault.password }}\nPASSWORD=<your password here>\nPASSWORD=%(password)s\n",
         "const f = (token) => `${token.slice(0, 4)}...`;\nheaders.token = `Key ${fn(1)}`;\n",
+        "docker run --name mysql -p3306:3306 mysql\nmysql -u root -p shop\nsshpass -p $PASS ssh host\nmysql -p$PASS\n",
+        '{"d": "9f86d081884c7d659a2feaa0c55ad015", "q": "what-is-looked-for-2026"}\nrequests.get(url, _auth=None)\n',
+        "re.sub(r'(a)$', '$1$2$3', x)\n$6$salt$hash and $2b$12$salt are forms of crypt\nurl?sv=1&sig=sha256\n",
+        "x: ghcr.io/a/sq_alchemy, gl-matrix, tskey-auth, dckr_pat_, xoxc- and xoxd- tokens; b.atlasv1.c; nvapi-key\n",
+        "git clone https://git@github.com/a/b && open https://a-very-long-user-name-of-words-only@host/\n",
+        "https://cdn.host/npm/@scope/name@1.2.3/dist/MTIzNDU2.abcdef.min.js\n",
         "sk-learn, task-management-and-risk-assessment-tooling, disk-encryption-by-default\n",
     ],
 )

@@ -362,6 +362,9 @@ _DAEMON: Final = {
     ),
     "schedule.diary_unreadable": _event("What the schedule remembers is damaged and begun anew.", reason=str),
     "schedule.failed": _event("The schedule could not look this time; it looks again in a minute.", reason=str),
+    "schedule.clock_set_back": _event(
+        "The clock was set back; the schedule looks now and every minute as before. By how much, about.", seconds=int
+    ),
 }
 
 GROUPS: Final[Mapping[str, Mapping[str, Event]]] = {

@@ -51,7 +51,8 @@ _LINES: Final = (
     _Line(
         r"LoRA rank (\d+) is greater than max_lora_rank",
         lambda found: (
-            f"Start vLLM with --max-lora-rank {rank_flag(int(found[1]))}, or train with a smaller recipe.rank."
+            f"Start vLLM with --max-lora-rank {rank_flag(int(found[1]))}, or train with a smaller recipe.rank, "
+            "from the next night on: `sleepy-coder night --abandon` ends one that is unfinished."
         ),
     ),
     _Line("LoRA is not enabled", "Start vLLM with --enable-lora."),

@@ -106,12 +106,15 @@ def damaged_adapter(folder: Path) -> Adapter:
 
 
 def content_sha256(folder: Path) -> str:
-    """Hash of the weights and their config. Raises AdapterError when one is missing or not a plain file."""
-    paths = [folder / WEIGHTS, folder / CONFIG]
-    for path in paths:
-        if path.is_symlink() or not path.is_file():
-            raise AdapterError(f"{path} is missing or not a plain file", "Train or copy the adapter again")
-    return sha256_files(paths)
+    """Hash of the weights and their config. Raises AdapterError when one is missing, unreadable or not a plain file."""
+    paths, remedy = [folder / WEIGHTS, folder / CONFIG], "Train or copy the adapter again"
+    try:
+        for path in paths:
+            if path.is_symlink() or not path.is_file():
+                raise AdapterError(f"{path} is missing or not a plain file", remedy)
+        return sha256_files(paths)
+    except OSError as error:
+        raise AdapterError(f"{folder} cannot be read ({error})", remedy) from error
 
 
 def fast_weights(folder: Path) -> Path | None:

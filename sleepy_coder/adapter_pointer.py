@@ -19,6 +19,7 @@ from sleepy_coder.ports import Clock
 
 _POINTER: Final = "active.json"
 _TWIN: Final = "active.twin.json"
+_REMEDY: Final = "Restore it, or remove it to serve the bare base"
 _log = log.get("registry")
 
 
@@ -29,7 +30,10 @@ class PointerFile:
         self._root, self._clock = root, clock
 
     def read(self) -> Pointer:
-        """What serves; the bare base when there is no pointer. Raises AdapterError when it and its twin are broken."""
+        """What serves; the bare base when there is no pointer. Raises AdapterError when it and its twin are broken.
+
+        Two that agree are not broken, whatever they name: it is the adapter then that is gone.
+        """
         try:
             return self._read(_POINTER)
         except FileNotFoundError:
@@ -37,6 +41,9 @@ class PointerFile:
         except AdapterError:
             with suppress(AdapterError, FileNotFoundError):
                 return self._read(_TWIN)
+            with suppress(AdapterError, FileNotFoundError):
+                if (pointer := self._parsed(_POINTER)) == self._parsed(_TWIN):
+                    return pointer
             raise
 
     def mark(self) -> tuple[int, int, int] | None:
@@ -79,17 +86,21 @@ class PointerFile:
     def _read(self, file: str) -> Pointer:
         """Raises FileNotFoundError, and AdapterError when it is damaged: names hold a hash, so a flipped bit leads
         nowhere."""
+        pointer = self._parsed(file)
+        if pointer.name is not None and not (is_adapter_name(pointer.name) and (self._root / pointer.name).is_dir()):
+            path = self._root / file
+            raise AdapterError(f"{path} names {pointer.name!r}: there is no adapter {pointer.name!r}", _REMEDY)
+        return pointer
+
+    def _parsed(self, file: str) -> Pointer:
+        """Raises FileNotFoundError, and AdapterError when it does not say anything."""
         path = self._root / file
-        remedy = "Restore it, or remove it to serve the bare base"
         try:
-            pointer = Pointer.model_validate_json(path.read_bytes())
+            return Pointer.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             raise
         except (OSError, ValidationError) as error:
-            raise AdapterError(f"{path} cannot be read ({error})", remedy) from error
-        if pointer.name is not None and not (is_adapter_name(pointer.name) and (self._root / pointer.name).is_dir()):
-            raise AdapterError(f"{path} names {pointer.name!r}: there is no adapter {pointer.name!r}", remedy)
-        return pointer
+            raise AdapterError(f"{path} cannot be read ({error})", _REMEDY) from error
 
     def _write(self, file: str, pointer: Pointer) -> None:
         write_atomic(self._root / file, pointer.model_dump_json(indent=2) + "\n")

@@ -38,6 +38,9 @@ from sleepy_coder.types import (
 )
 
 _SERVED = "served"
+_CONTENDERS = ".contenders-"
+"""How their folder begins. It is among the adapters, because some servers see nothing else of the home; the registry
+looks past it, since that is no adapter's name."""
 _log = log.get("night")
 
 
@@ -55,7 +58,7 @@ def choose(parts: Parts, cycle: int, serving: Adapter | None, recipe: Recipe, tr
     whole, *others = contenders(training, recipe.kl_limit)
     in_final = min(len(others), len(finalists([whole, *others])))
     trials = _Trials(parts, cycle, 2 * len(tasks) + len(others) * len(few) + in_final * len(rest))
-    trials.clear()
+    clear_contenders(parts)
     try:
         served = trials.served(serving, tasks)
         whole = trials.measured(whole, tasks)
@@ -64,7 +67,7 @@ def choose(parts: Parts, cycle: int, serving: Adapter | None, recipe: Recipe, tr
         chosen = {(one.weights, one.scale) for one in finalists([within(whole, names), *tried])}
         last = [trials.measured(one, rest) for one in tried if (one.weights, one.scale) in chosen]
     finally:
-        trials.clear()
+        clear_contenders(parts)
     early = [one for one in tried if (one.weights, one.scale) not in chosen]
     ranked = (*best_first([whole, *last]), *best_first(early))
     said, reason = ruling(ranked[0], whole, served)
@@ -107,6 +110,20 @@ def stage_chosen(
     return staged
 
 
+def clear_contenders(parts: Parts) -> None:
+    """Unload contenders that are loaded, also those of a night that was killed, and remove their folders.
+
+    Raises ServerError.
+    """
+    adapters = parts.config.adapters.resolve()
+    for model in {model for replica in parts.server.replicas for model in replica.models()}:
+        folder = Path(model.root).resolve().parent
+        if folder.parent == adapters and folder.name.startswith(_CONTENDERS):
+            unload(parts.server, model.name)
+    for folder in adapters.glob(f"{_CONTENDERS}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _dev_tasks(parts: Parts, cycle: int) -> tuple[Task, ...]:
     """Tonight's dev tasks: others each night, so that no night's choices are fitted to the same few."""
     count = min(parts.config.recipe.choose_tasks, len(parts.dev))
@@ -123,20 +140,8 @@ class _Trials:
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
-    def _work(self) -> Path:
-        return night_folder(self.parts, self.cycle) / "train"
-
-    @property
     def _folder(self) -> Path:
-        return self._work / "contenders"
-
-    def clear(self) -> None:
-        """Unload contenders that are loaded, also those of a night that was killed, and remove their folders."""
-        servers = self.parts.server.replicas
-        for model in {model for replica in servers for model in replica.models()}:
-            if Path(model.root).resolve().parent == self._folder.resolve():
-                unload(self.parts.server, model.name)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        return self.parts.config.adapters / f"{_CONTENDERS}{self.cycle:04d}"
 
     def served(self, serving: Adapter | None, tasks: Sequence[Task]) -> Contender:
         return _with(Contender(weights=_SERVED), self._ask(*self.parts.answering(serving), tasks))
@@ -144,7 +149,8 @@ class _Trials:
     def measured(self, one: Contender, tasks: Sequence[Task]) -> Contender:
         """`one` with its results on `tasks` added; without them when the server does not apply it."""
         place = f"{one.weights.replace('/', '-')}-{one.scale:g}"
-        adapter = self._adapter(scaled(self._work / one.weights, one.scale, self._folder / place))
+        weights = night_folder(self.parts, self.cycle) / "train" / one.weights
+        adapter = self._adapter(scaled(weights, one.scale, self._folder / place))
         known = self.parts.canary
         canary = Canary(self._folder / "fingerprints", known.base, known.tolerance)
         try:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sleepy_coder import __version__, log, wiring
+from sleepy_coder.abandon import abandon
 from sleepy_coder.canary import last_state
 from sleepy_coder.cli_adapters import adapters_app
 from sleepy_coder.cli_canary import canary_command, drill_command
@@ -105,6 +106,9 @@ def night(
     ] = False,
     now: Annotated[bool, typer.Option("--now", help="Have the daemon that runs here begin it, and return.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would train on.")] = False,
+    abandoned: Annotated[
+        bool, typer.Option("--abandon", help="End the unfinished night as failed instead; the next starts over.")
+    ] = False,
     recipe: Annotated[str | None, typer.Option(help="Learn by this recipe tonight; default: recipe.name.")] = None,
     json: Json = False,
 ) -> None:
@@ -112,6 +116,7 @@ def night(
 
     A night that was killed or paused goes on where it was. Ctrl-C and SIGTERM stop it at a checkpoint. Exit status:
     0 when the night ended (whatever the verdict) or paused, 1 on an error, 130 when it was stopped.
+    One whose step fails five times, for another reason than the machine's, ends as failed.
     With --now the daemon runs it, as its own user and with its own log; `status` and `logs` tell how it goes.
     A night that goes on keeps the recipe that it began with.
 
@@ -123,6 +128,15 @@ def night(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's Ctrl-C
     with explained():
         config = with_recipe(load_config(), recipe)
+        if abandoned:
+            if when_idle or now or dry_run or recipe:
+                raise SleepyError("--abandon goes with no other option than --json", "leave the others out")
+            report = _abandon(config)
+            if json:
+                as_json({"cycle": report.cycle, "outcome": report.outcome, "reason": report.reason})
+            else:
+                out.print(f"night {report.cycle} ended as {report.outcome}: {report.reason}", highlight=False)
+            return
         if now:
             if recipe:
                 raise SleepyError("--now and --recipe do not go together", "set recipe.name, or leave out --now")
@@ -151,6 +165,13 @@ def night(
             as_json(report)
         else:
             out.print(morning(report, wiring.titles(config), config.mix.shares))
+
+
+def _abandon(config: Config) -> NightReport:
+    settings = config.server.model_copy(update={"timeout_seconds": _STATUS_SECONDS})  # a server that hangs may be why
+    brief = config.model_copy(update={"server": settings})
+    with wiring.open_store(config) as store, wiring.open_server(brief) as server:
+        return abandon(config, store, wiring.open_registry(config), server, wiring.SystemClock())
 
 
 @app.command()
@@ -316,7 +337,7 @@ def status(json: Json = False) -> None:
         ("gate", budget),
         (
             "unfinished",
-            f"night {state['unfinished_night']}: `sleepy-coder night` goes on with it"
+            f"night {state['unfinished_night']}: `sleepy-coder night` goes on with it, `night --abandon` ends it"
             if state["unfinished_night"]
             else "no",
         ),

@@ -116,7 +116,7 @@ class GatewaySettings(Section):
     api_key: str | None = Field(
         None, min_length=8, description="Asked of every caller when set; unset, callers' own keys pass through."
     )
-    max_body_mib: int = Field(256, ge=1, le=4096, description="Larger requests are answered with 413, in MiB.")
+    max_body_mib: int = Field(64, ge=1, le=4096, description="Larger requests are answered with 413, in MiB.")
     record: bool = Field(True, description="Whether a redacted copy of what passes is kept for the nights.")
     ask_usage: bool = Field(
         True, description="Whether streams that are recorded are asked for their token counts, unseen by the caller."
@@ -559,7 +559,9 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments over environment over credentials over the TOML file; nothing else is read."""
         sources = (init_settings, env_settings, CredentialSource(settings_cls))
-        return (*sources, TomlConfigSettingsSource(settings_cls, find_home() / CONFIG_FILE)) if cls.reads_file else sources
+        if not cls.reads_file:
+            return sources
+        return (*sources, TomlConfigSettingsSource(settings_cls, find_home() / CONFIG_FILE))
 
     @property
     def state(self) -> Path:

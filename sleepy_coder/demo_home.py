@@ -24,7 +24,7 @@ _STATE: Final = (
     MARKER, "poison.jsonl", "sleepy.db*", "verdicts.db*", "server.log", "backups", "nights", "night.lock",
     "anchors-*.json", "fingerprints", "nap.json", "wanted", ".*.tmp",
 )  # fmt: skip
-_ADAPTERS: Final = (*_SHIPPED, "sc-*", "active.json", "active.twin.json", ".lock", ".*.tmp")
+_ADAPTERS: Final = (*_SHIPPED, "sc-*", ".contenders-*", "active.json", "active.twin.json", ".lock", ".*.tmp")
 
 
 class Left(Record):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,7 @@ from sleepy_coder import wiring
 from sleepy_coder.adapter_manifest import model_sha256
 from sleepy_coder.config import CONFIG_FILE, Config
 from sleepy_coder.drill import complaint
-from sleepy_coder.errors import ServerUnreachable, SleepyError
+from sleepy_coder.errors import ServerError, ServerUnreachable, SleepyError
 from sleepy_coder.files import private_folder, write_atomic
 from sleepy_coder.registry import Registry
 from sleepy_coder.report.standing import daemon_line
@@ -166,6 +167,14 @@ def _gateway(config: Config) -> Finding:
             names = [model.name for model in client.models()]
         except ServerUnreachable as error:
             return fail("gateway", error.message, error.remedy)
+        except ServerError as error:
+            if error.status != HTTPStatus.UNAUTHORIZED or settings.api_key or not config.server.api_key:
+                raise
+            return fail(
+                "gateway",
+                f"{url} wants the model server's key of every caller",
+                "Set gateway.api_key: callers bring that one, and the gateway brings server.api_key.",
+            )
     if settings.alias not in names:
         return fail("gateway", f"{url} does not list {settings.alias}", "Restart it: `sleepy-coder gateway`.")
     return ok("gateway", f"{url} passes {settings.alias} on")

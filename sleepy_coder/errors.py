@@ -15,6 +15,7 @@ SleepyError                 always carries what to do about it
 ├── StoreError              the store is locked, corrupt or of a newer version
 │   ├── StoreDamaged        a page of it is not what was written there
 │   └── AlreadyRuns         another process is at it in this home
+├── JournalError            another version of sleepy-coder noted a step of an unfinished night: this one cannot go on
 ├── TrainingError           the training child ended without an adapter
 ├── TrainingPaused          training stopped at a checkpoint because it was asked to
 ├── NightPaused             a night stopped before its end because it was asked to; its work is kept
@@ -96,6 +97,10 @@ class StoreDamaged(StoreError):
 
 class AlreadyRuns(StoreError):
     """Another process is at it in this home."""
+
+
+class JournalError(SleepyError):
+    """What the journal of an unfinished night holds is of another version of sleepy-coder."""
 
 
 class TrainingError(SleepyError):

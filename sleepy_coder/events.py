@@ -46,6 +46,14 @@ _NIGHTS: Final = {
     ),
     "night.skipped": _event("There was too little to learn from.", cycle=int, reason=str),
     "night.failed": _event("A night ended in an error; everything is as it was.", cycle=int, reason=str),
+    "night.step_failed": _event(
+        "A step of the night failed; how often by now, and how often until the night ends as failed.",
+        cycle=int,
+        phase=str,
+        tries=int,
+        of=int,
+        reason=str,
+    ),
     "night.paused": _event("A night stopped before its end and keeps its work; why.", cycle=int, reason=str),
     "night.broke_off": _event(
         "The machine failed in the middle of a night, which stays open; why, and what to do.", reason=str, remedy=str
@@ -362,6 +370,9 @@ _DAEMON: Final = {
     ),
     "schedule.diary_unreadable": _event("What the schedule remembers is damaged and begun anew.", reason=str),
     "schedule.failed": _event("The schedule could not look this time; it looks again in a minute.", reason=str),
+    "schedule.clock_set_back": _event(
+        "The clock was set back; the schedule looks now and every minute as before. By how much, about.", seconds=int
+    ),
 }
 
 GROUPS: Final[Mapping[str, Mapping[str, Event]]] = {

@@ -6,15 +6,15 @@ import fcntl
 import json
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from sleepy_coder import log
-from sleepy_coder.errors import AlreadyRuns
+from sleepy_coder.errors import AlreadyRuns, JournalError
 from sleepy_coder.store import Store
 from sleepy_coder.types import Phase
 
@@ -62,7 +62,7 @@ class Journal:
     """Remembers the result of each finished step of night `cycle` in the store.
 
     `on_phase` hears the name of each step as it begins; `resumed` says that this night was begun by a
-    process that did not finish it.
+    process that did not finish it. `step` is the one under way, or the last one.
     """
 
     def __init__(self, store: Store, on_phase: Callable[[str], None] = lambda _: None) -> None:
@@ -72,6 +72,7 @@ class Journal:
         self._store = store
         self._on_phase = on_phase
         self.phases: list[Phase] = []
+        self.step = _BEGAN
         store.begin_night(self.cycle)
 
     def began(self, now: Callable[[], datetime]) -> datetime:
@@ -80,19 +81,20 @@ class Journal:
 
     def noted(self, name: str, kind: Any, value: Callable[[], T]) -> T:
         """What the first process of this night noted under `name`: no step, and nothing that a report shows."""
-        adapter: TypeAdapter[T] = TypeAdapter(kind)
         known = self._store.phase(self.cycle, name)
         if known is None:
+            adapter: TypeAdapter[T] = TypeAdapter(kind)
             known = adapter.dump_json(value()).decode()
             self._store.finish_phase(self.cycle, name, known, 0.0)
-        return adapter.validate_json(known)
+        return self._read(name, kind, known)
 
     def once(self, name: str, kind: Any, work: Callable[[], T]) -> T:
         """The result of step `name`: from the journal when it is there, else by doing `work`.
 
         `kind` is the result's type as pydantic understands it. A step that raises leaves no entry, so
-        it is done again next time; `work` must bear that.
+        it is done again next time; `work` must bear that. Raises JournalError for one of another version.
         """
+        self.step = name
         known = self._known(name, kind)
         if known is not None:
             self.phases.append(Phase(name=name, seconds=known[1], resumed=True))
@@ -105,9 +107,11 @@ class Journal:
         return result
 
     def known(self, name: str, kind: Any) -> Any | None:
-        """The result of step `name`, or the figure noted under it; None when there is none yet."""
-        found = self._known(name, kind)
-        return found[0] if found else None
+        """The result of step `name`, or the figure noted under it; None when there is none that can be read."""
+        with suppress(JournalError):
+            found = self._known(name, kind)
+            return found[0] if found else None
+        return None
 
     def note(self, name: str, figure: float) -> None:
         """Keep a figure that is no step of its own; of a step that is done again, the first one."""
@@ -124,7 +128,16 @@ class Journal:
         if found is None:
             return None
         seconds = next(phase.seconds for phase in self._store.phases(self.cycle) if phase.name == name)
-        return TypeAdapter(kind).validate_json(found), seconds
+        return self._read(name, kind, found), seconds
+
+    def _read(self, name: str, kind: Any, payload: str) -> Any:
+        try:
+            return TypeAdapter(kind).validate_json(payload)
+        except ValidationError as error:
+            raise JournalError(
+                f"an update of sleepy-coder changed what night {self.cycle} noted of `{name}`",
+                "It cannot go on; the next night starts over with the same episodes",
+            ) from error
 
     def _do(self, name: str, kind: Any, work: Callable[[], T]) -> tuple[T, float]:
         started = time.monotonic()
@@ -135,7 +148,7 @@ class Journal:
         return result, seconds
 
     def failed(self, name: str, reason: str) -> int:
-        """Note that step `name` failed, and why; how often it has by now, whichever process tried."""
+        """Note that `name`, a step or what it does, failed, and why; how often by now, whichever process tried."""
         tries = 1
         while self._store.phase(self.cycle, f"{name}-failed-{tries}") is not None:
             tries += 1

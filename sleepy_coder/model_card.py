@@ -205,15 +205,18 @@ _environment.filters["e_value"] = _e_value
 _template = _environment.from_string(_CARD)
 
 
+def plain_name(model: str) -> str:
+    """The name of a model that its server may call by a folder of this machine, which is nobody's business."""
+    return PurePath(model).name if model.startswith("/") else model
+
+
 def model_card(manifest: Manifest, edition: Edition = Edition()) -> str:  # noqa: B008  (frozen)
     """Markdown with YAML front matter."""
-    name = manifest.base_model
     recipe = {field: getattr(manifest.recipe, field) for field in type(manifest.recipe).model_fields}
     return _template.render(
         m=manifest,
         e=edition,
-        # A server may call its model by a folder of this machine, which is nobody's business.
-        base=edition.base_model or (PurePath(name).name if name.startswith("/") else name),
+        base=edition.base_model or plain_name(manifest.base_model),
         recipe=(recipe | {"alpha": f"{manifest.alpha:g}"}).items(),
         vllm_rank=rank_flag(manifest.recipe.rank),
     )

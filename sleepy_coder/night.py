@@ -10,11 +10,21 @@ import dataclasses
 from datetime import datetime
 
 from sleepy_coder import log
+from sleepy_coder.abandon import unload_left
 from sleepy_coder.anchors import write_anchors
 from sleepy_coder.choose import choose, stage_chosen
 from sleepy_coder.config import RecipeName
 from sleepy_coder.deploy import ensure_loaded, promote, stand_in, turn_down
-from sleepy_coder.errors import AdapterError, LeakError, NightPaused, TrainingError
+from sleepy_coder.errors import (
+    AdapterError,
+    JournalError,
+    LeakError,
+    NightPaused,
+    ServerUnreachable,
+    StoreError,
+    TrainingError,
+    TrainingKilled,
+)
 from sleepy_coder.files import refuse_full_disk
 from sleepy_coder.journal import Journal, alone
 from sleepy_coder.judge.case import Control, RecordedPolicy
@@ -55,6 +65,12 @@ from sleepy_coder.types import (
     TrainingMix,
 )
 
+_TRIES = 5
+"""How often one step may fail before the night does. A night that cannot go on would keep all later ones away."""
+_FINAL = (JournalError, LeakError, AdapterError, TrainingError)
+"""Trying again would change nothing."""
+_MACHINE = (ServerUnreachable, TrainingKilled, StoreError, OSError)
+"""The machine may get over them by itself, or with help. TrainingKilled has a count of its own."""
 _log = log.get("night")
 
 
@@ -62,7 +78,8 @@ def run_night(parts: Parts) -> NightReport:
     """Practise once and ship the result only if the gate says it is better.
 
     Resumes an unfinished night. Errors of the machine (a server that is gone, a full disk) rise and
-    leave the night open; a mix that leaks, a broken adapter or a failed training close it as failed.
+    leave the night open; a mix that leaks, a broken adapter or a failed training close it as failed, and so does
+    whatever else a step has failed of five times.
     Raises NightPaused when the curfew ends it, which leaves it open as well, InfraError when the disk has too little
     room for a night, and StoreError when the store is damaged or another process runs a night in the same home.
     """
@@ -85,15 +102,29 @@ def _begin_or_resume(parts: Parts) -> NightReport:
 def _run(parts: Parts, night: Journal) -> NightReport:
     started = night.began(parts.clock.now)
     _log.warning("night.started", cycle=night.cycle, resumed=night.resumed)
-    parts = _as_begun(parts, night)
     try:
-        return _practise_and_judge(parts, night, started)
+        return _practise_and_judge(_as_begun(parts, night), night, started)
     except NightPaused as pause:
         _log.warning("night.paused", cycle=night.cycle, reason=pause.message)
         raise
-    except (LeakError, AdapterError, TrainingError) as error:
-        _log.error("night.failed", cycle=night.cycle, reason=error.message)
-        return _close(parts, night, started, "failed", str(error))
+    except _FINAL as error:
+        reason = str(error)
+    except Exception as error:
+        if _may_go_on(night, error):
+            raise
+        reason = f"{night.step} failed {_TRIES} times: {error}"
+    _log.error("night.failed", cycle=night.cycle, reason=reason)
+    unload_left(parts.config.home, parts.registry, parts.server, night.cycle)
+    return _close(parts, night, started, "failed", reason)
+
+
+def _may_go_on(night: Journal, error: Exception) -> bool:
+    """Whether the night stays open after `error`, to be gone on with by the next process."""
+    if isinstance(error, _MACHINE) or isinstance(error.__cause__, OSError):
+        return True
+    tries = night.failed(f"step {night.step}", str(error))
+    _log.warning("night.step_failed", cycle=night.cycle, phase=night.step, tries=tries, of=_TRIES, reason=str(error))
+    return tries < _TRIES
 
 
 def _as_begun(parts: Parts, night: Journal) -> Parts:

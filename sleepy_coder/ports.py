@@ -15,7 +15,10 @@ from sleepy_coder.types import Adapter, Message, Recipe, Record, Reply, Task, Tr
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a sandboxed command may use. Bytes, seconds, counts."""
+    """What a sandboxed command may use. Bytes, seconds, counts.
+
+    `cpu_seconds` and `memory_bytes` hold for each of its processes, `file_bytes` for each file, the others for all.
+    """
 
     wall_seconds: float = 20.0
     cpu_seconds: int = 15

@@ -42,12 +42,12 @@ def lesson_of(episode: Episode) -> Lesson | None:
 
 
 def _answer(episode: Episode) -> int | None:
-    """A digest of the answer that passed, if the last one did.
+    """A digest of the answer that passed, if the last one did and the model wrote any of it.
 
     Conversations end in much the same words; what differs is what was done before.
     """
     last = episode.attempts[-1] if episode.attempts else None
-    if last is None or episode.outcome is not Outcome.PASS or not last.verdict.passed:
+    if last is None or episode.outcome is not Outcome.PASS or not last.verdict.passed or last.thoughts == {}:
         return None
     before = last.messages if last.first_turn is not None else ()
     digest = hashlib.blake2b(digest_size=8)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from sleepy_coder import log
+from sleepy_coder.choose import clear_contenders
 from sleepy_coder.deploy import held_by
 from sleepy_coder.errors import InfraError, ServerError
 from sleepy_coder.parts import Parts
@@ -17,11 +18,13 @@ _BACKUPS = 3
 
 
 def tidy(parts: Parts) -> None:
-    """Delete adapters above `night.keep_adapters` and exchanges that became episodes long ago.
+    """Delete contenders that a killed night left, adapters above `night.keep_adapters`, and exchanges that became
+    episodes long ago.
 
     Adapters stay as they are when a server does not say what it holds: it may read their folders again.
     """
     try:
+        clear_contenders(parts)
         adapters = parts.registry.prune(parts.config.night.keep_adapters, held_by(parts.server))
     except ServerError:
         adapters = ()

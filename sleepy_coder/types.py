@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, computed_field
 
 HARM_ALPHA: Final = 0.01
 """Level at which an update is called harmful, as if tasks were independent: such a night sets a whole day's episodes
@@ -148,12 +148,17 @@ class Reply(Record):
     completion_tokens: int = 0
 
 
+Thoughts = dict[NonNegativeInt, str]
+
+
 class Attempt(Record):
     """One turn of the agent: what was asked, what came back, what the compiler said of it.
 
     Of another agent's conversation there is one attempt: all of it, with the last reply as completion.
     `reply` is that reply as a message when it holds more than text; `tools` the JSON text of what could be called;
     `first_turn` where in `messages` the first reply stands (or would): what an agent put before it is no reply.
+    `thoughts` says which turns the model is known to have written, and written to their end: by the place of each (the
+    reply's is the one after `messages`) what it thought before it, which agents do not always send again.
     """
 
     messages: tuple[Message, ...]
@@ -163,6 +168,7 @@ class Attempt(Record):
     reply: Message | None = Field(default=None, exclude_if=_is_empty)
     tools: str = Field(default="", exclude_if=_is_empty)
     first_turn: int | None = Field(default=None, ge=0, exclude_if=_is_none)
+    thoughts: Thoughts | None = Field(default=None, exclude_if=_is_none)
 
 
 class Episode(Record):
@@ -239,7 +245,8 @@ class Example(Record):
 
     `provenance` says where it is from (episode id, "anchor:<task>", "dream:<task>", ...); `anchor` rows
     are the base model's own answers and are held by a KL term as well. Where `first_turn` is given, the
-    assistant's turns in `messages` from there on are learned as well; `reply` and `tools` are those of `Attempt`.
+    assistant's turns in `messages` from there on are learned as well; where `thoughts` are given, the turns at their
+    places are, and no others. `reply`, `tools` and `thoughts` are those of `Attempt`.
     """
 
     messages: tuple[Message, ...]
@@ -253,6 +260,7 @@ class Example(Record):
     reply: Message | None = Field(default=None, exclude_if=_is_empty)
     tools: str = Field(default="", exclude_if=_is_empty)
     first_turn: int | None = Field(default=None, ge=0, exclude_if=_is_none)
+    thoughts: Thoughts | None = Field(default=None, exclude_if=_is_none)
 
 
 class TrainingMix(Record):

@@ -102,7 +102,9 @@ def embedded_server(config: Config) -> Generator[Config]:
 
 def open_registry(config: Config) -> Registry:
     """The adapters of this home."""
-    config.adapters.mkdir(parents=True, exist_ok=True)
+    config.home.mkdir(parents=True, exist_ok=True)
+    # An adapter remembers what it was trained on. Who lets a server of another user read it opens the folder by hand.
+    config.adapters.mkdir(mode=0o700, exist_ok=True)
     return Registry(config.adapters, SystemClock())
 
 

@@ -518,7 +518,9 @@ class ScriptedUpstream:
         self.cancelled = 0
         self.url = ""
         self._runner = web.ServerRunner(
-            web.Server(self._handle, handler_cancellation=True, access_log=None, auto_decompress=False),
+            web.Server(
+                self._handle, handler_cancellation=True, access_log=None, auto_decompress=False, max_field_size=1 << 20
+            ),
             shutdown_timeout=0.1,
         )
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 ALNUM = string.ascii_letters + string.digits
 HEX = "0123456789abcdef"
 URLSAFE = ALNUM + "_-"
+# What managers of passwords put into them, but for quotes and backslashes. None first, where it may begin a template.
+SIGNS = "!#$%&()*+,-./:;<=>?@[]^_{|}~"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ def word(chooser: random.Random, alphabet: str, length: int) -> str:
     drawn = [chooser.choice(alphabet) for _ in range(length)]
     drawn[length // 2] = chooser.choice("23456789" if "9" in alphabet else "2345")
     return "".join(drawn)
+
+
+def manager_password(chooser: random.Random) -> str:
+    return word(chooser, ALNUM, 2) + word(chooser, ALNUM + SIGNS, 14)
 
 
 def _jwt(chooser: random.Random) -> str:
@@ -64,6 +70,76 @@ _SHOWN: dict[str, Callable[[str], str]] = {
     "url-password": lambda secret: f"postgres://app:{secret}@db.internal:5432/shop",
     "bearer": lambda secret: f"Bearer {secret}",
 }
+
+
+def _sized(head: str, alphabet: str, length: int) -> Make:
+    return lambda chooser: head + word(chooser, alphabet, length)
+
+
+def _login(chooser: random.Random) -> str:
+    return base64.b64encode(f"ci:{word(chooser, ALNUM, 15)}".encode()).decode()
+
+
+def _fly(chooser: random.Random) -> str:
+    return "Fly" + "V1 fm" + f"2_{word(chooser, ALNUM + '+/', 420)},fm" + f"2_{word(chooser, ALNUM + '+/', 200)}"
+
+
+_SECRET_NAME = "AWS Secret Access " + "Key"
+_ID = "AK" + "IA" + "QX7ZM2NPLRTWVS4K"
+_BOT = base64.b64encode(b"1043829471650238471").decode().rstrip("=")
+CRYPT = ALNUM + "./"
+# What is found without a name that tells: how it is made, and how it stands in a text.
+UNNAMED: dict[str, tuple[Make, str]] = {
+    "slack-client": (_sized("xo" + "xc-", ALNUM + "-", 60), "found %s there"),
+    "slack-cookie": (lambda r: "xo" + "xd-" + word(r, ALNUM, 20) + "%2B" + word(r, ALNUM, 30) + "%3D", "curl -b d=%s"),
+    "aws-secret": (_sized("", ALNUM + "+/", 40), f"id {_ID}\n%s\nregion"),
+    "aws-pair": (_sized("", ALNUM + "+/", 40), f"{_ID},%s,eu-central-1"),
+    "aws-configure": (_sized("", ALNUM + "+/", 40), f"{_SECRET_NAME} [None]: %s\nDefault region"),
+    "docker": (_sized("dckr" + "_pat_", URLSAFE, 27), "docker login, then %s"),
+    "atlassian": (_sized("ATA" + "TT3", URLSAFE, 185), "found %s there"),
+    "bitbucket": (_sized("AT" + "BB", ALNUM, 32), "found %s there"),
+    "gitlab-job": (lambda r: "gl" + f"cbt-64_{word(r, URLSAFE, 20)}", "found %s there"),
+    "gitlab-feed": (_sized("gl" + "ft-", URLSAFE, 20), "found %s there"),
+    "tailscale": (lambda r: "tskey" + f"-auth-{word(r, ALNUM, 16)}-{word(r, ALNUM, 32)}", "tailscale up %s"),
+    "terraform": (lambda r: word(r, ALNUM, 14) + ".atlas" + f"v1.{word(r, URLSAFE, 67)}", "found %s there"),
+    "nvidia": (_sized("nv" + "api-", URLSAFE, 64), "found %s there"),
+    "langsmith": (lambda r: "lsv2" + f"_pt_{word(r, HEX, 32)}_{word(r, HEX, 10)}", "found %s there"),
+    "perplexity": (_sized("pp" + "lx-", ALNUM, 48), "found %s there"),
+    "newrelic": (_sized("NR" + "AK-", string.ascii_uppercase + string.digits, 27), "found %s there"),
+    "supabase": (_sized("sb" + "p_", HEX, 40), "found %s there"),
+    "sonar": (_sized("sq" + "u_", HEX, 40), "found %s there"),
+    "notion": (_sized("nt" + "n_", ALNUM, 46), "found %s there"),
+    "figma": (_sized("fi" + "gd_", URLSAFE, 40), "found %s there"),
+    "discord": (lambda r: f"{word(r, URLSAFE, 6)}.{word(r, URLSAFE, 38)}", f"client.run {_BOT}.%s"),
+    "fly": (_fly, "found %s there"),
+    "url-user": (_sized("", HEX, 40), "git clone https://%s@github.com/a/b"),
+    "url-user-of-github": (_sized("", HEX, 40), "git clone https://%s:" + "x-oauth-basic@github.com/a/b"),
+    "npmrc": (_login, "registry=https://r.host/\n_auth=%s\n"),
+    "npmrc-scoped": (_login, "//r.host/:_auth=%s\n"),
+    "npmrc-token": (_sized("", HEX, 32), "//r.host/:_authToken=%s\n"),
+    "docker-config": (_login, '{"auths": {"r.host": {"auth": "%s"}}}'),
+    "azure": (lambda r: word(r, ALNUM, 42) + "%3D", "https://a.blob.core.host/c?sv=2022-11-02&se=2027-01-01&sig=%s"),
+    "jwk-ec": (_sized("", URLSAFE, 43), '{"kty": "EC", "crv": "P-256", "x": "a", "d": "%s", "y": "b"}'),
+    "jwk-rsa": (_sized("", URLSAFE, 342), '{"d": "%s", "e": "AQAB", "kty": "RSA"}'),
+    "crypt-sha512": (lambda r: "$6" + f"${word(r, CRYPT, 16)}${word(r, CRYPT, 86)}", "root:%s:19000:0:99999:7::"),
+    "crypt-yescrypt": (
+        lambda r: "$y" + f"$j9T${word(r, CRYPT, 22)}${word(r, CRYPT, 43)}",
+        "root:%s:19000:0:99999:7::",
+    ),
+    "crypt-bcrypt": (lambda r: "$2b" + f"$12${word(r, CRYPT, 53)}", "admin:%s"),
+    "crypt-apache": (lambda r: "$ap" + f"r1${word(r, CRYPT, 8)}${word(r, CRYPT, 22)}", "admin:%s"),
+    "sshpass": (_sized("", ALNUM + "!+.", 12), "ssh" + "pass -p %s ssh me@host"),
+    "sshpass-quoted": (_sized("", ALNUM + "!&(", 12), "ssh" + "pass -p '%s' ssh me@host"),
+    "mysql": (_sized("", ALNUM + "!+.", 12), "my" + "sql -h db -u root -p%s shop"),
+    "mysqldump": (_sized("", ALNUM + "!+.", 12), "my" + "sqldump -uroot -p%s shop > x"),
+}
+
+
+def unnamed(kind: str, chooser: random.Random) -> tuple[str, str]:
+    """(the secret that must be gone, a text that it stands in)."""
+    make, shown = UNNAMED[kind]
+    secret = make(chooser)
+    return secret, shown.replace("%s", secret)
 
 
 def plant(kind: str, chooser: random.Random) -> Planted:

@@ -39,6 +39,10 @@ def assistant(text: str, *calls: ToolCall) -> Message:
     return Message(role="assistant", content=text, tool_calls=calls)
 
 
+def thinking(thought: str, text: str, *calls: ToolCall) -> Message:
+    return Message(role="assistant", content=text, tool_calls=calls, reasoning=thought)
+
+
 def bash(id: str, command: str) -> ToolCall:
     return ToolCall(id=id, name="bash", arguments=json.dumps({"command": command}))
 
@@ -92,8 +96,10 @@ def request_of(wire: WireApi, messages: Sequence[Message], tools: bool) -> dict[
 
 
 def response_of(wire: WireApi, reply: Message) -> dict[str, Any]:
+    """The thoughts of a chat reply come with it, and are not sent again: most agents do not."""
     if wire == "chat":
-        return {"choices": [{"index": 0, "message": _chat(reply), "finish_reason": "stop"}]}
+        thought = {"reasoning": reply.reasoning} if reply.reasoning else {}
+        return {"choices": [{"index": 0, "message": {**_chat(reply), **thought}, "finish_reason": "stop"}]}
     if wire == "responses":
         return {"status": "completed", "output": list(_items(reply))}
     return {"role": "assistant", "content": _blocks(reply), "stop_reason": "end_turn"}

@@ -65,6 +65,7 @@ FLOORS = {
     "drill": 5,
     "nap": 5,
     "anchors": 5,
+    "abandon": 5,
     "practice": 5,
     "preview": 5,
     "choose": 5,

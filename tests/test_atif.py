@@ -110,6 +110,14 @@ def test_steps_that_were_copied_for_context_are_not_learned() -> None:
     assert read({**DOCUMENT, "steps": steps}).attempts[0].first_turn == 5
 
 
+def test_turns_that_the_model_is_not_known_to_have_written_go_out_as_context() -> None:
+    episode = read(DOCUMENT)
+    (attempt,) = episode.attempts
+    last = len(attempt.messages)
+    sent = episode.model_copy(update={"attempts": (attempt.model_copy(update={"thoughts": {last: ""}}),)})
+    assert read(as_atif(sent)).attempts[0].first_turn == last
+
+
 def test_what_the_environment_says_to_no_call_is_a_message_to_the_model() -> None:
     screen = {**DOCUMENT["steps"][3], "observation": {"results": [{"content": "$ ls"}, {"content": None}]}}
     last = {**DOCUMENT["steps"][3], "step_id": 5}

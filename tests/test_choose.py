@@ -15,8 +15,9 @@ from fakes import FROZEN, FakeClock, FakeServer, FakeTrainer, Quiet, live_a_day,
 from test_night import DAY, DREAMED, NEW, OLD, SKILLS, House, Killed
 from test_registry import lora, write_trained
 
+from sleepy_coder.adapter_manifest import CONFIG, WEIGHTS
 from sleepy_coder.config import MixSettings, RecipeSettings
-from sleepy_coder.errors import NightPaused
+from sleepy_coder.errors import ModelNotFound, NightPaused
 from sleepy_coder.learn.outputs import AVERAGE, OUTPUT, TOLD, Probe, Training, checkpoint_folder
 from sleepy_coder.parts import Parts
 from sleepy_coder.practice import lineage, promotions
@@ -154,6 +155,55 @@ def test_a_night_killed_while_it_chooses_goes_on_and_leaves_nothing_loaded(house
     assert report.choice is not None
     assert (report.outcome, report.choice.chosen.weights) == ("promoted", FOLDERS[0])
     assert set(house.server.roots) == {report.candidate}
+
+
+def test_a_server_that_sees_nothing_of_the_home_but_its_adapters_can_be_asked_about_every_contender(
+    house: DevHouse,
+) -> None:
+    load, adapters = house.server.load, house.open().config.adapters
+
+    def mounted(name: str, path: Path) -> None:
+        if not path.is_relative_to(adapters):
+            raise ModelNotFound(f"no adapter found for {path}", status=404)
+        load(name, path)
+
+    house.server.load = mounted
+    report = house.night(trainer=Keeping(early=DEV[:90], late=DEV[:65]))
+    assert report.choice is not None
+    assert (report.outcome, report.choice.chosen.weights) == ("promoted", FOLDERS[0])
+    assert not list(adapters.glob(".contenders*"))
+
+
+def test_contenders_are_as_readable_as_adapters_though_training_writes_for_its_owner_alone(house: DevHouse) -> None:
+    class Private(Keeping):
+        def train(self, *arguments: Any, **others: Any) -> Path:
+            out = super().train(*arguments, **others)
+            for weights in out.parent.rglob("*.safetensors"):
+                weights.chmod(0o600)
+            return out
+
+    load, modes = house.server.load, set[tuple[int, ...]]()
+
+    def remember(name: str, path: Path) -> None:
+        modes.add(tuple((path / file).stat().st_mode for file in (WEIGHTS, CONFIG)))
+        load(name, path)
+
+    house.server.load = remember
+    assert house.night(trainer=Private(early=DEV[:90], late=DEV[:65])).outcome == "promoted"
+    assert all(weights == config for weights, config in modes)
+
+
+def test_contenders_that_a_killed_night_left_are_gone_after_the_next_one_also_if_it_does_not_choose(
+    house: DevHouse,
+) -> None:
+    parts = house.open()
+    left = parts.config.adapters / ".contenders-0007" / "adapter-1"
+    left.parent.mkdir()
+    write_trained(left, lora(7))
+    house.server.hold("sc-0007-00000000", left, ())
+    assert house.night(mix=MixSettings(min_examples=10_000)).outcome == "skipped"
+    assert not left.parent.exists()
+    assert not house.server.roots
 
 
 def test_the_curfew_ends_the_choosing_and_unloads_what_was_tried(house: DevHouse) -> None:

@@ -138,6 +138,23 @@ def test_a_night_is_listed_with_its_outcome(home: Path) -> None:
     assert "skipped" in Done("nights").out
 
 
+def test_an_unfinished_night_is_told_in_the_status_with_its_two_ends_and_can_be_abandoned(home: Path) -> None:
+    with open_store(load_config()) as store:
+        store.begin_night(1)
+    assert "`night --abandon` ends it" in " ".join(Done("status").out.split())
+    assert Done("night", "--abandon", "--json").json == {
+        "cycle": 1, "outcome": "failed", "reason": "abandoned by hand",
+    }  # fmt: skip
+    assert Done("status", "--json").json["unfinished_night"] is None
+    again = Done("night", "--abandon")
+    assert (again.status, "no night is unfinished" in again.err) == (1, True)
+
+
+def test_abandoning_a_night_goes_with_nothing_else() -> None:
+    asked = Done("night", "--abandon", "--now")
+    assert (asked.status, "--abandon goes with no other option" in asked.err) == (1, True)
+
+
 def test_a_morning_before_the_first_night_says_how_to_have_one() -> None:
     done = Done("morning")
     assert (done.status, done.out) == (1, "")

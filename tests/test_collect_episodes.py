@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fakes import make_task, passed_examples
 from talks import Talk, assistant, bash, exchanges_of, result, system, user
 
@@ -39,3 +41,10 @@ def test_no_label_but_a_verifiers_trains() -> None:
     for source in ("tool-text", "exit-code", "git-commit", "feedback", "none"):
         assert not passed_examples([as_episode(CONVERSATION, Label(Outcome.PASS, source), task)], 4)
     assert len(passed_examples([as_episode(CONVERSATION, Label(Outcome.PASS, "verifier"), task)], 4)) == 1
+
+
+def test_what_trains_of_a_conversation_is_what_the_model_wrote_of_it() -> None:
+    label = Label(Outcome.PASS, "verifier")
+    (row,) = passed_examples([as_episode(CONVERSATION, label, make_task(1))], 4)
+    assert row.thoughts == {2: "", 4: ""}
+    assert not passed_examples([as_episode(replace(CONVERSATION, thoughts={}), label, make_task(1))], 4)

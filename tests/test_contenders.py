@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
+import pytest
 from fakes import make_rows
 from hypothesis import given
 from hypothesis import strategies as st
+from test_registry import lora, write_trained
 
+from sleepy_coder.adapter_manifest import CONFIG, WEIGHTS
 from sleepy_coder.config import RecipeSettings
 from sleepy_coder.judge.choice import ENOUGH, best_first, finalists, ruling
-from sleepy_coder.learn.contenders import SCALES, contenders
+from sleepy_coder.learn.contenders import SCALES, contenders, scaled
 from sleepy_coder.learn.held_out import MOST_HELD_OUT, PROBED, held_out, probe
 from sleepy_coder.learn.outputs import AVERAGE, OUTPUT, Probe, Training, checkpoint_folder, reason_to_stop
 from sleepy_coder.learn.rebase import rebase_due
@@ -103,6 +109,20 @@ def test_a_checkpoint_too_far_from_the_base_does_not_contend() -> None:
 def test_without_an_average_the_last_checkpoint_does_not_contend_with_itself() -> None:
     found = contenders(Training(steps=20, probes=(at(10, 0.5), at(20, 0.1))), 0)
     assert {one.weights for one in found} == {OUTPUT, checkpoint_folder(10)}
+
+
+def test_a_contender_is_copied_where_another_file_system_takes_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_disk(self: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link", str(target))
+
+    monkeypatch.setattr(Path, "hardlink_to", other_disk)
+    trained = tmp_path / "trained"
+    write_trained(trained, lora(1))
+    out = scaled(trained, 0.5, tmp_path / "out")
+    assert (out / WEIGHTS).read_bytes() == (trained / WEIGHTS).read_bytes()
+    assert json.loads((out / CONFIG).read_text())["lora_alpha"] == 4
 
 
 # The ruling

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,12 +18,13 @@ import httpx
 import pytest
 from conftest import TinyServer
 from fakes import make_episode
+from sleepyd import main
 from sleepyd.live_page import live_page
 from sleepyd.main import missing_parts
 from typer.testing import CliRunner
 
 from sleepy_coder.cli import app
-from sleepy_coder.config import CONFIG_FILE
+from sleepy_coder.config import CONFIG_FILE, load_config
 from sleepy_coder.errors import StoreError
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store
@@ -169,6 +171,16 @@ def test_it_says_what_its_nights_wait_for(house: House) -> None:
     assert nights["why"].startswith(f"outside of {WINDOW}") and nights["next"]
     shown = CliRunner().invoke(app, ["--home", str(house.home), "status"])
     assert f"runs; nights: outside of {WINDOW}" in " ".join(shown.stdout.split())
+
+
+def test_a_model_server_that_hangs_holds_up_no_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hangs:
+        url = f"http://127.0.0.1:{hangs.getsockname()[1]}"
+        (tmp_path / CONFIG_FILE).write_text(SETTINGS.format(url=url, port=free_port(), window=""))
+        monkeypatch.setattr(main, "_ASK_SECONDS", 0.1)
+        began = time.monotonic()
+        assert "does not say whether it is in use" in main._hindrance(load_config(tmp_path))
+        assert time.monotonic() - began < 60  # server.timeout_seconds is 120
 
 
 def test_its_live_page_is_made_of_what_the_store_holds(house: House) -> None:

@@ -24,6 +24,7 @@ from sleepy_coder.config import (
     EvalSettings,
     GatewaySettings,
     ModelSettings,
+    NightSettings,
     RecipeSettings,
     ServerSettings,
 )
@@ -127,10 +128,15 @@ def test_load_tracking_is_seen_where_it_is(tmp_path: Path, tiny_server: TinyServ
         ("server", "fail", "server.api_key", {"version": (401, '{"error": "Unauthorized"}')}),
         ("asleep", "warn", "wake_up", {"is_sleeping": (200, '{"is_sleeping": true}')}),
         ("base name", "fail", "--served-model-name tiny", {"models": (200, '{"data": [{"id": "other"}]}')}),
+        (
+            "base name",
+            "fail",
+            "set server.base_name to qwen",
+            {"models": (200, '{"data": [{"id": "qwen"}, {"id": "tiny"}]}')},
+        ),
         ("context", "fail", "--max-model-len 256", {"models": (200, '{"data":[{"id":"tiny","max_model_len":128}]}')}),
         ("context", "warn", "Update", {"models": (200, '{"data": [{"id": "tiny"}]}')}),
         ("request ids", "warn", "--enable-request-id-headers", {"models": (200, '{"data": [{"id": "tiny"}]}')}),
-        ("sleep", "warn", "VLLM_SERVER_DEV_MODE=1", {"is_sleeping": (404, '{"detail": "Not Found"}')}),
         ("load tracking", "warn", "--enable-server-load-tracking", {"load": (200, '{"server_load": 0}')}),
         (
             "adapters",
@@ -173,6 +179,17 @@ def test_what_is_wrong_comes_with_how_to_mend_it(
     assert found[check].level == level, found
     assert remedy in found[check].remedy
     assert loaded(tiny_server) == []
+
+
+@pytest.mark.parametrize(("shared", "level"), [(True, "warn"), (False, "ok")])
+def test_a_server_that_cannot_sleep_is_found_where_nights_need_it(
+    tmp_path: Path, tiny_server: TinyServer, shared: bool, level: str
+) -> None:
+    config = settings(tmp_path, tiny_server).model_copy(update={"night": NightSettings(share_gpu=shared)})
+    with beside(tiny_server.url, is_sleeping=(404, '{"detail": "Not Found"}')) as url:
+        server = config.server.model_copy(update={"url": url})
+        found = look(config.model_copy(update={"server": server}))["sleep"]
+    assert (found.level, "VLLM_SERVER_DEV_MODE=1" in found.remedy) == (level, shared)
 
 
 def test_nobody_there_is_one_finding(tmp_path: Path, tiny_server: TinyServer) -> None:

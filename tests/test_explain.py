@@ -28,6 +28,7 @@ LOAD, CHAT, SLEEP = "/v1/load_lora_adapter", "/v1/chat/completions", "/sleep"
         (LOAD, 500, "Adapter bias is not supported.", "plain LoRA"),
         (LOAD, 500, "While loading a, expected target modules in ['q'] but received ['w']", "another base"),
         ("/v1/unload_lora_adapter", 404, "The lora adapter 'a' cannot be found.", "vanish when it restarts"),
+        (LOAD, 500, "[Errno 13] Permission denied: '/h/adapters/a/adapter_config.json'", "as the daemon's user"),
         (SLEEP, 404, "Not Found", "--enable-sleep-mode and VLLM_SERVER_DEV_MODE=1"),
         (SLEEP, 500, "Sleep mode is not enabled in the model config", "--enable-sleep-mode"),
         (CHAT, 400, '"auto" tool choice requires --enable-auto-tool-choice and ...', "--tool-call-parser"),

@@ -453,6 +453,19 @@ def test_a_gateway_with_a_key_asks_everyone_for_it_and_keeps_it_to_itself(tmp_pa
     run(story)
 
 
+def test_a_browser_may_ask_without_the_key_whether_it_may_ask(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with gateway_house(tmp_path, says(b""), api_key="s3cret-key") as house:
+            asks = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+            async with house.http.options(house.url + "/v1/chat/completions", headers=asks) as reply:
+                assert reply.status == 200
+            async with house.http.options(house.url + "/v1/chat/completions") as reply:
+                assert reply.status == 401
+            assert [arrived.method for arrived in house.upstream.arrived] == ["OPTIONS"]
+
+    run(story)
+
+
 def test_without_a_key_the_callers_own_credentials_pass(tmp_path: Path) -> None:
     async def story() -> None:
         async with gateway_house(tmp_path, says(REPLY), server={"api_key": "server"}) as house:

@@ -61,6 +61,7 @@ def test_the_last_word_counts(tmp_path: Path) -> None:
         b'{"session":"s","good":1}',
         b'{"session":"s","good":true,"stars":5}',
         b'{"id":"chatcmpl-7","good":true}',
+        b'{"id":"resp_%s","good":true}' % ID.encode(),
         b'{"session":"%s","good":true}' % (b"x" * 201),
         b'{"session":"s","good":true,"note":"-----BEGIN PRIVATE KEY-----"}',
     ],

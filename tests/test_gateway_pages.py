@@ -157,6 +157,14 @@ def test_the_metrics_tell_episodes_nights_and_what_serves(tmp_path: Path) -> Non
     assert told["sleepy_night_running", ""] == 0
 
 
+@pytest.mark.parametrize("whose", ["registry", "keeper"])
+def test_no_server_is_in_order_where_none_can_be_looked_after(tmp_path: Path, whose: str) -> None:
+    with lived(tmp_path) as store:
+        meters = Meters()
+        meters.add(HomeMetrics(shown(store), ("http://a",), lambda: {whose: "cannot be read"}))
+        assert numbers(meters)["sleepy_server_in_order", "server=http://a"] == 0
+
+
 def test_the_gates_decisions_are_counted_also_those_of_another_process(tmp_path: Path) -> None:
     with Store(tmp_path / "store.db") as watched, Store(tmp_path / "store.db") as night:
         meters = Meters()

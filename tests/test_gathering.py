@@ -87,6 +87,47 @@ def test_a_verdict_goes_to_one_conversation_of_its_session_and_waits_for_all_of_
     assert [episode.outcome_source for episode in store.episodes()].count("verifier") == 1
 
 
+def verified(store: Store, *sent: list[Exchange]) -> dict[str, str]:
+    """Who says what came of each conversation of the session `run-1`, by the user's first word in it."""
+    store.begin_check("run-1", START)
+    store.save_exchanges(exchange for exchanges in sent for exchange in exchanges)
+    verdict = Verdict(outcome=Outcome.PASS, stage="done")
+    store.save_check(SessionCheck(session="run-1", task=make_task(1), verdict=verdict))
+    gather_resting(store, LATER, REST)
+    return {episode.attempts[0].messages[1].content: episode.outcome_source for episode in store.episodes()}
+
+
+def of_run(messages: tuple[Message, ...], name: str, after: float = 0, **changes: object) -> list[Exchange]:
+    """The exchanges of a conversation in the session `run-1`, the first one `after` seconds."""
+    talk = Talk(messages, session="run-1", source="path")
+    return exchanges_of(talk, name, START + timedelta(seconds=after), **changes)
+
+
+def test_a_verdict_is_not_a_subagents_though_it_says_more_than_who_called_it(store: Store) -> None:
+    first, *then = of_run(talk("main", 2), "x")
+    helper = of_run(talk("helper", 9), "y", 1)
+    said = verified(store, [first, *later(then, timedelta(seconds=20))], helper)
+    assert said == {"Mend main.": "verifier", "Mend helper.": "tool-text"}
+
+
+def test_a_verdict_is_that_of_the_conversation_that_went_on_from_a_summary(store: Store) -> None:
+    before = of_run(talk("main", 5)[:-1], "x")
+    summary = (system("You are a coding agent."), user("Go on from this summary."), *talk("main", 1)[2:])
+    said = verified(store, before, of_run(summary, "y", 60))
+    assert said == {"Mend main.": "tool-text", "Go on from this summary.": "verifier"}
+
+
+def test_a_verdict_is_the_longer_ones_of_two_that_end_at_once(store: Store) -> None:
+    said = verified(store, of_run(talk("main", 3), "x"), of_run(talk("helper", 2), "y", 1))
+    assert said == {"Mend main.": "verifier", "Mend helper.": "tool-text"}
+
+
+def test_a_verified_session_of_one_request_that_reads_like_an_errand_is_no_side_call(store: Store) -> None:
+    wish = "The report should output all titles in lower case. Mend it."
+    talk = Talk((system("Reply with edits."), user(wish), assistant("1|x")), False, "run-1", "path")
+    assert verified(store, exchanges_of(talk, "x")) == {wish: "verifier"}
+
+
 def test_one_conversation_that_cannot_be_read_does_not_stop_the_others(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

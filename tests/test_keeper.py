@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,10 +18,12 @@ from conftest import TinyServer
 from fakes import BASE, Arrived, FakeClock, FakeServer, says, solver
 from gateway_house import gateway_house, run, until
 from sleepyd.keeper import Keeper, kept_by
-from sleepyd.serving import InFlight
+from sleepyd.serving import InFlight, Serving
 from test_registry import MIX, RECIPE, House
 
 from sleepy_coder import log
+from sleepy_coder.errors import InfraError
+from sleepy_coder.files import sha256_files
 from sleepy_coder.journal import alone, no_night
 from sleepy_coder.registry import Registry, model_sha256
 from sleepy_coder.serve.canary import Canary
@@ -295,6 +299,95 @@ def test_when_the_serving_adapter_is_damaged_what_was_before_it_serves(kept: Kep
     active = kept.home.registry.active()
     assert active is not None and active.name == first
     assert first in kept.held(0) and first in kept.held(1)
+
+
+def deleted(kept: Kept, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(kept.home.adapters / name)
+
+
+def unreadable(kept: Kept, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(paths: list[Path]) -> str:
+        if any(path.parent.name == name for path in paths):
+            raise OSError(errno.EIO, "Input/output error", name)
+        return sha256_files(paths)
+
+    monkeypatch.setattr("sleepy_coder.adapter_manifest.sha256_files", failing)
+
+
+@pytest.mark.parametrize("damage", [deleted, unreadable])
+def test_an_adapter_that_was_deleted_or_cannot_be_read_is_stepped_back_from_and_the_gateway_opens(
+    kept: Kept, damage: Callable[[Kept, str, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = kept.serve(1, 2)
+    damage(kept, second, monkeypatch)
+    assert Serving(kept.home.registry, BASE).name() == second
+    assert not kept.keeper.look()
+    assert kept.keeper.look()
+    assert kept.held(0) == kept.held(1) == {first}
+    assert Serving(kept.home.registry, BASE).name() == first
+
+
+def test_when_what_was_before_is_gone_as_well_the_base_serves(kept: Kept) -> None:
+    for name in kept.serve(1, 2):
+        shutil.rmtree(kept.home.adapters / name)
+    assert not kept.keeper.look()
+    assert kept.keeper.look()
+    assert Serving(kept.home.registry, BASE).name() == BASE
+
+
+def test_a_pointer_that_cannot_be_read_is_complained_of_once_until_it_is_mended(
+    kept: Kept, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.set_up(as_json=True)
+    [name] = kept.serve(1)
+    sound = (kept.home.adapters / "active.json").read_text()
+    events(capsys)
+    for file in ("active.json", "active.twin.json"):
+        (kept.home.adapters / file).write_text("{")
+    assert not kept.keeper.look()
+    assert not kept.keeper.look()
+    assert "active.json cannot be read" in kept.keeper.complaints()["registry"]
+    (kept.home.adapters / "active.json").write_text(sound)
+    assert kept.keeper.look()
+    assert kept.held() == {name}
+    assert events(capsys)[:2] == ["keeper.waiting", "keeper.restored"]
+
+
+def test_a_step_back_that_the_disk_refuses_is_complained_of(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, second = kept.serve(1, 2)
+    shutil.rmtree(kept.home.adapters / second)
+
+    def full(path: Path, data: bytes | str) -> None:
+        raise InfraError(f"{path} cannot be written", "Check free space")
+
+    monkeypatch.setattr("sleepy_coder.adapter_pointer.write_atomic", full)
+    assert not kept.keeper.look()
+    assert "cannot be written" in kept.keeper.complaints()["registry"]
+    monkeypatch.undo()
+    assert not kept.keeper.look()
+    assert kept.keeper.look()
+
+
+def test_a_look_that_fails_in_a_way_nobody_foresaw_ends_neither_the_keeper_nor_a_request(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [name] = kept.serve(1)
+    monkeypatch.setattr("sleepyd.keeper.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("sleepyd.keeper._SLOWEST_SECONDS", 0.02)
+    active = kept.home.registry.active
+
+    def broken() -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    async def story() -> None:
+        monkeypatch.setattr(kept.home.registry, "active", broken)
+        async with kept_by(kept.keeper):
+            await kept.keeper.reconcile()
+            assert "nobody foresaw this" in kept.keeper.complaints()["keeper"]
+            monkeypatch.setattr(kept.home.registry, "active", active)
+            await until(lambda: kept.held() == {name} and not kept.keeper.complaints())
+
+    run(story)
 
 
 def test_a_damaged_manifest_of_what_serves_is_stepped_back_from_too(kept: Kept) -> None:

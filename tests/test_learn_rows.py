@@ -11,9 +11,10 @@ import pytest
 import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from talks import assistant, bash, result, system, user
+from talks import Talk, assistant, bash, exchanges_of, result, system, thinking, user
 
 from sleepy_coder import log
+from sleepy_coder.collect.sessions import group
 from sleepy_coder.learn.rows import EncodedRow, encode, encode_all
 from sleepy_coder.learn.trainer import ChildTrainer, Step
 from sleepy_coder.types import Example, Message, Recipe, ToolCall, TrainingMix
@@ -59,7 +60,9 @@ FORGETFUL = (
     "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}"
     "{% endif %}{% endfor %}{% for m in messages %}<|im_start|>{{ m.role }}\n{% if loop.index0 > ns.last %}"
     + _THOUGHT
-    + "{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+    + "{% endif %}{{ m.content }}"
+    + _CALLS
+    + "<|im_end|>\n{% endfor %}"
     + _ASK
 )
 
@@ -153,9 +156,6 @@ def test_turns_that_an_agent_put_before_the_first_reply_are_not_learned(tokenize
 
 
 def test_a_template_that_forgets_thoughts_gives_a_row_for_each_time_it_forgets(tokenizer: Any) -> None:
-    def thinking(thought: str, text: str) -> Message:
-        return Message(role="assistant", content=text, reasoning=thought)
-
     talk = (user("a"), thinking("A", "one"), user("b"), thinking("B", "two"), thinking("C", "three"))
     done = encode_all(example(talk, first_turn=1), with_template(tokenizer, FORGETFUL), RECIPE)
     learned = [pieces(row, tokenizer) for row in done.rows]
@@ -165,6 +165,39 @@ def test_a_template_that_forgets_thoughts_gives_a_row_for_each_time_it_forgets(t
     ]
     assert "<think>A" not in tokenizer.decode(done.rows[0].ids)
     assert not done.left_out
+
+
+def recorded(talk: tuple[Message, ...], **changes: Any) -> Example:
+    """The row of a conversation that passed the gateway."""
+    (found,) = group(exchanges_of(Talk(talk), "x")).conversations
+    row = example(found.messages, found.first_turn)
+    return row.model_copy(update={"thoughts": found.thoughts, **changes})
+
+
+def test_thoughts_that_no_agent_sent_again_are_learned_each_in_its_turn_and_stand_in_no_prompt(tokenizer: Any) -> None:
+    talk = (user("Mend it."), thinking("A", "one", bash("c", "ls")), result("c", "main.rs"), thinking("B", "two"))
+    done = encode_all(recorded(talk), with_template(tokenizer, FORGETFUL), RECIPE)
+    assert [pieces(row, tokenizer) for row in done.rows] == [
+        ["<think>B</think>two<|im_end|>"],
+        [f"<think>A</think>one{call('ls')}<|im_end|>"],
+    ]
+    assert [tokenizer.decode(row.ids).count("<think>") for row in done.rows] == [1, 1]
+    assert not done.left_out
+
+
+def test_only_the_turns_that_the_model_ended_are_learned(tokenizer: Any) -> None:
+    chatml = with_template(tokenizer, TEMPLATES["chatml"])
+    (row,) = encode_all(recorded(TALK, thoughts={2: "", 6: ""}), chatml, RECIPE).rows
+    assert pieces(row, tokenizer) == [f"I look. {call('cat main.rs')}<|im_end|>", "Done.<|im_end|>"]
+    nothing = encode_all(recorded(TALK, thoughts={}), chatml, RECIPE)
+    assert nothing.rows == () and nothing.left_out == ("the model ended none of its turns",)
+
+
+def test_places_where_no_assistant_speaks_are_not_learned(tokenizer: Any) -> None:
+    (row,) = encode_all(
+        recorded(TALK, thoughts={1: "", 6: "", 7: ""}), with_template(tokenizer, TEMPLATES["chatml"]), RECIPE
+    ).rows
+    assert pieces(row, tokenizer) == ["Done.<|im_end|>"]
 
 
 def test_a_conversation_is_cut_after_the_last_turn_that_fits_and_says_so(tokenizer: Any) -> None:

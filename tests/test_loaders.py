@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -171,6 +174,17 @@ def test_build_output_links_binaries_and_large_files_are_left_out(tmp_path: Path
     (folder / "zero.bin").write_bytes(b"a\0b")
     (folder / "big.txt").write_text("x" * (MAX_FILE_BYTES + 1))
     (task,) = load_cargo_folder(tmp_path)
+    assert list(task.files) == ["src/lib.rs", "Cargo.toml", "tests/it.rs"]
+
+
+def test_pipes_and_sockets_are_neither_read_nor_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = cargo(tmp_path / "p", description="d")
+    os.mkfifo(folder / "src" / "pipe.rs")
+    os.mkfifo(tmp_path / "Cargo.toml")
+    monkeypatch.chdir(folder)  # a socket's address is at most 107 bytes long
+    with closing(socket.socket(socket.AF_UNIX)) as server:
+        server.bind("server.rs")
+        (task,) = load_cargo_folder(tmp_path)
     assert list(task.files) == ["src/lib.rs", "Cargo.toml", "tests/it.rs"]
 
 

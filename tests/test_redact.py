@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import string
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import KINDS, URLSAFE, escaped, places, plant, two_hundred, word
+from planted import ALNUM, KINDS, UNNAMED, URLSAFE, escaped, manager_password, places, plant, two_hundred, unnamed, word
 
 from sleepy_coder.collect.redact import PLACEHOLDER, SecretRedactor
 from sleepy_coder.errors import SecretFound
@@ -153,6 +155,85 @@ def test_a_placeholder_says_the_kind_and_leaves_the_rest_alone() -> None:
     assert done.counts == {"github-pat": 2}
 
 
+@pytest.mark.parametrize("times", range(3))
+@pytest.mark.parametrize(
+    "line",
+    [
+        "POSTGRES_PASSWORD={}",
+        "export POSTGRES_PASSWORD={}",
+        "POSTGRES_PASSWORD={} # the old one",
+        "    14\tPOSTGRES_PASSWORD={}",
+        ".env:14:POSTGRES_PASSWORD={}",
+        "+POSTGRES_PASSWORD={}",
+        "      - POSTGRES_PASSWORD={}",
+        'POSTGRES_PASSWORD=abc"{}',
+    ],
+)
+@pytest.mark.parametrize(
+    "password", ["Ab1&cdEfgh2ijKl9", "De9,fG(h1jKlm2", "x;y|<9>{a]Qw[er", "a$(bcD$[ef4gh", "Ab1,é>T&9kLm"]
+)
+def test_a_password_of_any_signs_is_gone_from_the_line_of_an_env_file(line: str, times: int, password: str) -> None:
+    text = escaped(f"DEBUG=1\n{line.format(password)}\nPORT=8080\n", times)
+    after = SecretRedactor().redact(text)
+    assert not any(password[at : at + 5] in after for at in range(len(password) - 4))
+    assert "DEBUG=1" in after and "PORT=8080" in after
+
+
+@pytest.mark.parametrize("times", range(3))
+def test_of_two_thousand_passwords_of_a_manager_in_an_env_file_next_to_none_is_left(times: int) -> None:
+    chooser, redactor, left = random.Random(times), SecretRedactor(), 0
+    for _ in range(2000):
+        password = manager_password(chooser)
+        after = redactor.redact(escaped(f"DEBUG=1\nPOSTGRES_PASSWORD={password}\nPORT=8080\n", times))
+        left += any(password[at : at + 5] in after for at in range(len(password) - 4))
+    assert left <= 6
+
+
+@pytest.mark.parametrize("times", range(3))
+@pytest.mark.parametrize("length", [399, 401, 500, 900, 2236, 8000])
+@pytest.mark.parametrize(
+    "shown",
+    [
+        '"SessionToken": "{}"',
+        "AWS_SESSION_TOKEN={}",
+        "aws_session_token = {}",
+        "client-key-data: {}\n",
+        "https://host/?access_token={}&page=2",
+        "client --token {}",
+        'login("token", "{}")',
+    ],
+)
+def test_a_long_token_is_gone_with_its_tail(shown: str, length: int, times: int) -> None:
+    token = word(random.Random(length), ALNUM + "+/", length - 2) + "=="
+    after = SecretRedactor().redact(escaped(f"before\n{shown.format(token)}\nand after", times))
+    assert not any(token[at : at + 20] in after for at in (*range(0, length - 20, 20), length - 20))
+    assert "before" in after and "and after" in after
+
+
+def test_a_long_text_under_a_telling_name_is_no_token() -> None:
+    text = json.dumps({"secret": "It is told in many words. " * 60, "next": 1})
+    assert SecretRedactor().redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["TOKEN=", "\nTOKEN=a`b", "token='", "a_token.", "password: ", '\\\\"', '"d":"kty', "A/b9"]
+)
+def test_no_repetition_makes_it_slow(text: str) -> None:
+    def seconds(times: int) -> float:
+        begun = time.process_time()
+        SecretRedactor().redact(text * times)
+        return time.process_time() - begun
+
+    assert seconds(10_000) < max(1.0, 30 * seconds(1000))
+
+
+@pytest.mark.parametrize("password", ["Ab1&c<dEfgh2>Kl9", "x&<>9Qwertz"])
+def test_an_ampersand_as_some_writers_of_json_have_it_is_part_of_the_password(password: str) -> None:
+    for sign in "&<>":
+        password = password.replace(sign, f"\\u{ord(sign):04x}")
+    assert SecretRedactor().redact(f'{{"text": "PASSWORD={password}"}}') == '{"text": "PASSWORD=<SECRET:password:1>"}'
+
+
 @pytest.mark.parametrize("kind", ["", "RSA ", "EC ", "OPENSSH ", "ENCRYPTED "])
 @pytest.mark.parametrize("times", range(3))
 def test_a_private_key_refuses_the_text(kind: str, times: int) -> None:
@@ -165,6 +246,49 @@ def test_a_private_key_with_line_numbers_or_in_a_diff_refuses_the_text() -> None
     for shown in ("\n".join(f"{n:6}\t{line}" for n, line in enumerate(lines)), "\n".join(f"+{line}" for line in lines)):
         with pytest.raises(SecretFound):
             SecretRedactor().redact(shown)
+
+
+@pytest.mark.parametrize("times", range(3))
+@pytest.mark.parametrize("kind", list(UNNAMED))
+def test_a_secret_is_found_by_its_shape_or_by_what_stands_beside_it(kind: str, times: int) -> None:
+    chooser = random.Random(times)
+    for _ in range(20):
+        secret, shown = unnamed(kind, chooser)
+        text = escaped(f"first\n{shown}\nlast", times)
+        after = SecretRedactor().redact(text)
+        assert secret not in after and secret[-12:] not in after
+        assert "first" in after and "last" in after
+
+
+@pytest.mark.parametrize("times", range(3))
+def test_a_private_key_without_its_header_refuses_the_text(times: int) -> None:
+    rest = private_key(random.Random(7)).split("\n", 1)[1]
+    with pytest.raises(SecretFound):
+        SecretRedactor().redact(escaped(f"$ tail -n 5 key.pem\n{rest}\n", times))
+
+
+@pytest.mark.parametrize("times", range(3))
+def test_a_private_key_of_putty_refuses_the_text(times: int) -> None:
+    lines = private_key(random.Random(8)).splitlines()[1:-1]
+    text = "\n".join(["PuTTY-User-Key-File-3: ssh-rsa", "Private-" + "Lines: 4", *lines, "Private-MAC: 00"])
+    with pytest.raises(SecretFound):
+        SecretRedactor().redact(escaped(text, times))
+
+
+@pytest.mark.parametrize("kind", ["", "RSA ", "EC ", "OPENSSH ", "ENCRYPTED "])
+@pytest.mark.parametrize("width", [64, 76, 10_000])
+def test_a_private_key_in_base64_refuses_the_text(kind: str, width: int) -> None:
+    coded = base64.b64encode(private_key(random.Random(9), kind).encode()).decode()
+    lines = "\n".join(coded[at : at + width] for at in range(0, len(coded), width))
+    for times in range(3):
+        with pytest.raises(SecretFound):
+            SecretRedactor().redact(escaped(f"users:\n- name: me\n  user:\n    client-key-data: {lines}\n", times))
+
+
+def test_a_certificate_in_base64_does_not_refuse_the_text() -> None:
+    pem = private_key(random.Random(9)).replace("RSA PRIVATE" + " KEY", "CERTIFICATE")
+    text = f"certificate-authority-data: {base64.b64encode(pem.encode()).decode()}\n"
+    assert SecretRedactor().redact(text) == text
 
 
 def test_speaking_of_private_keys_is_no_secret() -> None:
@@ -195,6 +319,18 @@ def test_a_stand_in_for_a_key_does_not_tear_up_the_text() -> None:
         "commit 4ce07b2d9c1e5a8b7f6c3d2e1f0a9b8c7d6e5f4a\nid: 3f2504e0-4f89-11d3-9a0c-0305e82c3301\n",
         "API_KEY=${API_KEY}\nPASSWORD=<your password>\nTOKEN=changeme\nurl: postgres://user:password@localhost/db\n",
         "The bearer of this token may ask for a secret key; see the password policy at https://host/password.\n",
+        "TOKEN=$(cat file)\nPASSWORD=${X}\nSECRET=`vault read`\nAPI_KEY=$HOME\nDB_PASSWORD=pw-${STAGE}-1\n",
+        'API_KEY = os.environ["X"]\nAPI_KEY=os.environ["X_TOKEN"]\n',
+        "TOKEN=get_token(user, 123)\nSECRET=load(1)[2].value;\n",
+        'PASSWORD_HASHERS=["django.hashers.Argon2"]\nSECRETS=(first second)\nTOKEN=read_token(\n    "name",\n)\n',
+        "PASSWORD={password}\nPASSWORD={{ vault.password }}\nPASSWORD=<your password here>\nPASSWORD=%(password)s\n",
+        "const f = (token) => `${token.slice(0, 4)}...`;\nheaders.token = `Key ${fn(1)}`;\n",
+        "docker run --name mysql -p3306:3306 mysql\nmysql -u root -p shop\nsshpass -p $PASS ssh host\nmysql -p$PASS\n",
+        '{"d": "9f86d081884c7d659a2feaa0c55ad015", "q": "what-is-looked-for-2026"}\nrequests.get(url, _auth=None)\n',
+        "re.sub(r'(a)$', '$1$2$3', x)\n$6$salt$hash and $2b$12$salt are forms of crypt\nurl?sv=1&sig=sha256\n",
+        "x: ghcr.io/a/sq_alchemy, gl-matrix, tskey-auth, dckr_pat_, xoxc- and xoxd- tokens; b.atlasv1.c; nvapi-key\n",
+        "git clone https://git@github.com/a/b && open https://a-very-long-user-name-of-words-only@host/\n",
+        "https://cdn.host/npm/@scope/name@1.2.3/dist/MTIzNDU2.abcdef.min.js\n",
         "sk-learn, task-management-and-risk-assessment-tooling, disk-encryption-by-default\n",
     ],
 )

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import KINDS, escaped, places, plant
+from planted import KINDS, UNNAMED, escaped, places, plant, unnamed
 from test_redact import private_key
 
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.collect.redact_memory import RememberingRedactor
-from sleepy_coder.collect.redact_rules import TOKENS
+from sleepy_coder.collect.redact_tokens import TOKENS
 from sleepy_coder.errors import SecretFound
 from sleepy_coder.ports import Redactor
 
@@ -26,6 +26,7 @@ PIECES = st.sampled_from(
         *("password", "the token: '", 'api_key = "', "secret=`", "login x", "password hunter2x9", "identified by "),
         *("<password>", "</password>", "hunter2x9", "Authorization", "Bearer ", "cookie: a=", " -u me:", "://u:"),
         *("@host", "'", "`", '"', "\\", "\n", " ", "=", ":", "},{", '"},{"', "}", "]", ",", "İ", "K", "--", "pwd"),
+        *("\nDB_PASSWORD=", "SESSION_TOKEN=", "x&(;y|9", "aB3/" * 90, "x" * 500, '"k":"v"', "{"),
         *("Xk92mfQ71pLz", "<SECRET:password:3>", "-----BEGIN RSA PRIVATE" + " KEY-----", "A" * 60, PLAIN),
     ]
 )
@@ -37,7 +38,13 @@ PLANTED = st.builds(
     st.integers(0, 7),
     st.integers(0, 1),
 )
-CONTENT = st.one_of(st.just(PLAIN * 20), SAID, SAID, PLANTED)
+BY_SHAPE = st.builds(
+    lambda seed, kind, times: escaped(unnamed(kind, random.Random(seed))[1], times),
+    st.integers(0, 99),
+    st.sampled_from(list(UNNAMED)),
+    st.integers(0, 1),
+)
+CONTENT = st.one_of(st.just(PLAIN * 20), SAID, SAID, PLANTED, BY_SHAPE)
 MESSAGES = st.builds(
     lambda name, content, calls, bare: {"role": name, "content": content, **calls, **bare},
     st.sampled_from(["user", "API_KEY", "password", "login"]),
@@ -90,6 +97,14 @@ def test_so_do_texts_that_are_no_json(texts: list[str]) -> None:
         ("<password>hunter2x9", "more of it</password>"),
         ("token: 'Xk92mf", "Q71pLz'"),
         ("password: `", "hunter2x9`"),
+        ("token: '" + "aB3/" * 80, "Q71pLz'"),
+        ("token: '" + "aB3/" * 120, "Q71pLz'"),
+        ("token: '", "aB3/" * 120 + "'"),
+        ("DB_PASSWORD=", "x&9(hunter"),
+        ("the id AK" + "IAQX7ZM2NPLRTWVS4K", "aB3/" * 10),
+        ("aB3/" * 12, "-----END RSA PRIVATE" + " KEY-----"),
+        ("ssh" + "pass -p", "hunter2x9"),
+        ("'kty': 'RSA'", "'d': '" + "aB3_" * 10 + "'"),
         ("passwd:", "x"),
         ("our own key ends in ", "what follows"),
         ("-----BEGIN RSA PRIVATE" + " KEY-----", "A" * 64),
@@ -108,6 +123,17 @@ def test_what_reaches_from_one_message_into_the_next_is_seen(
             assert outcome(remembering, grown) == outcome(plain, grown)
         if known:
             assert outcome(plain, text) != text
+
+
+@pytest.mark.parametrize("kind", list(UNNAMED))
+def test_what_has_a_shape_is_found_in_the_message_that_is_new(kind: str) -> None:
+    remembering, plain = RememberingRedactor(SecretRedactor()), SecretRedactor()
+    talk = [{"role": "user", "content": PLAIN * 20}, {"role": "tool", "content": PLAIN}]
+    assert outcome(remembering, request(talk, None)) == request(talk, None)
+    secret, shown = unnamed(kind, random.Random(3))
+    grown = request([*talk, {"role": "tool", "content": shown}, {"role": "user", "content": PLAIN}], None)
+    assert secret not in outcome(remembering, grown)
+    assert outcome(remembering, grown) == outcome(plain, grown)
 
 
 def test_a_private_key_refuses_the_text_each_time() -> None:

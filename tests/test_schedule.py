@@ -7,16 +7,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
 
+import apscheduler.schedulers.base
 import pytest
+import sleepyd.schedule as schedule_module
 from fakes import FakeClock
 from sleepyd.nights import NightProcess
 from sleepyd.schedule import Schedule
 
 from sleepy_coder.config import Config, load_config
 from sleepy_coder.due import read_diary
+from sleepy_coder.errors import InfraError
 from sleepy_coder.pause import Pause, pause
 
 NIGHT = date(2026, 7, 2)
@@ -70,6 +73,24 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SLEEPY_CODER_NIGHT__MIN_FREE_GIB", "0")
     (tmp_path / "state").mkdir()
     return tmp_path
+
+
+class AnHourBack(datetime):
+    """The clock after it was set back."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> AnHourBack:
+        return super().now(tz) - timedelta(hours=1)
+
+
+def full_disk(*_: object) -> None:
+    raise InfraError("schedule.json cannot be written ([Errno 28] No space left on device)")
+
+
+def after(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have `seconds` pass on the clock that nobody sets."""
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + seconds)
 
 
 def pausing(home: Path) -> House:
@@ -176,6 +197,102 @@ def test_a_minute_in_which_the_schedule_fails_is_not_its_last(home: Path) -> Non
     (house.config.state / "pause.json").unlink()
     assert "runs" in house.look(OPENS)
     house.over()
+
+
+def test_a_schedule_that_looks_and_fails_lives_and_its_outlook_says_why(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(home, ENDS_WELL)
+    house.busy = "somebody"
+    house.look(OPENS)
+    (house.config.state / "pause.json").write_text("{")
+    after(monkeypatch, 3600)
+    house.schedule._guarded_look()
+    assert house.schedule.alive
+    assert "pause.json cannot be read" in house.schedule.outlook().why
+
+
+def test_a_schedule_whose_looks_do_not_end_is_dead_also_when_it_is_the_first_that_does_not(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(home, ENDS_WELL)
+    go_on = threading.Event()
+    house.hindrance = lambda config: str(go_on.wait())  # type: ignore[method-assign]
+    schedule = Schedule(lambda: house.config, house.clock, house.hindrance, house.nights)
+    schedule.start()
+    assert schedule.alive
+    with monkeypatch.context() as later:
+        after(later, 3600)
+        assert not schedule.alive
+    go_on.set()
+    schedule.stop()
+
+
+def test_a_disk_that_takes_no_diary_begins_no_night_and_the_outlook_names_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(home, ENDS_WELL)
+    monkeypatch.setattr(schedule_module, "write_diary", full_disk)
+    house.look(OPENS)
+    after(monkeypatch, 3600)
+    assert "No space left on device" in house.look(OPENS + MINUTE)
+    assert house.schedule.alive and house.nights.pid is None
+
+
+@pytest.mark.parametrize("trouble", ["a full disk", "a pause that cannot be read"])
+def test_a_night_that_ends_in_a_minute_of_trouble_is_held_all_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    house = House(home, ENDS_WELL)
+    house.look(OPENS)
+    house.over()
+    with monkeypatch.context() as now:
+        if trouble == "a full disk":
+            now.setattr(schedule_module, "write_diary", full_disk)
+        else:
+            (house.config.state / "pause.json").write_text("{")
+        house.clock.time = OPENS + MINUTE
+        house.schedule._guarded_look()
+    (house.config.state / "pause.json").unlink(missing_ok=True)
+    assert house.look(OPENS + 2 * MINUTE) == f"the night of {NIGHT} is over"
+    assert house.done == NIGHT
+
+
+def test_a_clock_that_is_set_back_stops_no_looks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(home, ENDS_WELL)
+    looks = list[datetime]()
+    house.schedule.look = lambda: looks.append(datetime.now(UTC))  # type: ignore[method-assign]
+    monkeypatch.setattr(schedule_module, "_EVERY_SECONDS", 0.2)
+    house.schedule.start()
+    house.until(lambda: len(looks) > 1)
+    monkeypatch.setattr(apscheduler.schedulers.base, "datetime", AnHourBack)
+    monkeypatch.setattr(schedule_module, "datetime", AnHourBack)
+    time.sleep(0.5)  # what was due before the step
+    before = len(looks)
+    house.schedule.keep_time()
+    house.until(lambda: len(looks) > before + 2)
+    house.schedule.stop()
+
+
+def test_a_clock_that_is_set_back_takes_nothing_from_the_minutes_of_a_window(home: Path) -> None:
+    house = House(home, ENDS_WELL)
+    house.busy = "somebody"
+    for minutes in (0, 4, 1, 2):
+        house.look(OPENS + minutes * MINUTE)
+    assert read_diary(house.config.state, OPENS).minutes == 5
+
+
+def test_no_minute_of_a_window_counts_twice_when_a_look_fails(home: Path) -> None:
+    house = House(home, ENDS_WELL)
+    house.busy = "somebody"
+    unreadable = house.config.state / "pause.json"
+    for minute in range(4):
+        house.clock.time = OPENS + minute * MINUTE
+        if minute == 2:
+            unreadable.write_text("{")
+        house.schedule._guarded_look()
+        unreadable.unlink(missing_ok=True)
+    assert round(read_diary(house.config.state, OPENS).minutes) == 3
 
 
 def test_a_clock_that_jumps_makes_no_schedule_look_dead(home: Path) -> None:

@@ -120,6 +120,15 @@ def test_a_private_folder_has_private_parents_only_where_it_makes_them(tmp_path:
     assert (mode(tmp_path), mode(tmp_path / "state")) == (0o755, 0o700)
 
 
+def test_nobody_else_looks_into_the_adapters_unless_their_owner_opened_the_folder(tmp_path: Path) -> None:
+    config = Config(home=tmp_path)  # pyright: ignore[reportCallIssue]
+    wiring.open_registry(config)
+    assert mode(config.adapters) == 0o700
+    config.adapters.chmod(0o750)
+    wiring.open_registry(config)
+    assert mode(config.adapters) == 0o750
+
+
 # What callers send
 
 
@@ -135,6 +144,27 @@ def test_headers_are_bounded(tmp_path: Path, headers: bytes) -> None:
             assert (await house.raw(request)).partition(b" ")[2].startswith(b"400")
             assert house.upstream.arrived == []
             assert (await house.get("/healthz"))[0] == 200
+
+    run(story)
+
+
+def test_a_refused_header_is_not_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        async with gateway_house(tmp_path, says(b"{}")) as house:
+            request = b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + b"s3cr3t" * 20_000 + b"\r\n\r\n"
+            assert (await house.raw(request)).partition(b" ")[2].startswith(b"400")
+
+    run(story)
+    assert "Error handling request" in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
+def test_a_key_of_many_kilobytes_reaches_the_model_server(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with gateway_house(tmp_path, says(b"{}")) as house:
+            key = "Bearer " + "t" * 50_000
+            assert (await house.get("/v1/models", Authorization=key))[0] == 200
+            assert house.upstream.arrived[0].header("Authorization") == key
 
     run(story)
 

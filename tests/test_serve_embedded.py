@@ -38,6 +38,17 @@ def with_tensors(adapter: Path, folder: Path, fill: float) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("path", ["/sleep", "/wake_up", "/v1/load_lora_adapter", "/v1/unload_lora_adapter"])
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "evil.example:8399"}],
+    ids=["origin", "fetch-site", "rebound"],
+)
+def test_a_page_of_another_site_changes_nothing(tiny_server: TinyServer, path: str, headers: dict[str, str]) -> None:
+    assert httpx.post(tiny_server.url + path, headers=headers, timeout=60).status_code == 403
+    assert httpx.get(f"{tiny_server.url}/is_sleeping", timeout=60).json() == {"is_sleeping": False}
+
+
 def test_nan_weights_load_as_in_vllm_and_harm_nobody_else(
     tiny_server: TinyServer, client: VllmClient, tmp_path: Path
 ) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from talks import START, WIRES, Talk, assistant, bash, exchanges_of, result, system, user
+from talks import START, WIRES, Talk, assistant, bash, exchanges_of, result, system, thinking, user
 
 from sleepy_coder.collect.sessions import group
 from sleepy_coder.types import Exchange, Message, WireApi
@@ -28,17 +29,23 @@ def talk_about(subject: str, turns: int) -> tuple[Message, ...]:
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 5), st.sampled_from(WIRES)), min_size=1, max_size=6),
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from(WIRES), st.integers(1, 3)), min_size=1, max_size=6),
     st.randoms(use_true_random=False),
 )
 def test_conversations_at_the_same_time_are_told_apart_without_any_header(
-    shapes: list[tuple[int, WireApi]], chooser: random.Random
+    shapes: list[tuple[int, WireApi, int]], chooser: random.Random
 ) -> None:
-    talks = [Talk(talk_about(f"task-{n}", turns), wire=wire) for n, (turns, wire) in enumerate(shapes)]
-    sent = [exchange for n, talk in enumerate(talks) for exchange in exchanges_of(talk, f"t{n}")]
+    """Twins too, that say the same word for word a moment later."""
+    talks = [
+        Talk(talk_about(f"task-{n}", turns), wire=wire)
+        for n, (turns, wire, twins) in enumerate(shapes)
+        for _ in range(twins)
+    ]
+    begins = [START + timedelta(milliseconds=chooser.randrange(5000)) for _ in talks]
+    sent = [e for n, talk in enumerate(talks) for e in exchanges_of(talk, f"t{n}", begins[n])]
     chooser.shuffle(sent)
     found = group(sent)
-    assert {c.messages for c in found.conversations} == {talk.messages for talk in talks}
+    assert Counter(c.messages for c in found.conversations) == Counter(talk.messages for talk in talks)
     assert sorted(id for c in found.conversations for id in c.exchanges) == sorted(e.id for e in sent)
     assert not found.side_calls and not found.left_out
 
@@ -131,6 +138,15 @@ def test_commit_messages_and_summaries_are_side_calls(prompt: str) -> None:
     assert group(exchanges_of(talk, "x")).side_calls == ("x-0",)
 
 
+def test_what_the_user_asks_sets_a_request_of_a_known_session_apart_only_from_something_that_remains() -> None:
+    wish = Talk((AGENT, user("Write the title in lower case."), assistant("1|x")), False, "s1", "header")
+    alone = exchanges_of(wish, "x")
+    assert not group(alone).side_calls
+    assert group([titled(), *alone]).side_calls == ("title-0",)
+    main = exchanges_of(Talk(talk_about("a", 1), session="s1", source="header"), "y")
+    assert group([*alone, *main]).side_calls == ("x-0",)
+
+
 def test_a_short_answer_under_another_system_prompt_of_the_same_session_is_a_side_call() -> None:
     odd = Talk((system("Is this a question?"), user("Mend a."), assistant("no")), False, "s1", "header")
     main = Talk(talk_about("a", 1), session="s1", source="header")
@@ -145,6 +161,63 @@ def test_a_short_answer_is_a_conversation_when_nothing_speaks_against_it() -> No
 def test_a_task_about_titles_is_no_side_call_when_it_is_worked_on() -> None:
     talk = Talk((AGENT, user("Write a function that gives a page its title."), assistant("x" * 500)), tools=False)
     assert len(group(exchanges_of(talk, "x")).conversations) == 1
+
+
+ASKED = (AGENT, user("Mend a."), assistant("", bash("c", "cargo test")), result("c", "1 failed"))
+CUT = assistant("I will now del")
+
+
+def learned(sent: list[Exchange]) -> list[int]:
+    (found,) = group(sent).conversations
+    return list(found.thoughts)
+
+
+def test_of_what_nobody_disturbed_all_turns_are_the_models() -> None:
+    assert learned(exchanges_of(Talk(talk_about("a", 2)), "x")) == [2, 4, 6]
+
+
+@pytest.mark.parametrize("stands", [CUT, assistant("I will now del\n\n[Response interrupted by user]")])
+def test_a_reply_that_was_interrupted_is_not_the_models_though_the_agent_sends_it_again(stands: Message) -> None:
+    first, cut = exchanges_of(Talk((*ASKED, CUT)), "x")
+    then = exchanges_of(Talk((*ASKED, stands, user("No, mend it."), assistant("Done."))), "y")[-1]
+    assert learned([first, cut.model_copy(update={"whole": False}), then]) == [2, 6]
+
+
+def test_a_turn_of_another_model_or_of_the_agent_itself_is_not_the_models() -> None:
+    other = (assistant("Another model answers."), user("And now?"), assistant("No response requested."), user("Go on."))
+    first, *_, last = exchanges_of(Talk((*ASKED, *other, assistant("Done."))), "x")
+    assert learned([first, last]) == [2, 8]
+
+
+def test_a_reply_that_the_agent_rewrote_is_not_the_models() -> None:
+    first = exchanges_of(Talk((AGENT, user("Go."), assistant("as it was"))), "x")
+    then = exchanges_of(Talk((AGENT, user("Go."), assistant("as it is"), user("on"), assistant("Done."))), "y")[1:]
+    assert learned([*first, *then]) == [4]
+
+
+@pytest.mark.parametrize("reason", ["length", "max_tokens", "max_output_tokens", "content_filter", "stop_sequence"])
+def test_a_reply_that_was_cut_is_no_turn_to_learn(reason: str) -> None:
+    first, second = exchanges_of(Talk((AGENT, user("Go."), CUT, user("Continue."), assistant("Done."))), "x")
+    cut = first.model_copy(update={"finish_reason": reason})
+    assert learned([cut, second]) == [4]
+    assert learned([cut]) == []
+
+
+def test_what_the_model_thought_is_kept_where_the_agent_does_not_send_it_again() -> None:
+    talk = (AGENT, user("Go."), thinking("A", "one"), user("on"), thinking("B", "two"))
+    (found,) = group(exchanges_of(Talk(talk), "x")).conversations
+    assert found.thoughts == {2: "A", 4: "B"}
+    assert [message.reasoning for message in found.messages] == ["", "", "", "", "B"]
+
+
+def test_thoughts_that_are_sent_again_are_kept_as_they_were_sent() -> None:
+    first, second = exchanges_of(
+        Talk((AGENT, user("Go."), thinking("\nA\n", "one"), user("on"), assistant("two"))), "x"
+    )
+    request = json.loads(second.request)
+    request["messages"][2]["reasoning_content"] = "A"
+    (found,) = group([first, second.model_copy(update={"request": json.dumps(request)})]).conversations
+    assert found.thoughts == {2: "A", 4: ""}
 
 
 def test_an_evaluation_never_becomes_a_conversation() -> None:

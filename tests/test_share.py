@@ -23,7 +23,7 @@ from test_registry import House, lora, report, verdict
 from sleepy_coder.errors import AdapterError, ConfigError, HubError
 from sleepy_coder.learn.merge import MergeJob, merge
 from sleepy_coder.model_card import Edition, Form, model_card
-from sleepy_coder.share.bundle import Bundle, Exporter
+from sleepy_coder.share.bundle import Bundle, Exporter, shareable
 from sleepy_coder.share.gguf_lora import interleaved
 from sleepy_coder.share.hub import push
 from sleepy_coder.types import Adapter, AdapterState, Choice, Contender, Decision
@@ -89,6 +89,15 @@ def test_nothing_that_was_said_by_day_is_exported(house: House, form: Form) -> N
     bundle = exported(house, judged(house).name, form)
     assert PRIVATE in (house.adapters / bundle.adapter / "manifest.json").read_text()
     assert not [file for file in bundle.files if PRIVATE.encode() in (bundle.folder / file).read_bytes()]
+
+
+def test_the_folder_of_a_base_model_stays_at_home(house: House) -> None:
+    manifest = house.registry.manifest(judged(house).name)
+    said = manifest.reports[0].model_copy(update={"model": "/srv/private/m"})
+    named = manifest.model_copy(update={"base_model": "/srv/private/m", "reports": (said,)})
+    shared = shareable(named, AdapterState.ACTIVE)
+    assert (shared.base_model, shared.reports[0].model) == ("m", "m")
+    assert "/srv/private" not in shared.model_dump_json()
 
 
 # The card

@@ -47,7 +47,9 @@ def test_tools_survive_being_stored() -> None:
     attempt = episode("e").attempts[0].model_copy(update={"messages": (turn, answer), "reply": turn, "tools": "[]"})
     kept = episode("e").model_copy(update={"attempts": (attempt,)})
     assert Episode.model_validate_json(encode(kept)) == kept
-    row = example("c").model_copy(update={"messages": (turn, answer), "reply": turn, "first_turn": 0})
+    row = example("c").model_copy(
+        update={"messages": (turn, answer), "reply": turn, "first_turn": 0, "thoughts": {0: "Hm."}}
+    )
     assert Example.model_validate_json(encode(row)) == row
 
 
@@ -58,10 +60,21 @@ def test_rows_that_differ_in_their_tools_alone_are_two_rows() -> None:
     assert len({example_hash(row) for row in (plain, called, tooled)}) == 3
 
 
+def test_rows_that_differ_in_what_is_learned_of_them_are_two_rows() -> None:
+    talk = example("c").model_copy(update={"first_turn": 0})
+    rows = [talk.model_copy(update={"thoughts": thoughts}) for thoughts in (None, {}, {0: ""}, {0: "Hm."})]
+    assert len({example_hash(row) for row in rows}) == 4
+
+
 def test_the_search_for_leaks_reads_what_a_tool_was_given() -> None:
     turn = Message(role="assistant", content="", tool_calls=(CALL,))
     row = example("c").model_copy(update={"messages": (turn,), "reply": turn})
     assert [text for _, text in example_rows([row])].count("fn main() {\n}") == 2
+
+
+def test_the_search_for_leaks_reads_thoughts_that_are_learned() -> None:
+    row = example("c").model_copy(update={"thoughts": {1: "fn main() {}"}})
+    assert ("e1", "fn main() {}") in example_rows([row])
 
 
 def verdict(decision: Decision, delta: float, p_harm: float) -> GateVerdict:

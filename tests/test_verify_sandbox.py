@@ -143,6 +143,11 @@ def test_memory_beyond_the_limit_is_refused(sandbox: BubblewrapSandbox):
     assert "memory exhausted" in done.stderr
 
 
+def test_it_is_the_first_to_end_where_memory_runs_out_and_stays_so(sandbox: BubblewrapSandbox):
+    script = "cat /proc/1/oom_score_adj; (echo 0 > /proc/self/oom_score_adj); cat /proc/self/oom_score_adj"
+    assert shell(sandbox, script).stdout.split() == ["1000", "1000"]
+
+
 def test_endless_output_is_stopped_and_cut_to_its_limit(sandbox: BubblewrapSandbox):
     done = shell(sandbox, "yes", Limits(output_bytes=1000))
     assert done.killed == "output"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sleepy_coder.config import HOME_VARIABLE, Config, ModelSettings, RecipeSettings, ServerSettings
+from sleepy_coder.config import HOME_VARIABLE, Config, ModelSettings, NightSettings, RecipeSettings, ServerSettings
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.serve.explain import LORA_RANKS
 from sleepy_coder.serve.vllm_command import vllm_command
@@ -45,6 +45,13 @@ def test_the_rank_is_one_that_vllm_takes_and_large_enough(rank: int) -> None:
     settings = config().model_copy(update={"recipe": RecipeSettings.model_validate({"rank": rank})})
     taken = int(value(vllm_command(settings, MODEL).argv, "--max-lora-rank"))
     assert taken in LORA_RANKS and taken >= rank
+
+
+def test_the_endpoints_of_its_development_mode_are_open_only_where_nights_need_them() -> None:
+    alone = vllm_command(config(), MODEL)
+    assert "VLLM_SERVER_DEV_MODE" not in alone.environment and "--enable-sleep-mode" not in alone.argv
+    shared = vllm_command(config().model_copy(update={"night": NightSettings(share_gpu=True)}), MODEL)
+    assert shared.environment["VLLM_SERVER_DEV_MODE"] == "1" and "--enable-sleep-mode" in shared.argv
 
 
 def test_extra_arguments_come_last_so_that_they_win() -> None:

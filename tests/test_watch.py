@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -297,6 +299,73 @@ def test_when_the_old_adapter_cannot_be_loaded_everybody_gets_the_new_one(watchi
     assert {watching.serving.name_for(f"s{number}") for number in range(50)} == {new}
     _, serving, _ = watching.start()
     assert {serving.name_for(f"s{number}") for number in range(50)} == {new}
+
+
+def damaged(watching: Watching, name: str) -> None:
+    weights = watching.house.registry.get(name).path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+
+def gone(watching: Watching, name: str) -> None:
+    shutil.rmtree(watching.house.registry.get(name).path)
+
+
+def answering_otherwise(watching: Watching, name: str) -> None:
+    """As after a change of dtype or GPU."""
+    file = watching.home / "proofs" / f"{name}.json"
+    kept = json.loads(file.read_text())
+    for proof in kept["proofs"]:
+        proof["adapter"]["logprobs"] = [[value - 0.5 for value in row] for row in proof["adapter"]["logprobs"]]
+    file.write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize("what", [damaged, gone, answering_otherwise])
+def test_when_the_old_adapter_fails_its_proof_after_a_restart_everybody_gets_the_new_one(
+    watching: Watching, what: Callable[[Watching, str], None]
+) -> None:
+    old, new = promote_both(watching)
+    server = FakeServer(solver(()))
+    keeper = kept(watching, server)
+    look(watching, keeper, 1)
+    assert set(server.roots) == {old, new}
+    what(watching, old)
+    server.restart()
+    look(watching, keeper, SETTINGS.refusals)
+    state = last_state(watching.store, SETTINGS)
+    assert state is not None and state.trial.stage == "abandoned"
+    assert watching.active() == new
+    assert {watching.serving.name_for(f"s{number}") for number in range(50)} == {new} == set(server.roots)
+
+
+def test_what_serves_is_not_blamed_by_the_watch_for_answering_otherwise(watching: Watching) -> None:
+    old, new = promote_both(watching)
+    server = FakeServer(solver(()))
+    keeper = kept(watching, server)
+    look(watching, keeper, 1)
+    answering_otherwise(watching, new)
+    server.restart()
+    look(watching, keeper, 5)
+    state = last_state(watching.store, SETTINGS)
+    assert state is not None and state.trial.stage == "split"
+    assert watching.active() == new
+    assert {watching.serving.name_for(f"s{number}") for number in range(50)} == {old, new} == set(server.roots)
+
+
+def test_a_look_that_fails_in_a_way_nobody_foresaw_does_not_end_the_watch(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sleepyd.watch.LOOK_SECONDS", 0.01)
+    stop, looks = threading.Event(), list[int]()
+
+    def broken() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            stop.set()
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(watching.watch, "look", broken)
+    watching.watch.run(stop)
+    assert len(looks) == 3
 
 
 # Restarts

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from talks import WIRES, Talk, assistant, bash, exchanges_of, result, system, user
+from talks import WIRES, Talk, assistant, bash, exchanges_of, result, system, thinking, user
 
 from sleepy_coder.collect.wires import openai_message, read, spoken
 from sleepy_coder.errors import EpisodeFormatError
@@ -75,6 +75,40 @@ def test_claudes_thoughts_are_kept_apart_and_its_results_come_before_the_next_wo
     said = read("messages", {"messages": [{"role": "user", "content": content}]}, reply)
     assert said.messages == (result("t", "out"), user("go on"))
     assert said.reply == Message(role="assistant", content="Yes.", reasoning="Hm.")
+
+
+BILL = "x-anthropic-billing-header: cch=1f2e3;"
+
+
+def text(said: str) -> dict[str, str]:
+    return {"type": "text", "text": said}
+
+
+def test_a_system_prompt_in_anthropics_form_has_no_breaks_between_its_blocks_and_no_bill() -> None:
+    inline = {"role": "system", "content": [text(BILL), text("Mind "), text("the tests.")]}
+    asked = {"system": [text(BILL), text("You are Claude Code."), text("Be brief.")]}
+    said = read("messages", {**asked, "messages": [{"role": "user", "content": "Go."}, inline]}, {})
+    assert said.messages == (system("You are Claude Code.Be brief."), user("Go."), system("Mind the tests."))
+
+
+@pytest.mark.parametrize("parts", [f"{BILL}\nYou mend code.", [text(BILL), text("You mend code.")]])
+def test_the_bill_at_the_head_of_a_system_prompt_is_left_out_in_chat_too(parts: Any) -> None:
+    said = read("chat", {"messages": [{"role": "system", "content": parts}]}, {})
+    assert said.messages == (system("You mend code."),)
+
+
+def test_thoughts_in_blocks_have_no_breaks_between_them() -> None:
+    blocks = [{"type": "thinking", "thinking": "Hm, "}, {"type": "thinking", "thinking": "so."}, text("Yes.")]
+    assert read("messages", {"messages": []}, {"content": blocks}).reply == thinking("Hm, so.", "Yes.")
+
+
+def test_a_custom_tool_is_a_function_of_one_text_as_the_model_is_shown_it() -> None:
+    call = {"type": "custom_tool_call", "call_id": "c", "name": "apply_patch", "input": "*** Begin Patch"}
+    tool = {"type": "custom", "name": "apply_patch", "description": "Patch.", "format": {"type": "text"}}
+    said = read("responses", {"input": "Go.", "tools": [tool]}, {"output": [call]})
+    written = ToolCall(id="c", name="apply_patch", arguments='{"input": "*** Begin Patch"}')
+    assert said.reply == assistant("", written)
+    assert json.loads(said.tools)[0]["function"]["parameters"]["required"] == ["input"]
 
 
 def test_old_style_function_calls_are_tool_calls() -> None:

@@ -16,8 +16,9 @@ from sleepy_coder.store import Store
 
 FEEDBACK: Final = "/v1/feedback"
 
-# vLLM makes its replies' ids from ours: `chatcmpl-<id>`, `cmpl-<id>-0`.
+# vLLM makes its replies' ids from ours: `chatcmpl-<id>`, `cmpl-<id>-0`; those of /v1/responses are its own.
 _EXCHANGE_ID: Final = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
+_FOREIGN: Final = "resp_"
 
 
 class WrongFeedback(ValueError):
@@ -57,7 +58,7 @@ def read_feedback(tag: str, body: bytes) -> Feedback:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors())
         raise WrongFeedback(f"wrong feedback: {problems}") from error
     if said.id:
-        found = _EXCHANGE_ID.search(said.id)
+        found = None if said.id.startswith(_FOREIGN) else _EXCHANGE_ID.search(said.id)
         if found is None:
             raise WrongFeedback("id: no exchange of this gateway has such an id; name the session instead")
         return Feedback(exchange_name(found[0]), said.good, said.note)

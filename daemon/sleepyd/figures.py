@@ -80,7 +80,8 @@ class Remembered(Generic[T]):
 class HomeMetrics(Collector):
     """The numbers of this home: episodes, nights, what serves, and whether the model servers agree.
 
-    `out_of_order` has a reason for every model server that does not hold what serves; `servers` names all of them.
+    `out_of_order` has a reason for every model server that does not hold what serves; `servers` names all of them, and
+    any other name in it concerns them all.
     """
 
     def __init__(
@@ -104,11 +105,12 @@ class HomeMetrics(Collector):
             yield from _of_registry(found)
             yield from _of_canary(found.canary)
         wrong = self._out_of_order()
+        everywhere = wrong.keys() - set(self._servers)
         order = GaugeMetricFamily(
             "sleepy_server_in_order", "1 when a model server holds what the pointer names, proved.", labels=["server"]
         )
         for server in self._servers:
-            order.add_metric([server], server not in wrong and "registry" not in wrong)
+            order.add_metric([server], not everywhere and server not in wrong)
         yield order
         if self._outlook is not None:
             yield from _of_outlook(self._outlook())

@@ -45,6 +45,9 @@ from .usage import ask_usage
 
 _log = log.get("gateway")
 
+LONGEST_HEADER: Final = 64 << 10
+"""Bytes of a line of a head, in both directions: keys that are signed tokens are longer than aiohttp's own 8 KiB."""
+
 _CONNECT_SECONDS: Final = 5.0
 _KEEPALIVE_SECONDS: Final = 4.0  # below uvicorn's 5 s, or a request may meet a connection that is being closed
 _HUNG_UP: Final = 499  # counted for callers that went before there was a status
@@ -93,6 +96,8 @@ class Gateway:
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
+            max_line_size=LONGEST_HEADER,
+            max_field_size=LONGEST_HEADER,
             auto_decompress=False,
         )
 
@@ -112,7 +117,7 @@ class Gateway:
         target = read_target(request.raw_path)
         if target is None:
             return self._refuse(404, "not_found", f"{request.path} is not under /v1/, and nothing else is passed on.")
-        if not self._may_ask(request):
+        if not self._may_ask(request) and not _is_preflight(request):
             return self._refuse(401, "authentication_error", ASK_WITH_KEY)
         if target.refused:
             return self._refuse(403, "permission_error", "Adapters are loaded at the model server, not from here.")
@@ -277,6 +282,12 @@ class Gateway:
             recording=self._recorder.wants(),
             waiting=self._recorder.depth,
         )
+
+
+def _is_preflight(request: web.BaseRequest) -> bool:
+    """Whether a browser asks if it may ask, which it always does without a key."""
+    headers = request.headers
+    return request.method == "OPTIONS" and "Origin" in headers and "Access-Control-Request-Method" in headers
 
 
 def _sticky(request: web.BaseRequest, target: Target, body: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import uvloop
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from sleepy_coder import log, wiring
 from sleepy_coder.canary import last_state
@@ -32,7 +34,7 @@ from .checks import KeepCheck, keeping_checks
 from .collector import collecting
 from .feedback import keeping
 from .figures import HomeMetrics, Remembered, Snapshot
-from .gateway import Beside, Gateway
+from .gateway import LONGEST_HEADER, Beside, Gateway
 from .inbox import Inbox
 from .keeper import Keeper, kept_by
 from .live_page import live_page
@@ -69,7 +71,14 @@ async def listening(
     gateway = Gateway(settings, server, serving, recorder, meters, clock, gate, beside)
     await gateway.open()
     runner = web.ServerRunner(
-        web.Server(gateway.handle, handler_cancellation=True, access_log=None),
+        web.Server(
+            gateway.handle,
+            handler_cancellation=True,
+            access_log=None,
+            logger=_server_log(),
+            max_line_size=LONGEST_HEADER,
+            max_field_size=LONGEST_HEADER,
+        ),
         shutdown_timeout=settings.drain_seconds,
     )
     await runner.setup()
@@ -80,6 +89,19 @@ async def listening(
     finally:
         await runner.cleanup()
         await gateway.close()
+
+
+def _server_log() -> logging.Logger:
+    """What aiohttp says of requests that are no HTTP is said without their bytes, which may be a credential."""
+
+    def without_bytes(record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+            record.exc_info = None
+        return True
+
+    found = logging.getLogger("sleepyd.http")
+    found.filters = [without_bytes]
+    return found
 
 
 async def _listen(runner: web.ServerRunner, host: str, port: int, sock: socket.socket | None) -> None:

@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
 from sleepy_coder import log
 from sleepy_coder.adapter_manifest import is_adapter_name
 from sleepy_coder.deploy import ensure_loaded, stand_in
-from sleepy_coder.errors import AdapterError, ModelNotFound, ServerError, ServerUnreachable, SleepyError
+from sleepy_coder.errors import AdapterError, InfraError, ModelNotFound, ServerError, ServerUnreachable, SleepyError
 from sleepy_coder.journal import no_night
 from sleepy_coder.ports import ModelServer, Replica
 from sleepy_coder.registry import Registry
 from sleepy_coder.serve.canary import Canary
-from sleepy_coder.types import Adapter
+from sleepy_coder.types import Adapter, AdapterState
 
 _log = log.get("server")
 
@@ -42,7 +42,7 @@ class Keeper:
     """Looks after the replicas of `server`, each by itself: one that is gone does not keep the others waiting for long.
 
     `lock` is the file that a running night holds: while it does, nothing is unloaded. At most `max_loras` adapters
-    stay loaded. `on_load` hears of each adapter that a server was asked to load, and why it refused ("": it did not).
+    stay loaded. `on_load` hears of each adapter that was loaded, or could not be, and why ("": it was).
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Keeper:
         return tuple(self._proved)
 
     def complaints(self) -> dict[str, str]:
-        """A copy: what cannot be kept now (a server's URL, or `registry`), and why."""
+        """A copy: what cannot be kept now (a server's URL; `registry` and `keeper`: all of them), and why."""
         return dict(self._complaints)
 
     # When
@@ -77,26 +77,35 @@ class Keeper:
     async def reconcile(self) -> None:
         """Look now, for a request that met an unknown adapter; requests that ask meanwhile share one look."""
         if self._asked is None or self._asked.done():
-            self._asked = asyncio.create_task(asyncio.to_thread(self.look))
+            self._asked = asyncio.create_task(asyncio.to_thread(self._guarded_look))
         await asyncio.shield(self._asked)
 
     def run(self, stop: threading.Event, looked: threading.Event) -> None:
         """Look until `stop`, ever more seldom while something is wrong; `looked` is set after the first time."""
         pause = LOOK_SECONDS
         while not stop.is_set():
-            well = self.look()
+            well = self._guarded_look()
             looked.set()
             pause = LOOK_SECONDS if well else min(2 * pause, _SLOWEST_SECONDS)
             stop.wait(pause)
+
+    def _guarded_look(self) -> bool:
+        """A keeper that dies of one bad look would leave a restarted server without its adapters for ever."""
+        try:
+            well = self.look()
+        except Exception as error:  # noqa: BLE001 - the one broad except: the next look tries again
+            return self._complain("keeper", InfraError(f"{type(error).__name__}: {error}", "it is tried again"))
+        self._praise("keeper")
+        return well
 
     def look(self) -> bool:
         """Put right what is wrong, once; whether all is well now. Never raises SleepyError."""
         with self._one_at_a_time:
             try:
                 wanted = self._wanted()
+            except AdapterError as error:
+                return self._step_back("registry", error)
             except SleepyError as error:
-                if isinstance(error, AdapterError):
-                    stand_in(self._registry)
                 return self._complain("registry", error)
             self._praise("registry")
             return all([self._look_at(replica, wanted) for replica in self._server.replicas])
@@ -106,9 +115,11 @@ class Keeper:
     def _wanted(self) -> tuple[Adapter, ...]:
         """What serves, and what a rollback goes to."""
         wanted = [self._registry.active()]
-        previous = self._registry.previous()
-        with suppress(AdapterError):  # a rollback goes to the base instead when its target is damaged
-            wanted += [self._registry.get(previous)] if previous else []
+        if previous := self._registry.previous():
+            try:
+                wanted.append(self._registry.get(previous))
+            except AdapterError as error:  # a rollback goes to the base instead
+                self._on_load(previous, error.message)
         return tuple(adapter for adapter in wanted if adapter is not None)
 
     def _look_at(self, replica: Replica, wanted: tuple[Adapter, ...]) -> bool:
@@ -125,8 +136,7 @@ class Keeper:
             proved.clear()
             return self._complain(replica.url, error)
         except AdapterError as error:
-            stand_in(self._registry)
-            return self._complain(replica.url, error)
+            return self._step_back(replica.url, error)
         except SleepyError as error:
             return self._complain(replica.url, error)
         self._praise(replica.url)
@@ -142,7 +152,9 @@ class Keeper:
                 raise
             except SleepyError as error:
                 refused.append(error)
-                if isinstance(error, ServerError):  # wrong bytes or answers are another matter
+                # Wrong bytes of what serves are stepped back from, and its wrong answers may be the server's.
+                wrong = isinstance(error, AdapterError) and adapter.state is not AdapterState.ACTIVE
+                if wrong or isinstance(error, ServerError):
                     self._on_load(adapter.name, error.message)
             else:
                 proved.add(adapter.name)
@@ -178,6 +190,14 @@ class Keeper:
         except ModelNotFound:
             return
         _log.info("server.adapter_unloaded", adapter=name, server=replica.url)
+
+    def _step_back(self, whose: str, error: AdapterError) -> bool:
+        """Step back if it is what serves that is damaged, and complain: of what hinders that, or else of `error`."""
+        try:
+            stand_in(self._registry)
+        except SleepyError as hindrance:
+            return self._complain(whose, hindrance)
+        return self._complain(whose, error)
 
     # Said once
 

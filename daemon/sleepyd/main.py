@@ -34,6 +34,8 @@ from .schedule import Schedule
 _log = log.get("daemon")
 
 _LOOK_SECONDS: Final = 10.0
+_ASK_SECONDS: Final = 5.0
+"""How long a model server may take to say whether it is in use."""
 _THREADS: Final[frozenset[str]] = frozenset(("recorder", "gather", "take_in", "keeper", "canary"))
 _READ_ANEW: Final = ("night", "mix", "recipe", "eval", "gate", "agent", "store", "model")
 """The sections that are read when a night begins or the schedule looks, so that a reload is enough."""
@@ -84,6 +86,7 @@ class Daemon:
         limit = notify.watchdog_seconds()
         said, well = "", True
         while not self._stop.is_set():
+            self._schedule.keep_time()
             missing = missing_parts((thread.name for thread in threading.enumerate()), self._schedule.alive)
             if not missing:
                 notify.watchdog()
@@ -140,9 +143,14 @@ def missing_parts(threads: Iterable[str], schedule_alive: bool) -> list[str]:
 
 
 def _hindrance(config: Config) -> str:
-    """What keeps the machine busy; the schedule has asked the calendar already."""
-    any_time = config.model_copy(update={"night": config.night.model_copy(update={"window": ""})})
-    found = wiring.idleness(any_time)
+    """What keeps the machine busy; the schedule has asked the calendar already.
+
+    A server that hangs must not hold up the look, which also stops nights and ends with the daemon.
+    """
+    any_time = config.night.model_copy(update={"window": ""})
+    seconds = min(config.server.timeout_seconds, _ASK_SECONDS)
+    asked = config.server.model_copy(update={"timeout_seconds": seconds})
+    found = wiring.idleness(config.model_copy(update={"night": any_time, "server": asked}))
     return "" if found.idle else f"waits for {found.waits_for}"
 
 

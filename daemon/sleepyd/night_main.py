@@ -1,7 +1,7 @@
 """One night as a process of the daemon's: `python -m sleepyd.night_main --home HOME [--until TIME]`.
 
-Exit status: 0 when the night ended, whatever the verdict; 75 (EX_TEMPFAIL) when it paused, by the end of its window or
-by SIGTERM, and goes on another time; 1 when the machine failed.
+Exit status: 0 when the night ended, whatever the verdict and whatever befell the drill after it; 75 (EX_TEMPFAIL) when
+it paused, by the end of its window or by SIGTERM, and goes on another time; 1 when the machine failed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def hold(opened: Callable[[], AbstractContextManager[Parts]]) -> int:
     try:
         with opened() as parts:
             run_night(parts)
-            drill_if_due(parts)
+            _drill(parts)
     except (NightPaused, KeyboardInterrupt):
         return os.EX_TEMPFAIL
     except SleepyError as error:
@@ -51,6 +51,15 @@ def hold(opened: Callable[[], AbstractContextManager[Parts]]) -> int:
         _log.error("night.broke_off", reason=str(error), remedy="Check free space, permissions and the kernel's log")
         return 1
     return 0
+
+
+def _drill(parts: Parts) -> None:
+    """What befalls the drill is not the night's, which is over: it would be held a second time."""
+    try:
+        drill_if_due(parts)
+    except (KeyboardInterrupt, SleepyError, OSError) as error:
+        reason = str(error) or "it was stopped; it is due again after the next night"
+        _log.error("canary.watch_failed", reason=reason)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -22,6 +21,7 @@ from sleepy_coder.canary import CanaryState
 from sleepy_coder.config import GatewaySettings, is_loopback
 from sleepy_coder.errors import StoreError
 from sleepy_coder.serve.gateway_client import GatewayState, HomeState, Outlook, VerifierWord
+from sleepy_coder.serve.same_site import from_another_site
 
 from .checks import KeepCheck
 from .figures import Remembered, Snapshot
@@ -102,7 +102,7 @@ class Pages:
         return self._guard if path in self._guarded else None
 
     async def _guard(self, request: web.BaseRequest) -> web.StreamResponse:
-        if _from_another_site(request, guarded=self._key is not None):
+        if from_another_site(request.method, request.headers, any_host=self._key is not None):
             return self._refuse(403, "permission_error", "Pages of other sites may not ask for this.")
         if not self._may_administer(request):
             refused = self._refuse(401, "authentication_error", ASK_WITH_KEY)
@@ -190,17 +190,6 @@ def problem(status: int, kind: str, message: str) -> web.Response:
     """An error of the gateway's own, in a form that OpenAI's and Anthropic's clients both read."""
     error = {"type": kind, "message": f"sleepy-coder gateway: {message}", "param": None, "code": status}
     return web.json_response({"type": "error", "error": error}, status=status)
-
-
-def _from_another_site(request: web.BaseRequest, *, guarded: bool) -> bool:
-    headers, host = request.headers, request.headers.get("Host", "")
-    follows_link = request.method == "GET" and headers.get("Sec-Fetch-Mode") == "navigate"
-    if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not follows_link:
-        return True
-    origin = headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-        return True
-    return not guarded and not is_loopback(urlsplit(f"//{host}").hostname or "")
 
 
 def _password_fits(request: web.BaseRequest, key: str) -> bool:

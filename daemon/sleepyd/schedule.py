@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -57,15 +58,31 @@ class Schedule:
             executors={"default": ThreadPoolExecutor(1)},  # two looks at once would begin two nights
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
+        self._job: Any = None  # of the looks
         self._at: Due | None = None
         self._outlook = Outlook(why="not looked yet", running=False, next=None, looked=None)
         self._looked: float | None = None  # on the clock that nobody sets
+        self._unsaved: Diary | None = None  # what the disk did not take
         self._wanted = threading.Event()
 
     def start(self) -> None:
         """Look now and from now on every minute."""
-        self._scheduler.add_job(self._guarded_look, "interval", seconds=_EVERY_SECONDS, next_run_time=datetime.now(UTC))
+        self._looked = time.monotonic()
+        self._job = self._scheduler.add_job(
+            self._guarded_look, "interval", seconds=_EVERY_SECONDS, next_run_time=datetime.now(UTC)
+        )
         self._scheduler.start()
+
+    def keep_time(self) -> None:
+        """Look now where the clock was set back: APScheduler waits for a time of day, and would wait as long again.
+
+        To be called every few seconds by whoever waits on a clock that nobody sets.
+        """
+        now = datetime.now(UTC)
+        ahead: timedelta = self._job.next_run_time - now
+        if ahead > timedelta(seconds=2 * _EVERY_SECONDS):
+            _log.warning("schedule.clock_set_back", seconds=round(ahead.total_seconds()) - _EVERY_SECONDS)
+            self._job.modify(next_run_time=now)
 
     def stop(self) -> None:
         """Begin no more nights; one that runs pauses where it can go on."""
@@ -74,7 +91,7 @@ class Schedule:
 
     @property
     def alive(self) -> bool:
-        """Whether the last look is not long ago, or a first one is still to come."""
+        """Whether the last look, or the start, is not long ago. A look that failed is one: it says what is wrong."""
         patience = _DEAD_SECONDS + self._config_of().night.grace_seconds  # a look may have to stop a night
         return self._looked is None or time.monotonic() - self._looked < patience
 
@@ -96,26 +113,31 @@ class Schedule:
         try:
             self.look()
         except Exception as error:  # noqa: BLE001 - the one broad except: the next minute looks again
-            _log.error("schedule.failed", reason=f"{type(error).__name__}: {error}")
+            reason = " ".join(f"{type(error).__name__}: {error}".split())  # a status is one line
+            _log.error("schedule.failed", reason=reason)
+            running, now = self._nights.pid is not None, self._clock.now()
+            self._say(Outlook(why=f"cannot look: {reason}", running=running, next=self._outlook.next, looked=now))
 
     def look(self) -> None:
         """One look: see what became of the night, stop it in time, or begin one when it is due."""
         config, now = self._config_of(), self._clock.now()
         state, settings = config.state, config.night
         window = settings.hours()
-        diary = self._note_presence(read_diary(state, now), window, now)
+        diary = self._note_presence(self._unsaved or read_diary(state, now), window, now)
         diary = self._note_end(diary, now)
+        unsaved = self._keep(state, diary)
         off = paused(state, now)
         found = due(now, window, settings, diary, off, str(config.home))
         if self._nights.pid is not None:
             why = self._run_on(off, now)
         elif self._wanted.is_set():
             why = self._begin(Due(opening=None, why="a night by hand"))
+        elif unsaved:  # a night that cannot be noted as held would be held again
+            why = unsaved
         elif found.opening is None:
             why = found.why
         else:
             why = self._hindrance(config) or self._begin(found)
-        write_diary(state, diary)
         self._say(Outlook(why=why, running=self._nights.pid is not None, next=_next(window, now), looked=now))
 
     def _begin(self, found: Due) -> str:
@@ -128,7 +150,7 @@ class Schedule:
 
     def _note_presence(self, diary: Diary, window: Window | None, now: datetime) -> Diary:
         looked = self._outlook.looked
-        if window is None or looked is None or now - looked > _LONGEST_GAP:
+        if window is None or looked is None or not timedelta(0) <= now - looked <= _LONGEST_GAP:
             return diary
         return present(diary, window.now_open(now), (now - looked) / timedelta(minutes=1))
 
@@ -142,6 +164,16 @@ class Schedule:
         if status == 0:
             return held(diary, self._at.opening.night)
         return diary if status == os.EX_TEMPFAIL else failed(diary, now)  # it stopped where it can go on
+
+    def _keep(self, state: Path, diary: Diary) -> str:
+        """Save the diary; why the disk does not take it, "" when it does. Until then it is kept in memory."""
+        self._unsaved = diary
+        try:
+            write_diary(state, diary)
+        except SleepyError as error:
+            return error.message
+        self._unsaved = None
+        return ""
 
     def _run_on(self, off: Pause | None, now: datetime) -> str:
         """A night stops at the end of its window, and when somebody called the nights off."""

@@ -70,10 +70,11 @@ class CanaryWatch:
         try:
             work()
             self._complaint = ""
-        except SleepyError as error:
-            if error.message != self._complaint:
-                _log.error("canary.watch_failed", reason=error.message)
-            self._complaint = error.message
+        except Exception as error:  # noqa: BLE001 - the one broad except: no harm would be seen ever again
+            why = error.message if isinstance(error, SleepyError) else f"{type(error).__name__}: {error}"
+            if why != self._complaint:
+                _log.error("canary.watch_failed", reason=why)
+            self._complaint = why
 
     def look(self) -> None:
         """One look. Raises StoreError and AdapterError."""
@@ -113,7 +114,7 @@ class CanaryWatch:
     # What others saw
 
     def loaded(self, adapter: str, refusal: str) -> None:
-        """A model server was asked to load `adapter`; `refusal` is its reason, "" when it did."""
+        """`adapter` was loaded on a model server, or could not be; `refusal` is the reason, "" when it was."""
         with self._lock:
             self._refused[adapter] = self._refused.get(adapter, 0) + 1 if refusal else 0
 

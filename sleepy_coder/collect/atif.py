@@ -9,7 +9,7 @@ are left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, cast
@@ -105,7 +105,8 @@ def as_atif(episode: Episode) -> Json:
     attempt = episode.attempts[-1]
     messages = (*attempt.messages, last_turn(attempt))
     first = len(messages) - 1 if attempt.first_turn is None else attempt.first_turn
-    steps = _steps(messages, first)
+    own = range(first, len(messages)) if attempt.thoughts is None else attempt.thoughts
+    steps = _steps(messages, own)
     steps[0]["timestamp"] = episode.created.isoformat()
     agent: Json = {"name": episode.source, "version": "unknown"}
     if episode.served_by:
@@ -123,7 +124,7 @@ def as_atif(episode: Episode) -> Json:
     }
 
 
-def _steps(messages: Sequence[Message], first_turn: int) -> list[Json]:
+def _steps(messages: Sequence[Message], own: Container[int]) -> list[Json]:
     steps: list[Json] = []
     for number, message in enumerate(messages):
         if message.role == "tool":
@@ -135,7 +136,7 @@ def _steps(messages: Sequence[Message], first_turn: int) -> list[Json]:
             step["reasoning_content"] = message.reasoning
         if message.tool_calls:
             step["tool_calls"] = [_called(call) for call in message.tool_calls]
-        if message.role == "assistant" and number < first_turn:
+        if message.role == "assistant" and number not in own:
             step["is_copied_context"] = True
         steps.append(step)
     return steps

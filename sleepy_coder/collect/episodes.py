@@ -13,16 +13,15 @@ SOURCE = "gateway"
 
 def as_episode(conversation: Conversation, found: Label, task: Task | None = None) -> Episode:
     """The episode of a conversation that came through the gateway. Its id does not depend on when it is made."""
+    attempt = attempt_of(
+        conversation.messages, conversation.first_turn, found, conversation.served_by, conversation.tools
+    )
     return Episode(
         id=conversation.id,
         session=conversation.session,
         source=SOURCE,
         task=task,
-        attempts=(
-            attempt_of(
-                conversation.messages, conversation.first_turn, found, conversation.served_by, conversation.tools
-            ),
-        ),
+        attempts=(attempt.model_copy(update={"thoughts": conversation.thoughts}),),
         outcome=found.outcome,
         outcome_source=found.source,
         served_by=conversation.served_by,

@@ -31,11 +31,11 @@ def gather_resting(store: Store, now: datetime, rest: timedelta) -> int:
     until = now - rest
     found = group(exchanges)
     checks = store.checks({talk.session for talk in found.conversations})
-    busy = {talk.session for talk in found.conversations if ended[talk.exchanges[-1]] > until}
+    busy = {talk.session for talk in found.conversations if talk.ended > until}
     resting, going_on = list[Conversation](), set[str]()
     for talk in found.conversations:
         # A verdict is one conversation's, which can only be told when all of the session are there.
-        if ended[talk.exchanges[-1]] > until or (talk.session in checks and talk.session in busy):
+        if talk.ended > until or (talk.session in checks and talk.session in busy):
             going_on.update(talk.exchanges)
         else:
             resting.append(talk)
@@ -76,12 +76,13 @@ def _labelled(
 ) -> list[Episode]:
     """The episodes, each with the outcome that is to be believed.
 
-    A verifier speaks of a session's longest conversation, which is the agent's own; subagents keep their hints.
+    A verifier speaks of what a session ended with: whoever has subagents, or goes on from a summary of what was said,
+    has the last word, however short it is. The others keep their hints. Of two that end at once it is the longer one.
     """
-    longest = {talk.session: talk.id for talk in sorted(talks, key=lambda talk: len(talk.exchanges))}
+    last = {talk.session: talk.id for talk in sorted(talks, key=lambda talk: (talk.ended, len(talk.exchanges)))}
     episodes: list[Episode] = []
     for talk in talks:
-        check = checks.get(talk.session) if longest[talk.session] == talk.id else None
+        check = checks.get(talk.session) if last[talk.session] == talk.id else None
         word = next((said[name] for name in _names(talk) if name in said), None)
         try:
             found = label(talk.messages, feedback(*word) if word else None, check.verdict if check else None)

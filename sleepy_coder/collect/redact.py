@@ -21,7 +21,8 @@ from typing import cast
 from urllib.parse import quote
 
 from sleepy_coder.collect.redact_names import Span, kind_of_value, named_secrets, random_secrets
-from sleepy_coder.collect.redact_rules import PRIVATE_KEY, PRIVATE_KEY_HINT, TOKENS, Rule
+from sleepy_coder.collect.redact_rules import Hay, Rule
+from sleepy_coder.collect.redact_tokens import PRIVATE_KEYS, TOKENS
 from sleepy_coder.errors import SecretFound
 from sleepy_coder.ports import Redactor
 from sleepy_coder.types import Example
@@ -31,7 +32,7 @@ PLACEHOLDER = re.compile(r"<SECRET:([a-z0-9-]{1,40}):(\d{1,6})>")
 SHORTEST_KNOWN = 8
 _PASSES = 8
 _NOTHING_TO_DO = "It is not kept; nothing needs to be done"
-_FAR = tuple(rule for rule in TOKENS if rule.far)
+_FAR = (*PRIVATE_KEYS, *(rule for rule in TOKENS if rule.far))
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -44,14 +45,14 @@ class Redaction:
 
 
 def has_far_hint(text: str) -> bool:
-    """Whether a far rule or that for private keys is worth trying on a text with this one in it."""
-    lowered = _lower(text)
-    return PRIVATE_KEY_HINT in text or any(rule.hinted(lowered) for rule in _FAR)
+    """Whether a far rule, private keys' among them, is worth trying on a text with this one in it."""
+    hay = Hay(_lower(text))
+    return any(rule.hinted(hay) for rule in _FAR)
 
 
 def finds_far(text: str) -> bool:
-    """Whether a far rule may find something in `text`, or there is a private key."""
-    return bool(PRIVATE_KEY.search(text)) or any(rule.pattern.search(text) for rule in _FAR)
+    """Whether a far rule may find something in `text`."""
+    return any(rule.pattern.search(text) for rule in _FAR)
 
 
 class SecretRedactor:
@@ -59,7 +60,7 @@ class SecretRedactor:
 
     def __init__(self, known: Sequence[str] = ()) -> None:
         self._known = _known_rule(known)
-        self._near = [(hint, rule) for rule in (*self._known, *TOKENS) if not rule.far for hint in rule.hints]
+        self._near = [rule for rule in (*self._known, *TOKENS) if not rule.far]
         self._pepper = secrets.token_bytes(32)
         self._numbers: dict[tuple[str, bytes], int] = {}
         self._highest: Counter[str] = Counter()
@@ -93,9 +94,9 @@ class SecretRedactor:
     def finds_nothing(self, text: str) -> bool:
         """Whether no rule but the far ones finds anything; the numbers of placeholders in it are respected."""
         self._respect(text)
-        lowered = _lower(text)
-        found = [_found(rule, text) for hint, rule in self._near if hint in lowered]
-        spans = chain(chain.from_iterable(found), named_secrets(text, lowered), random_secrets(text))
+        hay = Hay(_lower(text))
+        found = (_found(rule, text) for rule in self._near if rule.hinted(hay))
+        spans = chain(chain.from_iterable(found), named_secrets(text, hay.lowered), random_secrets(text))
         return all(PLACEHOLDER.fullmatch(text, start, end) for start, end, _ in spans)
 
     def _until_clean(self, text: str) -> Redaction:
@@ -103,9 +104,10 @@ class SecretRedactor:
         counts: Counter[str] = Counter()
         self._respect(text)
         for _ in range(_PASSES):
-            if PRIVATE_KEY.search(text):
+            hay = Hay(_lower(text))
+            if _holds_private_key(text, hay):
                 raise SecretFound("This text holds a private key", _NOTHING_TO_DO)
-            after = self._one_pass(text, counts)
+            after = self._one_pass(text, hay, counts)
             if after == text:
                 return Redaction(text, dict(counts))
             text = after
@@ -128,10 +130,9 @@ class SecretRedactor:
         counts.update(done.counts)
         return done.text
 
-    def _one_pass(self, text: str, counts: Counter[str]) -> str:
-        lowered = _lower(text)
+    def _one_pass(self, text: str, hay: Hay, counts: Counter[str]) -> str:
         for rule in (*self._known, *TOKENS):
-            if rule.hinted(lowered):
+            if rule.hinted(hay):
                 text = self._replace(text, _found(rule, text), counts)
         text = self._replace(text, named_secrets(text, _lower(text)), counts)
         return self._replace(text, random_secrets(text), counts)
@@ -176,6 +177,10 @@ def redacted(redactor: Redactor, text: str) -> tuple[str, str]:
         return text, ""
     new = Counter(PLACEHOLDER.findall(clean)) - Counter(PLACEHOLDER.findall(text))
     return clean, f"a secret: {', '.join(sorted({kind for kind, _ in new}))}"
+
+
+def _holds_private_key(text: str, hay: Hay) -> bool:
+    return any(rule.hinted(hay) and any(_found(rule, text)) for rule in PRIVATE_KEYS)
 
 
 def _found(rule: Rule, text: str) -> Iterator[Span]:

@@ -5,8 +5,9 @@ lists (messages, content blocks, tools), and a piece without a finding is rememb
 whose pieces are clean is clean. With a finding in any of them the whole text is redacted as ever.
 
 Why no finding is lost at a cut: it lies behind `"},`, and no rule can match across that but two sorts. Those marked
-`far`, and that for private keys, are tried on the whole text wherever their hint stands. A quoted value under a
-telling name has at most 400 characters, and each piece is looked at with more than that of what follows it.
+`far`, and those for private keys, are tried on the whole text wherever their hint stands. A quoted value under a
+telling name has at most 400 characters, or no quotes in it, and each piece is looked at with more than that of what
+follows it. What stands before a match is only asked for as far as there is no brace.
 tests/test_redact_memory.py tries to prove this wrong.
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sleepy_coder.collect.redact_rules import is_dummy, is_mixed, is_wordy, looks_random
+from sleepy_coder.collect.redact_rules import is_dummy, is_mixed, is_stand_in, is_wordy, looks_random
 
 Span = tuple[int, int, str]
 
@@ -26,13 +26,37 @@ _BETWEEN = (
 )
 _LIST = r"(?:\\*[\"'`])?(?P<between>\s?[,(]\s?)"
 _CLOSE = r"(?<!\\)(?P=open)(?P=quote)"
-_QUOTED = rf"(?P<open>\\*)(?P<quote>[\"'`])(?P<v>(?:(?!{_CLOSE})[^\n]){{4,400}}?){_CLOSE}"
-_BARE = r"(?P<v>[^\s\"'`\\,;&<>(){}\[\]|]{6,400})(?P<after>[^\s]|\s|$)"
+# Beyond 400 characters a value has to be made of a token's characters: prose is no value, and `"},` is not among
+# them, so it cannot reach from one message into the next (redact_memory.py).
+# The run holds no `=`, or each "token=" in a long line of them would be a beginning of the whole line.
+_LONG = r"[A-Za-z0-9+/_.-]{300,8192}+"
+_QUOTED = (
+    r"(?P<open>\\*)(?P<quote>[\"'`])"
+    rf"(?P<v>(?:(?!{_CLOSE})[^\n]){{4,400}}?(?={_CLOSE})|{_LONG}={{0,2}}){_CLOSE}"
+)
+_SIGN = r"[^\s\"'`\\,;&<>(){}\[\]|]"
+_BARE = rf"(?P<v>{_LONG}{_SIGN}{{0,400}}|{_SIGN}{{6,400}})(?P<after>[^\s]|\s|$)"
 
 _ASSIGNED = re.compile(_NAME + _BETWEEN + _QUOTED)
 _ARGUMENT = re.compile(_NAME + _LIST + _QUOTED)
 _UNQUOTED = re.compile(_NAME + _BETWEEN + _BARE)
 _OPTION = re.compile(_NAME + r"(?P<between> )(?:\\*[\"'])?" + _BARE)
+
+# A line of an env file. Any sign may stand in its value: an ampersand as JSON has it (\u0026), and a quote if it does
+# not end a string.
+_ANY_SIGN = r"(?:[^\s\"'`\\]|\\+u[0-9a-f]{4}|\\*[\"'`](?=[A-Za-z0-9]))"
+_LINE = re.compile(
+    r"(?P<name>[A-Z][A-Z0-9_]{0,63})="
+    rf"(?P<v>{_LONG}{_ANY_SIGN}{{0,1000}}|[^\s\"'`\\]{_ANY_SIGN}{{5,1000}})(?P<after> ?)"
+)
+# What may stand before the name in its line, as agents show files: a grep's path, line numbers, the marks of a diff.
+_LINE_BEFORE = re.compile(
+    r"(?:^|[\r\n\"'`]|\\[nrt])(?:[\w./-]{1,60}:)?(?:\\t|[\s\d+|:\u2192>-]){0,12}(?:(?:export|ENV|set)\s)?[A-Z0-9_]*$"
+)
+# `os.environ["X`, `(one `, `read(`, `load(1).value;`: of a call or a list whatever reaches to the first space or end.
+_CODE = re.compile(
+    r"(?:[A-Za-z_][\w.:]*)?[(\[](?:\\*[\"'`]|.* $)|[A-Za-z_][\w.:]*(?:[(\[{]|[(\[].*[)\]](?:\.\w+)*[;,]*)$"
+)
 
 _HARMLESS_NAME = re.compile(
     r"(?i)(?:count|counts|limit|length|size|url|uri|file|path|dir|directory|type|name|names|ids?|index|usage|budget|ttl|expir\w*"
@@ -103,6 +127,9 @@ def _value_after(text: str, start: int, end: int, weak: bool) -> re.Match[str] |
         value = argument["v"]
         dense = len(value) >= 12 and is_mixed(value) and not is_wordy(value)
         return argument if dense and _is_quoted_secret(argument["name"], value, weak) else None
+    line = _LINE_BEFORE.search(text, max(0, start - 100), start) and _LINE.match(text, start)
+    if line:
+        return line if _is_line_secret(line, weak) else None
     option = text[max(0, start - 30) : start].rpartition("--")[1:] != ("", "") and _OPTION.match(text, start)
     bare = option or _UNQUOTED.match(text, start)
     return bare if bare and _is_bare_secret(bare, weak) else None
@@ -135,6 +162,15 @@ def _is_bare_secret(match: re.Match[str], weak: bool) -> bool:
     if environment and not re.fullmatch(r"[A-Za-z_.]+", value):
         return True
     return (is_mixed(value) and not is_wordy(value)) or (between == "=" and _one_mixed_word(value))
+
+
+def _is_line_secret(match: re.Match[str], weak: bool) -> bool:
+    value = match["v"]
+    if _HARMLESS_NAME.search(match["name"]) or is_stand_in(value) or "://" in value:
+        return False
+    if _CODE.match(value + match["after"]):
+        return False
+    return weak or (len(value) >= 12 and (not re.fullmatch(r"[A-Za-z_.]+", value) or _one_mixed_word(value)))
 
 
 def _one_mixed_word(value: str) -> bool:

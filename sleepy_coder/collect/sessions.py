@@ -14,7 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sleepy_coder.collect.redact import PLACEHOLDER
 from sleepy_coder.collect.wires import Spoken, spoken
@@ -22,6 +22,11 @@ from sleepy_coder.errors import EpisodeFormatError
 from sleepy_coder.types import Exchange, Message
 
 EVALUATION = "eval"
+_ENDED = frozenset(("stop", "tool_calls", "function_call", "end_turn", "tool_use", "completed"))
+"""Why a reply ended, in the words of the APIs, where the model itself ended it.
+
+A turn is learned with the token that ends it, so one that was cut (by its length, a filter, a stop word) would teach
+to break off there."""
 _TINY_REPLY = 400
 _HEAD = 1500
 _ERRANDS = re.compile(
@@ -35,7 +40,9 @@ _ERRANDS = re.compile(
 class Conversation:
     """One conversation: the last exchange's messages with its reply, and the exchanges that led there.
 
+    `started` is when the first exchange began, `ended` when the last one was over.
     `first_turn` is where the first reply that was seen stands; assistant's turns before it are the agent's own.
+    `thoughts` are those of `Attempt`: after `first_turn` too, agents and other models write turns.
     """
 
     id: str
@@ -43,9 +50,11 @@ class Conversation:
     exchanges: tuple[str, ...]
     messages: tuple[Message, ...]
     first_turn: int
+    thoughts: dict[int, str]
     tools: str
     served_by: str
     started: datetime
+    ended: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,7 @@ class _Node:
     exchange: Exchange
     said: Spoken
     keys: list[bytes]
+    answer: str
     parent: _Node | None = None
     continued: bool = False
 
@@ -82,12 +92,11 @@ def group(exchanges: Iterable[Exchange]) -> Grouped:
     side_calls: list[str] = []
     for nodes in scopes.values():
         _link(nodes)
-        mains = [node for node in nodes if node.continued or node.parent or node.said.tools]
-        again = _asked_again(nodes)
+        apart, again = _side_calls(nodes), _asked_again(nodes)
         for node in nodes:
             if node.continued:
                 continue
-            if _is_side_call(node, mains):
+            if node in apart:
                 side_calls.append(node.exchange.id)
             elif node in again:
                 left_out[node.exchange.id] = "the same was asked again"
@@ -115,7 +124,7 @@ def _readable(exchange: Exchange, left_out: dict[str, str]) -> _Node | None:
             left_out[exchange.id] = "it is nested too deeply"
             return None
         if said.reply is not None and said.messages:
-            return _Node(exchange, said, _keys(said.messages, exchange.session == ""))
+            return _Node(exchange, said, _keys(said.messages, exchange.session == ""), _essence(said.reply))
         left_out[exchange.id] = "it holds no conversation"
     return None
 
@@ -175,23 +184,44 @@ def _link(nodes: Sequence[_Node]) -> None:
 
 
 def _best(before: Sequence[_Node], reply: Message) -> _Node | None:
-    """Whose reply this is. An agent may have rewritten it: then it is the last one that is not taken."""
-    for node in reversed(before):
-        if node.said.reply is not None and _essence(node.said.reply) == _essence(reply):
-            return node
-    return next((node for node in reversed(before) if not node.continued), None)
+    """Whose reply this is: of those that gave it, the last one that is not taken, so that twins stay apart.
+
+    Where all are taken, somebody went back to it. An agent may also have rewritten it: then it is the last one that is
+    not taken.
+    """
+    answer = _essence(reply)
+    gave = [node for node in before if node.answer == answer]
+    free = [node for node in gave or before if not node.continued]
+    return next(reversed(free or gave), None)
 
 
-def _is_side_call(node: _Node, mains: Sequence[_Node]) -> bool:
-    """A request without tools that continues nothing: by its words an errand, or short under another system prompt."""
-    if node.parent is not None or node.said.tools:
-        return False
-    tiny = node.said.reply is not None and len(node.said.reply.content) <= _TINY_REPLY
-    system, asked = _system(node), node.said.messages[-1].content
-    if _ERRANDS.search(system[:_HEAD]) or (tiny and system and _ERRANDS.search(asked[:_HEAD])):
-        return True
-    # Without a session the others may be another user's.
-    return tiny and bool(mains) and node.exchange.session != "" and system not in {_system(main) for main in mains}
+def _side_calls(nodes: Sequence[_Node]) -> set[_Node]:
+    """Requests without tools that continue nothing and whose prompt is an errand, or odd in its session.
+
+    What the user asks may read like an errand as well. In a known session that sets a request apart only from something
+    that remains: an agent may do all of its work in one request.
+    """
+    mains = [node for node in nodes if node.continued or node.parent or node.said.tools]
+    ends = [node for node in nodes if not node.continued]
+    lone = [node for node in ends if node.parent is None and not node.said.tools]
+    apart = {node for node in lone if _ERRANDS.search(_system(node)[:_HEAD]) or _is_odd(node, mains)}
+    asked = {node for node in lone if _asks_an_errand(node)}
+    remains = bool(set(ends) - apart - asked)
+    return apart | {node for node in asked if remains or node.exchange.session == ""}
+
+
+def _is_odd(node: _Node, mains: Sequence[_Node]) -> bool:
+    """Whether it is short, under a system prompt of its own. Without a session the others may be another user's."""
+    known = node.exchange.session != "" and bool(mains)
+    return known and _is_tiny(node) and _system(node) not in {_system(main) for main in mains}
+
+
+def _asks_an_errand(node: _Node) -> bool:
+    return _is_tiny(node) and _system(node) != "" and bool(_ERRANDS.search(node.said.messages[-1].content[:_HEAD]))
+
+
+def _is_tiny(node: _Node) -> bool:
+    return node.said.reply is not None and len(node.said.reply.content) <= _TINY_REPLY
 
 
 def _system(node: _Node) -> str:
@@ -217,13 +247,31 @@ def _conversation(node: _Node) -> Conversation:
     session = first.session or f"prefix-{first.id}"
     assert node.said.reply is not None
     name = hashlib.sha256("/".join((session, first.id, last.id)).encode()).hexdigest()[:32]
+    messages = (*node.said.messages, node.said.reply)
     return Conversation(
         id=name,
         session=session,
         exchanges=tuple(n.exchange.id for n in chain),
-        messages=(*node.said.messages, node.said.reply),
+        messages=messages,
         first_turn=len(chain[0].said.messages),
+        thoughts=_thoughts(messages, chain),
         tools=node.said.tools,
         served_by=last.served_by,
         started=first.started,
+        ended=last.started + timedelta(seconds=last.seconds),
     )
+
+
+def _thoughts(messages: Sequence[Message], chain: Sequence[_Node]) -> dict[int, str]:
+    """By the place of each turn that the model wrote to its end, what it thought before it.
+
+    What stands in the place of a reply need not be it: an agent notes that it was interrupted, another model answers.
+    """
+    found: dict[int, str] = {}
+    for node in chain:
+        place, reply = len(node.said.messages), node.said.reply
+        if reply and node.exchange.finish_reason in _ENDED and node.answer == _essence(messages[place]):
+            sent = messages[place].reasoning
+            # Some agents send thoughts without the white space around them; that is no reason to tell the two apart.
+            found[place] = sent if sent.strip() == reply.reasoning.strip() else reply.reasoning
+    return found

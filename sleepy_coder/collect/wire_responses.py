@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sleepy_coder.collect.wire_values import Json, canonical, objects, text_of, tool_text, unreadable
+from sleepy_coder.collect.wire_values import Json, canonical, function_tool, objects, text_of, tool_text, unreadable
 from sleepy_coder.types import Message, Role, ToolCall
 
 _CALLS = {"function_call": "arguments", "custom_tool_call": "input", "local_shell_call": "action"}
@@ -60,6 +60,8 @@ def _continues(turn: _Turn, item: Json) -> bool:
         given = item.get(_CALLS[kind])
         name = str(item.get("name") or ("local_shell" if kind == "local_shell_call" else ""))
         id = str(item.get("call_id") or item.get("id") or "")
+        if kind == "custom_tool_call":
+            given = {"input": text_of(given)}  # what the model itself wrote: it is shown a function of one text
         turn.calls.append(ToolCall(id=id, name=name, arguments=given if isinstance(given, str) else canonical(given)))
     elif kind == "message" and item.get("role") == "assistant":
         turn.texts.append(text_of(item.get("content")))
@@ -79,13 +81,22 @@ def _answer_or_word(item: Json) -> Message:
     return Message(role=role, content=text_of(item.get("content")))
 
 
+_FREE_TEXT: Json = {
+    "type": "object",
+    "properties": {"input": {"type": "string", "description": "The freeform text payload for this tool."}},
+    "required": ["input"],
+    "additionalProperties": False,
+}
+
+
 def response_tools(request: Json) -> str:
-    """The functions in chat form. The provider's own tools are left out."""
-    named = ("name", "description", "parameters", "strict")
-    return tool_text(
-        [
-            {"type": "function", "function": {name: tool[name] for name in named if name in tool}}
-            for tool in objects(request.get("tools"))
-            if tool.get("type") == "function"
-        ]
-    )
+    """The functions in chat form, and as vLLM shows it, custom tools as functions of one text.
+
+    The provider's own tools are left out.
+    """
+    tools = [
+        {**tool, "parameters": _FREE_TEXT} if tool.get("type") == "custom" else tool
+        for tool in objects(request.get("tools"))
+        if tool.get("type") in ("function", "custom")
+    ]
+    return tool_text([function_tool(tool) for tool in tools])

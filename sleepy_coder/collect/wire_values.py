@@ -39,6 +39,13 @@ def tool_text(tools: Sequence[Json]) -> str:
     return canonical(kept) if kept else ""
 
 
+def function_tool(function: Json) -> Json:
+    """A function as vLLM shows it to the chat template, whatever the client left out or added."""
+    shown = {name: function.get(name) for name in ("name", "description", "parameters")}
+    strict = function.get("strict")
+    return {"type": "function", "function": shown if strict is None else {**shown, "strict": strict}}
+
+
 def text_of(value: object) -> str:
     """A text, or the texts of a list of parts."""
     if isinstance(value, str):

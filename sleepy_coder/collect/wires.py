@@ -1,13 +1,14 @@
 """What an exchange says, in OpenAI chat form, whatever API it was said in.
 
 Pure and strict: what cannot be said in chat form without leaving something out that matters raises
-EpisodeFormatError. Texts in parts are joined by a line break, as vLLM does before it applies the template.
+EpisodeFormatError. What is read is what vLLM gives to the chat template, so that a row is what the model saw:
+texts in parts are joined by a line break, those of a system prompt in Anthropic's form by nothing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from sleepy_coder.collect.wire_responses import items_in, response_tools
 from sleepy_coder.collect.wire_values import (
     Json,
     canonical,
+    function_tool,
     object_of,
     objects,
     part_texts,
@@ -42,7 +44,8 @@ def spoken(exchange: Exchange) -> Spoken:
 def read(wire: WireApi, request: Json, response: Json) -> Spoken:
     """A request and its reply of this API. Raises EpisodeFormatError."""
     if wire == "chat":
-        return Spoken(chat_messages(request.get("messages")), _chat_reply(response), _chat_tools(request))
+        messages = _without_bill(chat_messages(request.get("messages")))
+        return Spoken(messages, _chat_reply(response), _chat_tools(request))
     if wire == "messages":
         return _anthropic(request, response)
     if wire == "responses":
@@ -52,7 +55,7 @@ def read(wire: WireApi, request: Json, response: Json) -> Spoken:
         if instructions := text_of(request.get("instructions")):
             messages = (Message(role="system", content=instructions), *messages)
         replies = items_in(response.get("output"))
-        return Spoken(messages, replies[-1] if replies else None, response_tools(request))
+        return Spoken(_without_bill(messages), replies[-1] if replies else None, response_tools(request))
     if wire == "completions":
         prompt = request.get("prompt")
         if not isinstance(prompt, str):
@@ -72,6 +75,19 @@ def loads(text: str) -> Json:
     if not isinstance(value, dict):
         raise unreadable("it is no JSON object")
     return cast(Json, value)
+
+
+_BILL = "x-anthropic-billing-header"
+
+
+def _without_bill(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages without the line at the head of a system prompt that Claude Code writes anew with each request."""
+    return tuple(
+        message.model_copy(update={"content": message.content.partition("\n")[2]})
+        if message.role == "system" and message.content.startswith(_BILL)
+        else message
+        for message in messages
+    )
 
 
 # Chat completions
@@ -99,6 +115,7 @@ def _chat_message(message: Json) -> Message:
         raise unreadable(f"it has a message of the role {message.get('role')!r}")
     calls = tuple(_chat_call(call) for call in objects(message.get("tool_calls")))
     legacy = object_of(message.get("function_call"))
+    thoughts = message.get("reasoning") if message.get("reasoning") is not None else message.get("reasoning_content")
     if legacy and not calls:
         calls = (_chat_call({"id": legacy.get("name"), "function": legacy}),)
     return Message(
@@ -106,7 +123,7 @@ def _chat_message(message: Json) -> Message:
         content=text_of(message.get("content") if message.get("content") is not None else message.get("refusal")),
         tool_calls=calls if role == "assistant" else (),
         tool_call_id=str(message.get("tool_call_id") or message.get("name") or "") if role == "tool" else "",
-        reasoning=text_of(message.get("reasoning_content") or message.get("reasoning")) if role == "assistant" else "",
+        reasoning=text_of(thoughts) if role == "assistant" else "",
     )
 
 
@@ -125,33 +142,33 @@ def _chat_reply(response: Json) -> Message | None:
 
 
 def _chat_tools(request: Json) -> str:
-    tools = objects(request.get("tools"))
-    legacy = [{"type": "function", "function": function} for function in objects(request.get("functions"))]
-    return tool_text(tools or legacy)
+    tools = [object_of(tool.get("function")) for tool in objects(request.get("tools"))]
+    return tool_text([function_tool(tool) for tool in tools or objects(request.get("functions")) if tool])
 
 
 # Anthropic's messages
 
 
 def _anthropic(request: Json, response: Json) -> Spoken:
-    system = text_of(request.get("system"))
+    system = _anthropic_system(request.get("system"))
     messages = [Message(role="system", content=system)] if system else []
     for message in objects(request.get("messages")):
         messages.extend(_anthropic_message(str(message.get("role")), message.get("content")))
     replies = tuple(_anthropic_message("assistant", response.get("content"))) if response.get("content") else ()
     tools = [
-        {
-            "type": "function",
-            "function": {
-                "name": tool.get("name"),
-                "description": tool.get("description") or "",
-                "parameters": tool["input_schema"],
-            },
-        }
+        function_tool({**tool, "parameters": tool["input_schema"]})
         for tool in objects(request.get("tools"))
         if "input_schema" in tool  # the others run on the provider's side
     ]
-    return Spoken(tuple(messages), replies[0] if replies else None, tool_text(tools))
+    return Spoken(_without_bill(messages), replies[0] if replies else None, tool_text(tools))
+
+
+def _anthropic_system(content: object) -> str:
+    """A system prompt. In blocks, Claude Code's bill is one of its own, which vLLM leaves out whole."""
+    if isinstance(content, str):
+        return content
+    texts = [str(block.get("text") or "") for block in objects(content)]
+    return "".join(text for text in texts if not text.startswith(_BILL))
 
 
 def _anthropic_message(role: str, content: object) -> Iterator[Message]:
@@ -160,20 +177,24 @@ def _anthropic_message(role: str, content: object) -> Iterator[Message]:
     if role == "assistant":
         yield Message(
             role="assistant",
-            content="\n".join(part_texts(blocks)),
+            content="\n".join(filter(None, part_texts(blocks))),
             tool_calls=tuple(_anthropic_call(block) for block in blocks if block.get("type") == "tool_use"),
-            reasoning="\n".join(str(b.get("thinking") or "") for b in blocks if b.get("type") == "thinking"),
+            reasoning="".join(str(b.get("thinking") or "") for b in blocks if b.get("type") == "thinking"),
         )
         return
     if role not in ("user", "system"):
         raise unreadable(f"it has a message of the role {role!r}")
+    if role == "system":
+        if text := _anthropic_system(content):
+            yield Message(role="system", content=text)
+        return
     rest = [block for block in blocks if block.get("type") != "tool_result"]
     for block in blocks:
         if block.get("type") == "tool_result":
             name = str(block.get("tool_use_id") or "")
             yield Message(role="tool", content=text_of(block.get("content")), tool_call_id=name)
     if rest:
-        yield Message(role="system" if role == "system" else "user", content="\n".join(part_texts(rest)))
+        yield Message(role="user", content="\n".join(filter(None, part_texts(rest))))
 
 
 def _anthropic_call(block: Json) -> ToolCall:

@@ -7,6 +7,7 @@ and the weights are those that were trained.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -41,12 +42,24 @@ def _too_far(one: Probe, limit: float) -> bool:
 
 
 def scaled(adapter: Path, scale: float, out: Path) -> Path:
-    """The adapter in `adapter` with `scale` times its update, as the folder `out`, whole; the weights are shared."""
+    """The adapter in `adapter` with `scale` times its update, as the folder `out`, whole.
+
+    The weights are shared where the file systems allow it. They become as readable as the config beside them: training
+    may have written them for its owner alone, and a model server may be another user.
+    """
     config = json.loads((adapter / CONFIG).read_bytes())
     alpha = config["lora_alpha"] * scale
     config["lora_alpha"] = int(alpha) if alpha == int(alpha) else alpha
     with folder_in_the_making(out) as made:
-        (made / WEIGHTS).hardlink_to(adapter / WEIGHTS)
+        _link_or_copy(adapter / WEIGHTS, made / WEIGHTS)
         (made / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
+        (made / WEIGHTS).chmod((made / CONFIG).stat().st_mode)
         replace_folder(made, out)
     return out
+
+
+def _link_or_copy(file: Path, place: Path) -> None:
+    try:
+        place.hardlink_to(file)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(file, place)

@@ -62,6 +62,7 @@ def _row(episode: Episode) -> Example:
         reply=last.reply,
         tools=last.tools,
         first_turn=last.first_turn,
+        thoughts=last.thoughts,
     )
 
 

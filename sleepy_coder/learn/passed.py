@@ -74,4 +74,5 @@ def _row(episode: Episode, weight: float) -> Example:
         reply=last.reply,
         tools=last.tools,
         first_turn=last.first_turn,
+        thoughts=last.thoughts,
     )

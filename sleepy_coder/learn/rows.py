@@ -2,14 +2,15 @@
 
 A row holds what the server saw and what the model answered. Where an assistant's turn stands is found by
 rendering the conversation up to it, once as a question and once with the answer: the difference is what the
-model wrote, whatever the template. A template that rewrites history (it drops the thoughts of earlier turns)
-gives more than one row, each with the turns that read in it as they read when they were written.
+model wrote, whatever the template. Where history is rewritten (the template drops the thoughts of earlier turns, or
+the agent never sent them again) there is more than one row, each with the turns that read in it as they read when they
+were written.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,11 +94,11 @@ def _has_tools(messages: Sequence[Message]) -> bool:
 def _encode_conversation(example: Example, tokenizer: Any, recipe: Recipe) -> Encoding:
     reply = example.reply or Message(role="assistant", content=example.completion)
     messages = (*example.messages, reply)
-    first = len(messages) - 1 if example.first_turn is None else example.first_turn
-    turns: list[int] = [i for i in range(first, len(messages)) if messages[i].role == "assistant"]
-    template = _Template(tokenizer, messages, example.tools)
+    written = _written(example, messages)
+    turns: list[int] = list(written)
+    template = _Template(tokenizer, messages, written, example.tools)
     rows: list[EncodedRow] = []
-    left_out: list[str] = []
+    left_out = [] if turns else ["the model ended none of its turns"]
     while turns:
         last = turns[-1]
         try:
@@ -116,6 +117,18 @@ def _encode_conversation(example: Example, tokenizer: Any, recipe: Recipe) -> En
         left_out += [_beyond(recipe)] * (len(spans) - kept)
         turns = [turn for turn in turns if turn not in spans]
     return Encoding(tuple(rows), tuple(left_out))
+
+
+def _written(example: Example, messages: Sequence[Message]) -> dict[int, Message]:
+    """The turns to learn, by their places in order, each as the model wrote it."""
+    if example.thoughts is None:
+        first = len(messages) - 1 if example.first_turn is None else example.first_turn
+        return {i: messages[i] for i in range(first, len(messages)) if messages[i].role == "assistant"}
+    return {
+        place: messages[place].model_copy(update={"reasoning": thought})
+        for place, thought in sorted(example.thoughts.items())
+        if place < len(messages) and messages[place].role == "assistant"
+    }
 
 
 def _row(
@@ -142,26 +155,31 @@ def _row(
 
 
 class _Template:
-    """The renderings of one conversation up to each of its messages; each is made once."""
+    """The renderings of one conversation up to each turn to learn; each is made once.
 
-    def __init__(self, tokenizer: Any, messages: Sequence[Message], tools: str) -> None:
+    Before a turn stands what was sent to the server, and the turn itself as the model wrote it: its thoughts may never
+    have been sent again, and then no later prompt held them.
+    """
+
+    def __init__(self, tokenizer: Any, messages: Sequence[Message], written: Mapping[int, Message], tools: str) -> None:
         self._tokenizer = tokenizer
-        self._messages = messages
+        self._written = written
         self._given = [_for_template(message) for message in messages]
         self._tools = json.loads(tools) if tools else None
         self._answered: dict[int, str] = {}
         self._asked: dict[int, str] = {}
 
     def text(self, last: int) -> str:
-        """The conversation up to and with message `last`, without what follows its end-of-turn token."""
+        """The conversation up to and with the turn `last`, without what follows its end-of-turn token."""
         if last not in self._answered:
-            self._answered[last] = self._render(last + 1, False).rstrip("\n")
+            whole = [*self._given[:last], _for_template(self._written[last])]
+            self._answered[last] = self._render(whole, False).rstrip("\n")
         return self._answered[last]
 
     def question(self, turn: int) -> str:
         """What the server saw when the model wrote message `turn`."""
         if turn not in self._asked:
-            self._asked[turn] = self._render(turn, True)
+            self._asked[turn] = self._render(self._given[:turn], True)
         return self._asked[turn]
 
     def spans(self, turns: Sequence[int]) -> Iterator[tuple[int, Span]]:
@@ -174,11 +192,11 @@ class _Template:
 
     def _shows(self, turn: int, written: str) -> bool:
         """Whether the template writes out the tools that were called; some leave them out without a word."""
-        return written != "" and all(call.name in written for call in self._messages[turn].tool_calls)
+        return written != "" and all(call.name in written for call in self._written[turn].tool_calls)
 
-    def _render(self, count: int, question: bool) -> str:
+    def _render(self, messages: Sequence[dict[str, Any]], question: bool) -> str:
         return self._tokenizer.apply_chat_template(
-            self._given[:count], tools=self._tools, add_generation_prompt=question, tokenize=False
+            messages, tools=self._tools, add_generation_prompt=question, tokenize=False
         )
 
 

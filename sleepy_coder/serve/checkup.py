@@ -66,7 +66,7 @@ def check_server(
         return [reached, warn("asleep", f"{client.url} sleeps, and nothing more is asked", "Wake it: POST /wake_up.")]
     named = checked("base name", lambda: _base_name(client, config))
     findings = [reached, named, checked("request ids", lambda: _request_ids(client))]
-    findings.append(checked("sleep", lambda: _sleep(client)))
+    findings.append(checked("sleep", lambda: _sleep(client, config)))
     if named.level == "ok":
         findings.append(checked("context", lambda: _context(client, config)))
         findings.append(checked("load tracking", lambda: _load_tracking(client, config)))
@@ -79,8 +79,15 @@ def check_server(
 
 def _base_name(client: VllmClient, config: Config) -> Finding:
     name, models = config.server.base_name, client.models()
-    if any(model.name == name and model.parent is None for model in models):
+    bases = [model.name for model in models if model.parent is None]
+    if bases and bases[0] == name:
         return ok("base name", f"serves {name}")
+    if name in bases:  # vLLM signs its replies with the first
+        return fail(
+            "base name",
+            f"serves {name}, but its replies say {bases[0]}",
+            f"Name {name} first in --served-model-name, or set server.base_name to {bases[0]}.",
+        )
     others = ", ".join(model.name for model in models) or "nothing"
     return fail(
         "base name",
@@ -113,9 +120,11 @@ def _request_ids(client: VllmClient) -> Finding:
     )
 
 
-def _sleep(client: VllmClient) -> Finding:
+def _sleep(client: VllmClient, config: Config) -> Finding:
     if client.can_sleep():
         return ok("sleep", "can sleep while a night trains")
+    if not config.night.share_gpu:
+        return ok("sleep", "cannot sleep, and night.share_gpu does not ask for it")
     return warn(
         "sleep",
         "cannot sleep: server and training have to fit beside each other",

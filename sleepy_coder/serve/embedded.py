@@ -24,6 +24,7 @@ import uvicorn
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from sleepy_coder.config import is_loopback
 from sleepy_coder.serve.embedded_app import Server, Text
 from sleepy_coder.serve.embedded_engine import Limits
 from sleepy_coder.serve.embedded_model import load_weights, read_shape
@@ -112,6 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         text=load_text(folder),
         stop_tokens=stop_tokens(folder),
         limits=limits,
+        any_host=not is_loopback(options.host),
     )
     if options.parent:
         threading.Thread(target=_end_with, args=[options.parent], daemon=True).start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ from sleepy_coder.serve.embedded_protocol import (
 )
 from sleepy_coder.serve.embedded_reply import Reply
 from sleepy_coder.serve.embedded_rows import Detokenizer, Piece, Row
+from sleepy_coder.serve.same_site import from_another_site
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -55,9 +56,17 @@ class Server:
     """The routes and what they share; all on the event loop's thread."""
 
     def __init__(
-        self, name: str, root: Path, weights: Weights, text: Text, stop_tokens: frozenset[int], limits: Limits
+        self,
+        name: str,
+        root: Path,
+        weights: Weights,
+        text: Text,
+        stop_tokens: frozenset[int],
+        limits: Limits,
+        *,
+        any_host: bool = False,
     ) -> None:
-        self.name, self.root, self.text, self.limits = name, root, text, limits
+        self.name, self.root, self.text, self.limits, self._any_host = name, root, text, limits, any_host
         self._stop_tokens = stop_tokens
         self._adapters: dict[str, LoadedAdapter] = {}
         self._loading = asyncio.Lock()
@@ -75,14 +84,14 @@ class Server:
             Route("/v1/completions", self.complete, methods=["POST"]),
             Route("/tokenize", self.tokenize, methods=["POST"]),
             Route("/detokenize", self.detokenize, methods=["POST"]),
-            Route("/v1/load_lora_adapter", self.load_adapter, methods=["POST"]),
-            Route("/v1/unload_lora_adapter", self.unload_adapter, methods=["POST"]),
+            Route("/v1/load_lora_adapter", self._guarded(self.load_adapter), methods=["POST"]),
+            Route("/v1/unload_lora_adapter", self._guarded(self.unload_adapter), methods=["POST"]),
             Route("/health", self.health),
             Route("/version", self.version),
             Route("/load", self.server_load),
             Route("/metrics", self.metrics),
-            Route("/sleep", self.sleep, methods=["POST"]),
-            Route("/wake_up", self.wake, methods=["POST"]),
+            Route("/sleep", self._guarded(self.sleep), methods=["POST"]),
+            Route("/wake_up", self._guarded(self.wake), methods=["POST"]),
             Route("/is_sleeping", self.is_sleeping),
         ]
         handlers: dict[Any, Any] = {
@@ -106,6 +115,16 @@ class Server:
 
         if self._loop is not None:
             self._loop.call_soon_threadsafe(deliver)
+
+    def _guarded(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """`answer`, but not to a page in somebody's browser: what it changes, it changes for everybody."""
+
+        async def guarded(request: Request) -> Response:
+            if from_another_site(request.method, request.headers, any_host=self._any_host):
+                raise ApiError(403, "Pages of other sites may not ask for this.", "PermissionDeniedError")
+            return await answer(request)
+
+        return guarded
 
     # Generation
 

@@ -51,7 +51,8 @@ _LINES: Final = (
     _Line(
         r"LoRA rank (\d+) is greater than max_lora_rank",
         lambda found: (
-            f"Start vLLM with --max-lora-rank {rank_flag(int(found[1]))}, or train with a smaller recipe.rank."
+            f"Start vLLM with --max-lora-rank {rank_flag(int(found[1]))}, or train with a smaller recipe.rank, "
+            "from the next night on: `sleepy-coder night --abandon` ends one that is unfinished."
         ),
     ),
     _Line("LoRA is not enabled", "Start vLLM with --enable-lora."),
@@ -70,6 +71,11 @@ _LINES: Final = (
     _Line(
         "No adapter found|was found but could not be loaded",
         "The folder must exist and be readable, under this very path, on the server's machine: mount adapters/ there.",
+        _adapter,
+    ),
+    _Line(
+        "Permission denied",
+        "The server's user may not read the adapters: run it as the daemon's user, or let it into the home folder.",
         _adapter,
     ),
     _Line(

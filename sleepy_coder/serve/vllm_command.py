@@ -16,11 +16,14 @@ from sleepy_coder.serve.explain import rank_flag
 _KEY: Final = "VLLM_API_KEY"
 _ENVIRONMENT: Final[Mapping[str, str]] = {
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",  # without it the adapter endpoints are a 404
-    "VLLM_SERVER_DEV_MODE": "1",  # without it the sleep endpoints are a 404
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
 }
+_SLEEP_FLAG: Final = "--enable-sleep-mode"
+_SLEEP_ENVIRONMENT: Final[Mapping[str, str]] = {"VLLM_SERVER_DEV_MODE": "1"}
+"""Without it the sleep endpoints are a 404. It opens others as well, to whoever reaches the port and without a key
+(vLLM, docs/usage/security.md), so that only nights that need it have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,10 @@ def vllm_command(config: Config, model: Path, port: int | None = None) -> VllmCo
         *("--max-model-len", str(config.model.max_length)),
         *("--enable-lora", "--max-loras", str(config.server.max_loras)),
         *("--max-lora-rank", str(rank_flag(config.recipe.largest_rank))),
-        *("--enable-server-load-tracking", "--enable-request-id-headers", "--enable-sleep-mode"),
+        *("--enable-server-load-tracking", "--enable-request-id-headers"),
+        *((_SLEEP_FLAG,) if config.night.share_gpu else ()),
         *config.server.extra_args,
     )
+    asleep = _SLEEP_ENVIRONMENT if config.night.share_gpu else {}
     key = {_KEY: config.server.api_key} if config.server.api_key else {}
-    return VllmCommand(argv, {**_ENVIRONMENT, **key})
+    return VllmCommand(argv, {**_ENVIRONMENT, **asleep, **key})

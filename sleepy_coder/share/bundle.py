@@ -12,7 +12,7 @@ from sleepy_coder.adapter_manifest import CARD, CONFIG, MANIFEST, WEIGHTS, Manif
 from sleepy_coder.errors import AdapterError
 from sleepy_coder.files import folder_in_the_making, publish_folder
 from sleepy_coder.learn.merge import MergeJob, MergeProof, merge
-from sleepy_coder.model_card import Edition, Form, model_card
+from sleepy_coder.model_card import Edition, Form, model_card, plain_name
 from sleepy_coder.registry import Registry
 from sleepy_coder.share.gguf_lora import write_gguf
 from sleepy_coder.types import AdapterState, Record
@@ -72,13 +72,19 @@ class Exporter:
 
 
 def shareable(manifest: Manifest, state: AdapterState) -> Manifest:
-    """The manifest with the `state` of now, and without what compilers and tests said: it may quote the code."""
+    """The manifest with the `state` of now, without what compilers and tests said, which may quote the code, and
+    without the folder of a base model that is called by its path."""
+    silent = {"completion": "", "error_signature": ""}
     reports = tuple(
         report.model_copy(
             update={
-                "samples": tuple(s.model_copy(update={"completion": "", "error_signature": ""}) for s in report.samples)
+                "model": plain_name(report.model),
+                "samples": tuple(
+                    s.model_copy(update={**silent, "served_by": plain_name(s.served_by)}) for s in report.samples
+                ),
             }
         )
         for report in manifest.reports
     )
-    return manifest.model_copy(update={"reports": reports, "state": state})
+    update = {"reports": reports, "state": state, "base_model": plain_name(manifest.base_model)}
+    return manifest.model_copy(update=update)

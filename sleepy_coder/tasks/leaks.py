@@ -111,13 +111,15 @@ def assert_no_leaks(rows: Iterable[tuple[str, str]], frozen: Sequence[Task], thr
 
 
 def example_rows(examples: Iterable[Example]) -> Iterator[tuple[str, str]]:
-    """The (provenance, text) rows of training examples: every message, what tools were given, and the completion."""
+    """The (provenance, text) rows of training examples: messages, thoughts, what tools were given, the completion."""
     for example in examples:
         for message in (*example.messages, *((example.reply,) if example.reply else ())):
             yield example.provenance, message.content
+            yield example.provenance, message.reasoning
             for call in message.tool_calls:
                 yield from ((example.provenance, text) for text in _texts_in(call.arguments))
         yield example.provenance, example.completion
+        yield from ((example.provenance, thought) for thought in (example.thoughts or {}).values())
 
 
 def task_texts(task: Task) -> tuple[str, ...]:

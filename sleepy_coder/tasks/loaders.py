@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -133,7 +134,7 @@ def load_cargo_folder(path: Path) -> tuple[Task, ...]:
     """One Task per cargo project below `path`, checked with `cargo test --offline`, sorted by folder.
 
     A project is a folder with a Cargo.toml that has a `[package]`; its files are its text files of at
-    most MAX_FILE_BYTES each. `target/`, hidden folders and symbolic links are left out. The prompt is
+    most MAX_FILE_BYTES each. `target/`, hidden folders and whatever is no regular file are left out. The prompt is
     the README or the instructions, else the package's description.
     Raises TaskFormatError when there is no project, or one is damaged or above MAX_PROJECT_BYTES.
     """
@@ -175,10 +176,10 @@ def _cluster(files: dict[str, str]) -> str:
 
 
 def _walk(path: Path) -> Iterator[Path]:
-    """All plain files below `path`, without `target/`, hidden folders (but .docs) and links."""
+    """All plain files below `path`, without `target/`, hidden folders (but .docs), links, pipes and sockets."""
     for folder, folders, names in os.walk(path, followlinks=False):
         folders[:] = [n for n in folders if n != "target" and (not n.startswith(".") or n == ".docs")]
-        yield from (file for name in names if not (file := Path(folder, name)).is_symlink())
+        yield from (file for name in names if stat.S_ISREG((file := Path(folder, name)).lstat().st_mode))
 
 
 def _cargo_task(manifest: Path, root: Path) -> Task | None:

@@ -6,12 +6,11 @@ reference itself removes or adds is never held against an answer.
 
 from __future__ import annotations
 
-import ast
-import io
+import itertools
 import json
+import posixpath
 import re
 import shlex
-import tokenize as python_tokenize
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,31 +19,33 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sleepy_coder.types import Task
+from sleepy_coder.verify.escapes import COMMAND, python_escapes, rust_escapes
 from sleepy_coder.verify.rust_items import Items, Token, closing, read_items, tokenize
 
 _GIVE_UP = ("todo", "unimplemented", "unreachable", "panic")
-_ATTRIBUTES = ("allow", "expect", "cfg", "cfg_attr", "ignore", "should_panic", "path", "no_main")
+# The last four replace the harness or what it is linked with: a function `bcmp` decides for tests what is equal.
+_ATTRIBUTES = (
+    *("allow", "expect", "cfg", "cfg_attr", "ignore", "should_panic", "path"),
+    *("no_main", "no_mangle", "export_name", "link_section"),
+)
 _PRINTS = frozenset({"print", "println", "eprint", "eprintln", "write", "writeln"})
 # A file's own `assert_eq!` would be used by the tests that are appended to it.
 _SHADOWING = frozenset({"assert", "assert_eq", "assert_ne", "panic", "format", "vec", *_PRINTS})
-_EXITS = frozenset({"exit", "abort"})
-_PYTHON_EXITS = frozenset({"exit", "quit", "SystemExit"})
-_PYTHON_ESCAPES = frozenset({"_exit", "abort", "skip", "skipif", "xfail", "importorskip"})
 
 _TEST_FILE = re.compile(
     r"(?:^|/)(?:(?:tests?|__tests__)/.*|test_[^/]*|tests\.py|[^/]*[._](?:test|spec)\.[^/]*|conftest\.py)$"
 )
 _CHECK = re.compile(r"(?:^|[/_.-])(?:check|test|verify|validate|spec|ci)s?(?:[_.-]|$)", re.IGNORECASE)
 """Names by which a script is told from the program, where an interpreter may run either."""
-_STEERS_TESTS = frozenset(
-    (
-        *("conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "tox.ini", "setup.cfg"),
-        *("sitecustomize.py", "usercustomize.py", "build.rs"),
-    )
+_STEERS_TESTS = re.compile(
+    r"(?:^|/)(?:\.?pytest\.(?:ini|toml)|tox\.ini|setup\.cfg|(?:conftest|sitecustomize|usercustomize)\.py"
+    r"|(?:_?pytest|unittest|doctest)(?:/__init__)?\.py|entry_points\.txt|build\.rs|\.cargo/.*)$"
 )
+"""Settings and plugins, what Python would take for its test runner, and what cargo runs before or around tests."""
 SHELLS = frozenset({"sh", "bash", "dash", "zsh"})
 _SETTINGS = frozenset({"pyproject.toml", "Cargo.toml", "package.json"})
 """Files that steer tests in a part of them: see `_steering`."""
+_BUILD = "package build = "
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def _removed(verb: str, before: Counter[str], after: Counter[str], reference: Co
 
 def _file_reasons(task: Task, files: Mapping[str, str]) -> Iterator[str]:
     """Files may not go, and those that hold or steer tests stay as they are."""
-    checks = _checks_of(task)
+    checks, scripts = _checks_of(task), _build_scripts(task.files)
     for path in {**task.files, **files}:
         known = [task.files.get(path)] if task.reference is None else [task.files.get(path), task.reference.get(path)]
         if files.get(path) in known:
@@ -101,7 +102,7 @@ def _file_reasons(task: Task, files: Mapping[str, str]) -> Iterator[str]:
             yield f"removes the file `{path}`"
         elif path in checks:
             yield f"changes the check `{path}`"
-        elif (path in task.files and _TEST_FILE.search(path)) or PurePosixPath(path).name in _STEERS_TESTS:
+        elif (path in task.files and _TEST_FILE.search(path)) or _STEERS_TESTS.search(path) or path in scripts:
             yield f"changes the test file `{path}`"
         elif PurePosixPath(path).name in _SETTINGS and _steering(files[path]).difference(*map(_steering, known)):
             yield f"changes how `{path}` has tests run"
@@ -119,6 +120,14 @@ def _checks_of(task: Task) -> set[str]:
         named += tuple(word for word in task.command[1:] if _CHECK.search(word))
     found = {str(PurePosixPath(name)) for name in named} & task.files.keys()
     return found if len(task.files) > 1 else set()
+
+
+def _build_scripts(files: Mapping[str, str]) -> set[str]:
+    """The files that manifests name as build scripts, which are not called `build.rs` then."""
+    manifests = [path for path in files if PurePosixPath(path).name == "Cargo.toml"]
+    said = [(posixpath.dirname(path), one) for path in manifests for one in _steering(files[path])]
+    named = [posixpath.join(folder, one.removeprefix(_BUILD)) for folder, one in said if one.startswith(_BUILD)]
+    return set(map(posixpath.normpath, named))
 
 
 def _words(argument: str) -> list[str]:
@@ -152,8 +161,14 @@ def _steered_by_npm(settings: dict[str, Any]) -> Iterator[str]:
 def _steered(settings: dict[str, Any]) -> Iterator[str]:
     if "pytest" in (tools := settings.get("tool", {})):
         yield f"pytest {tools['pytest']}"
+    package, lib = settings.get("package", {}), settings.get("lib", {})
+    # Build scripts and procedural macros run before the tests, and may rewrite them.
+    if "build" in package:
+        yield f"{_BUILD}{package['build']}"
+    if lib.get("proc-macro") or lib.get("proc_macro") or "proc-macro" in lib.get("crate-type", ()):
+        yield "lib proc-macro = true"
     targets = [(kind, one) for kind in ("bin", "test") for one in settings.get(kind, [])]
-    for kind, target in (*((kind, settings.get(kind, {})) for kind in ("package", "lib")), *targets):
+    for kind, target in (("package", package), ("lib", lib), *targets):
         off = (key for key in ("autotests", "test", "harness") if target.get(key) is False)
         yield from (f"{kind} {target.get('name', '')} {key} = false" for key in off)
         elsewhere = (key for key in ("path", "required-features") if kind in ("lib", "test") and key in target)
@@ -161,7 +176,8 @@ def _steered(settings: dict[str, Any]) -> Iterator[str]:
 
 
 def _read(files: Mapping[str, str]) -> _Program:
-    tokens = [token for path, text in files.items() if path.endswith(".rs") for token in tokenize(text)]
+    rust = {path: tokenize(text) for path, text in files.items() if path.endswith(".rs")}
+    tokens = list(itertools.chain.from_iterable(rust.values()))
     items = read_items(tokens)
     uses = Counter[str]()
     for name in _GIVE_UP:
@@ -171,50 +187,15 @@ def _read(files: Mapping[str, str]) -> _Program:
     for name in _SHADOWING:
         uses[f"macro_rules! {name}"] = items.names[f"macro_rules {name}"]
     uses["unsafe"] = sum(token.text == "unsafe" for token in tokens)
-    uses["exit"] = sum(map(_is_exit, tokens, [None, *tokens], [*tokens[1:], None]))
     for path, text in files.items():
-        if path.endswith(".py") and not _TEST_FILE.search(path):
-            uses.update(_python_escapes(text))
-            uses.update(_exits_at_once(text))
+        is_test = bool(_TEST_FILE.search(path))
+        if path in rust:
+            uses.update(rust_escapes(rust[path], is_test))
+        elif path.endswith(".py"):
+            uses.update(python_escapes(text, is_test))
+    uses[COMMAND] = min(uses[COMMAND], 1)  # a program that starts others may start more
     prints = list(_prints(tokens))
     return _Program(items, uses, len(prints), sum(prints))
-
-
-def _is_exit(token: Token, before: Token | None, after: Token | None) -> bool:
-    """Whether this names `process::exit` or `process::abort`, by path or as a call."""
-    if token.text not in _EXITS or token.kind != "word" or (before and before.text in ("fn", ".")):
-        return False
-    return bool((before and before.text == "::") or (after and after.text == "("))
-
-
-def _python_escapes(source: str) -> Iterator[str]:
-    try:
-        for token in python_tokenize.generate_tokens(io.StringIO(source).readline):
-            if token.type == python_tokenize.NAME and token.string in _PYTHON_ESCAPES:
-                yield token.string
-    except (python_tokenize.TokenError, SyntaxError):
-        # The rest of a file that Python cannot read cannot run either.
-        return
-
-
-def _exits_at_once(source: str) -> Iterator[str]:
-    """Ends of the process while a module is read: a test script that imports it ends with its status, and no test."""
-    try:
-        waiting: list[ast.AST] = list(ast.parse(source).body)
-    except (SyntaxError, ValueError, RecursionError):
-        return
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or _is_main_guard(node):
-            continue
-        name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-        if name in _PYTHON_EXITS:
-            yield f"{name} at once"
-        waiting.extend(ast.iter_child_nodes(node))
-
-
-def _is_main_guard(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and "__name__" in ast.dump(node.test)
 
 
 def _prints(tokens: Sequence[Token]) -> Iterator[bool]:

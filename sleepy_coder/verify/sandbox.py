@@ -3,7 +3,8 @@
 Inside: no network, own process, mount and IPC namespaces, a read-only system, a private `/tmp`, and the
 files in a writable folder of bounded size in memory, so that nothing has to be removed from the disk.
 rlimits are set inside, where they count only the command's own processes; the wall clock and the size
-of the output are watched from outside.
+of the output are watched from outside. Memory is limited for each process and not for all of them: where the
+machine runs out of it, the kernel ends the sandbox before anything else.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ HOME = "/box"
 
 _WORK_BYTES = 512 << 20
 _TMP_BYTES = 128 << 20
+_UTILITIES = ("choom", "prlimit", "setpriv")
 _SOURCE_BYTES = 8 << 20
 _SOURCE_FILES = 200  # each is one open descriptor while bwrap starts
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8"}
@@ -48,7 +50,8 @@ class _Level:
 
     name: str
     isolate: tuple[str, ...]
-    proc: tuple[str, ...] = ("--proc", "/proc")
+    # Read-only, or who started without privileges could take back its place in the OOM killer's order.
+    proc: tuple[str, ...] = ("--proc", "/proc", "--remount-ro", "/proc")
 
 
 _NAMESPACES = ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try")
@@ -91,11 +94,11 @@ class BubblewrapSandbox:
     """
 
     def __init__(self, read_only: Iterable[Path] = ()) -> None:
-        self._tools = {tool: shutil.which(tool) for tool in ("bwrap", "prlimit", "setpriv")}
+        self._tools = {tool: shutil.which(tool) for tool in ("bwrap", *_UTILITIES)}
         if not self._tools["bwrap"]:
             raise SandboxUnavailable("bubblewrap is not installed", "Run `apt install bubblewrap`")
-        if not self._tools["prlimit"] or not self._tools["setpriv"]:
-            raise SandboxUnavailable("prlimit or setpriv is not installed", "Run `apt install util-linux`")
+        if missing := [tool for tool in _UTILITIES if not self._tools[tool]]:
+            raise SandboxUnavailable(f"{' and '.join(missing)} not found", "Run `apt install util-linux`")
         self._as_root = os.geteuid() == 0
         self._users = itertools.count(os.getpid() * 37)
         self._system = _system_mounts(read_only)
@@ -174,7 +177,8 @@ class BubblewrapSandbox:
             scripts = {path for path, text in files.items() if text.startswith("#!")}
             mounts = (*self._system, *level.proc, *_place(sources, scripts), "--chdir", HOME, "--remount-ro", "/")
             watched = ("--die-with-parent", "--new-session", "--json-status-fd", str(status_in))
-            bwrap = (str(self._tools["bwrap"]), *level.isolate, *watched, *mounts, "--")
+            first_to_end = (str(self._tools["choom"]), "-n", "1000", "--")
+            bwrap = (*first_to_end, str(self._tools["bwrap"]), *level.isolate, *watched, *mounts, "--")
             process = subprocess.Popen(
                 (*bwrap, *self._give_up_root(), *self._limit(limits), *argv),
                 env={**_ENVIRONMENT, **env},

@@ -628,6 +628,8 @@ def load_config(home: Path | None = None, *, here: bool = True) -> Config:
     """
     anywhere = not here and home is None and HOME_VARIABLE not in os.environ
     resolved = find_home() if anywhere else settle_home(home)
+    if resolved.exists() and not resolved.is_dir():
+        raise ConfigError(f"{resolved} is no folder", f"name one: --home or ${HOME_VARIABLE}")
     _refuse_unknown_variables()
     try:
         return (_WithoutFile if anywhere else Config)(home=resolved)  # pyright: ignore[reportCallIssue]

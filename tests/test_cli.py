@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from sleepy_coder import __version__, wiring
 from sleepy_coder.canary import look
 from sleepy_coder.cli import app
 from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, load_config
+from sleepy_coder.journal import alone
 from sleepy_coder.tasks import SPLITS, load_split
 from sleepy_coder.types import NightReport, Outcome
 from sleepy_coder.wiring import open_registry, open_store
@@ -108,6 +110,37 @@ def test_the_status_for_people_names_what_serves_and_the_server() -> None:
     done = Done("status")
     assert done.status == 0
     assert "sleepy-base" in done.out and "does not answer" in done.out
+
+
+def test_without_a_daemon_no_night_is_promised() -> None:
+    assert Done("status", "--json").json["next_night"] is None
+    assert "nothing begins nights by itself" in " ".join(Done("status").out.split())
+
+
+def test_a_night_that_runs_is_not_to_be_gone_on_with(home: Path) -> None:
+    with open_store(load_config()) as store:
+        store.begin_night(1)
+    assert "`sleepy-coder night` goes on" in " ".join(Done("status").out.split())
+    with alone(wiring.night_lock(load_config())):
+        assert Done("status", "--json").json["night_runs"]
+        assert "night 1 runs now" in Done("status").out
+
+
+@pytest.mark.parametrize("command", ["status", "nights", "morning", "idle", "canary"])
+def test_a_look_makes_no_home_of_a_folder(home: Path, command: str) -> None:
+    before = sorted(home.iterdir())
+    Done(command)
+    assert sorted(home.iterdir()) == before
+
+
+def test_a_disk_that_refuses_is_an_error_with_a_remedy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(home / "state"))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    done = Done("pause")
+    assert done.status == 1
+    assert "Read-only file system" in done.err and "--home" in done.err
 
 
 def test_there_are_no_nights_in_an_empty_home() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from test_cli import Done, home  # noqa: F401 - the fixture of an empty home
+from test_gateway_client import answering, state
 from test_registry import MIX, RECIPE, House, lora, write_trained
 
 from sleepy_coder.config import CONFIG_FILE, load_config
@@ -89,6 +91,40 @@ def test_a_pause_of_some_hours_ends_by_itself(tmp_path: Path) -> None:
 def test_tonight_is_over_when_its_window_closes() -> None:
     until = datetime.fromisoformat(Done("pause", "--tonight", "--json").json["until"])
     assert f"{until.astimezone():%H:%M}" == "06:00"
+
+
+@pytest.mark.parametrize("hours", ["0", "nan", "1e9"])
+def test_a_pause_is_longer_than_nothing_and_a_year_at_most(tmp_path: Path, hours: str) -> None:
+    assert Done("pause", "--hours", hours).status != 0
+    assert not (tmp_path / "state").exists()
+
+
+# The daemon of another home
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A daemon of another home on this home's port; what it was asked for."""
+    with answering([state(tmp_path / "other")]) as (settings, asked):
+        monkeypatch.setenv("SLEEPY_CODER_GATEWAY__PORT", str(settings.port))
+        yield asked
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "night --now"])
+def test_what_the_daemon_of_another_home_would_not_hear_is_refused(
+    tmp_path: Path, elsewhere: list[str], command: str
+) -> None:
+    done = Done(*command.split())
+    assert (done.status, elsewhere) == (1, ["/admin/state"])
+    assert f"sleepy-coder --home {tmp_path / 'other'} {command}" in done.err
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_status_does_not_take_another_home_s_daemon_for_its_own(tmp_path: Path) -> None:
+    status = Done("status", "--json").json
+    assert (status["daemon"], status["next_night"]) == (None, None)
+    assert status["other_home"] == str(tmp_path / "other")
 
 
 # The log

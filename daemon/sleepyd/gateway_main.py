@@ -180,7 +180,7 @@ def _home(config: Config, store: Store, registry: Registry, nights: Nights | Non
         return live_page(config.home)
 
     remembered = Remembered(snapshot)
-    return Home(remembered, Remembered(dashboard), nights, keep_check)
+    return Home(remembered, Remembered(dashboard), nights, keep_check, config.home)
 
 
 async def serve(config: Config, port: int | None) -> None:

@@ -36,6 +36,8 @@ VARIABLES: Final = "SLEEPY_CODER_"
 HOME_VARIABLE = f"{VARIABLES}HOME"
 SESSION_VARIABLE: Final = f"{VARIABLES}SESSION"
 """By which an agent of `sleepy-coder run`, and whatever it starts, knows its session: no setting."""
+NANO: Final = "sleepy-base"
+"""What the model that comes with the package is served as."""
 CREDENTIALS = ("server.api_key", "gateway.api_key")
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -60,7 +62,7 @@ class ServerSettings(Section):
 
     url: str = Field("http://127.0.0.1:8399", description="Base URL of vLLM or of the embedded server.")
     api_key: str | None = Field(None, description="Sent as a bearer token when set.")
-    base_name: str = Field("sleepy-base", description="The name under which the server serves the base model.")
+    base_name: str = Field(NANO, description="The name under which the server serves the base model.")
     timeout_seconds: float = Field(120, gt=0, le=3600, description="Longest wait for one reply.")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the embedded server; 0 means all cores.")
     replicas: tuple[str, ...] = Field(

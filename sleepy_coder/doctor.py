@@ -10,7 +10,7 @@ from typing import Final
 
 from sleepy_coder import wiring
 from sleepy_coder.adapter_manifest import model_sha256
-from sleepy_coder.config import CONFIG_FILE, Config
+from sleepy_coder.config import CONFIG_FILE, NANO, Config
 from sleepy_coder.drill import complaint
 from sleepy_coder.errors import ServerError, ServerUnreachable, SleepyError
 from sleepy_coder.files import private_folder, temporary_beside
@@ -131,7 +131,10 @@ def _drill(config: Config) -> Finding:
 
 
 def _base_model(config: Config, registry: Registry, active: Adapter | None) -> Finding:
-    path = wiring.model_path(config)
+    path, name = wiring.model_path(config), config.server.base_name
+    if config.model.path is None and name != NANO:
+        what = f"model.path is unset, so that nights would train the nano model, and {name} serves"
+        return fail("base model", what, f"Set model.path to the folder of {name}, as vLLM has it.")
     sha256 = model_sha256(path)
     if active is not None and registry.manifest(active.name).base_sha256 != sha256:
         return fail(

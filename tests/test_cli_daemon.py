@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TinyServer
 from safetensors.numpy import load_file
 from test_cli import Done, home  # noqa: F401 - the fixture of an empty home
 from test_gateway_client import answering, state
@@ -18,6 +19,7 @@ from sleepy_coder.config import CONFIG_FILE, load_config
 from sleepy_coder.pause import paused
 from sleepy_coder.registry import model_sha256
 from sleepy_coder.report.logs import readable
+from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.types import AdapterState, Choice, Contender
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -54,6 +56,29 @@ def test_right_settings_pass_the_check() -> None:
     assert "server.url" in Done("config", "check", "--json").json["changed"]
 
 
+def test_a_model_that_is_not_there_is_no_right_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLEEPY_CODER_MODEL__PATH", "/nope")
+    done = Done("config", "check")
+    assert (done.status, "/nope holds no model" in done.err) == (1, True)
+
+
+def test_a_home_without_settings_is_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("SERVER__URL", "MODEL__PATH"):
+        monkeypatch.delenv(f"SLEEPY_CODER_{variable}")
+    for command in ("check", "show"):
+        assert "all settings are as they come" in " ".join(Done("config", command).out.split())
+
+
+def test_a_credential_and_a_section_of_the_environment_are_named_as_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gateway.api_key").write_text("a-long-enough-key\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("SLEEPY_CODER_RECIPE", '{"rank": 4}')
+    shown = Done("config", "show", "--json").json
+    assert (shown["gateway.api_key"]["from"], shown["recipe.rank"]["from"]) == ("credential", "environment")
+
+
 def test_the_first_settings_are_written_and_an_existing_file_is_kept(tmp_path: Path) -> None:
     written = Done(
         "config", "init", "--yes", "--server", "http://127.0.0.1:9", "--window", "23:00-04:30", "--json"
@@ -62,6 +87,28 @@ def test_the_first_settings_are_written_and_an_existing_file_is_kept(tmp_path: P
     assert load_config().night.window == "23:00-04:30"
     assert Done("config", "init", "--yes").status == 1
     assert load_config().night.window == "23:00-04:30"
+
+
+def test_the_first_settings_are_those_of_the_model_that_serves(
+    tiny_server: TinyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Done("config", "init", "--yes", "--server", tiny_server.url)
+    for variable in ("SERVER__URL", "MODEL__PATH"):
+        monkeypatch.delenv(f"SLEEPY_CODER_{variable}")
+    config = load_config()
+    assert (config.server.url, config.server.base_name, config.server.engine) == (tiny_server.url, "tiny", "vllm")
+    assert config.model.path == tiny_server.model
+    with VllmClient(tiny_server.url) as client:
+        assert config.model.max_length == client.models()[0].max_length
+    assert config.agent.max_tokens == config.eval.max_tokens == config.model.max_length // 4
+
+
+def test_without_a_model_server_the_first_settings_are_those_of_the_nano_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sleepy_coder.cli_config._USUAL_PORTS", (9,))
+    written = Done("config", "init", "--yes", "--json").json
+    assert (written["server"], written["base"], written["model"]) == ("http://127.0.0.1:8399", "sleepy-base", None)
 
 
 def test_first_settings_that_are_wrong_leave_no_file_behind(tmp_path: Path) -> None:

@@ -244,6 +244,15 @@ def test_another_base_model_than_the_adapter_s_is_found(tmp_path: Path, tiny_ser
     assert found["base model"].level == "fail" and "rollback" in found["base model"].remedy
 
 
+def test_a_model_server_beside_which_nights_would_train_the_nano_model_is_found(
+    tmp_path: Path, tiny_server: TinyServer
+) -> None:
+    config = settings(tmp_path, tiny_server, f"http://127.0.0.1:{free_port()}")
+    unset = config.model_copy(update={"model": config.model.model_copy(update={"path": None})})
+    found = examined(unset)["base model"]
+    assert (found.level, found.remedy) == ("fail", "Set model.path to the folder of tiny, as vLLM has it.")
+
+
 def test_a_damaged_store_and_a_disk_with_too_little_room_for_a_night_are_found(
     tmp_path: Path, tiny_server: TinyServer
 ) -> None:

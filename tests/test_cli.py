@@ -39,6 +39,7 @@ NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers there
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
     monkeypatch.setenv("SLEEPY_CODER_SERVER__URL", NOBODY)
+    monkeypatch.setenv("SLEEPY_CODER_GATEWAY__PORT", "9")  # not that of a daemon which may run on this machine
     monkeypatch.setenv("SLEEPY_CODER_MODEL__PATH", str(write_base(tmp_path / "base")))
     yield tmp_path
     structlog.reset_defaults()

@@ -63,7 +63,7 @@ def test_a_model_that_is_not_there_is_no_right_setting(monkeypatch: pytest.Monke
 
 
 def test_a_home_without_settings_is_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("SERVER__URL", "MODEL__PATH"):
+    for variable in ("SERVER__URL", "MODEL__PATH", "GATEWAY__PORT"):
         monkeypatch.delenv(f"SLEEPY_CODER_{variable}")
     for command in ("check", "show"):
         assert "all settings are as they come" in " ".join(Done("config", command).out.split())

@@ -36,9 +36,17 @@ from sleepy_coder.idle import wait_until_idle
 from sleepy_coder.pause import paused
 from sleepy_coder.preview import preview
 from sleepy_coder.report.canary import sentence
-from sleepy_coder.report.standing import daemon_line, next_night, night_to_come, signals_seen, why_it_serves
+from sleepy_coder.report.standing import (
+    NO_NIGHT,
+    daemon_line,
+    next_night,
+    night_to_come,
+    signals_seen,
+    unfinished_line,
+    why_it_serves,
+)
 from sleepy_coder.serve.client import VllmClient
-from sleepy_coder.serve.gateway_client import begin_night, gateway_answers, gateway_state
+from sleepy_coder.serve.gateway_client import begin_night, refuse_elsewhere, running
 from sleepy_coder.types import NightReport
 
 _STATUS_SECONDS = 10.0
@@ -140,6 +148,7 @@ def night(
         if now:
             if recipe:
                 raise SleepyError("--now and --recipe do not go together", "set recipe.name, or leave out --now")
+            refuse_elsewhere(config, "night --now")
             said = begin_night(config.gateway)
             as_json({"night": said}) if json else out.print(said, highlight=False)
             return
@@ -197,7 +206,7 @@ def nights(json: Json = False) -> None:
 
     Example: [bold]sleepy-coder nights --json | jq '.[].outcome'[/]
     """
-    with explained(), wiring.open_store(load_config()) as store:
+    with explained(), wiring.read_store(load_config()) as store:
         reports = store.nights()
     if json:
         as_json([night_summary(report) for report in reports])
@@ -243,7 +252,7 @@ def morning(json: Json = False) -> None:
 
     with explained():
         config = load_config()
-        with wiring.open_store(config) as store:
+        with wiring.read_store(config) as store:
             reports, watched = store.nights(last=1), last_state(store, config.canary)
         if not reports:
             raise SleepyError("there was no night yet", "run one with `sleepy-coder night`")
@@ -288,18 +297,21 @@ def status(json: Json = False) -> None:
     """
     with explained():
         config = load_config()
-        registry = wiring.open_registry(config)
-        active, servers = registry.active(), _server_states(config)
-        why = why_it_serves(active, registry.manifest(active.name).verdict if active else None, registry.since())
-        with wiring.open_store(config) as store:
+        servers, found = _server_states(config), running(config)
+        with wiring.read_store(config) as store, wiring.read_registry(config) as registry:
+            active = registry.active()
+            why = why_it_serves(active, registry.manifest(active.name).verdict if active else None, registry.since())
             nights, (epoch, used) = store.nights(last=1), store.openings_used()
             last = nights[0] if nights else None
             budget, _ = wiring.budget(config, store)
             now, hours = wiring.SystemClock().now(), config.night.hours()
-            daemon, held = gateway_state(config.gateway), paused(config.state, now)
-            due = coming(now, hours, read_diary(config.state, now), held)
+            held = paused(config.state, now)
+            due = coming(now, hours, read_diary(config.state, now), held) if found.holds_nights else None
+            unfinished = store.unfinished_night()
+            runs = unfinished is not None and wiring.night_runs(config)
             state = {
-                "daemon": daemon,
+                "daemon": found.state,
+                "other_home": found.elsewhere,
                 "paused": held,
                 "window": config.night.window,
                 "next_night": due.begins if due else None,
@@ -311,7 +323,8 @@ def status(json: Json = False) -> None:
                 "replicas": servers[1:],
                 "nights": store.count_nights(),
                 "last_night": night_summary(last) if last else None,
-                "unfinished_night": store.unfinished_night(),
+                "unfinished_night": unfinished,
+                "night_runs": runs,
                 "gate": {"epoch": epoch, "openings_used": used},
                 "episodes": store.count_episodes(),
                 "episodes_waiting": store.count_episodes(unused=True),
@@ -327,20 +340,15 @@ def status(json: Json = False) -> None:
     rows = [
         ("serving", str(state["serving"])),
         ("why", why),
-        ("daemon", daemon_line(daemon, daemon is None and gateway_answers(config.gateway))),
-        ("next night", next_night(due, hours, held, now)),
+        ("daemon", daemon_line(found)),
+        ("next night", next_night(due, hours, held, now) if found.holds_nights else NO_NIGHT),
         ("rollback to", str(state["previous"] or config.server.base_name)),
         *(("model server", f"{server['url']} {server['state']}") for server in servers),
         ("canary", sentence(watched) if watched else "nothing was promoted yet"),
         *((("drill", f"{late}: `sleepy-coder drill`"),) if late else ()),
         ("last night", f"{last.outcome} (night {last.cycle}): {last.reason}" if last else "none yet"),
         ("gate", budget),
-        (
-            "unfinished",
-            f"night {state['unfinished_night']}: `sleepy-coder night` goes on with it, `night --abandon` ends it"
-            if state["unfinished_night"]
-            else "no",
-        ),
+        ("unfinished", unfinished_line(unfinished, runs)),
         ("episodes", f"{state['episodes']} in all, {state['episodes_waiting']} for the next night"),
         ("quarantined", f"{aside}: `sleepy-coder episodes quarantine`" if aside else "nothing"),
         ("home", str(config.home)),

@@ -27,7 +27,7 @@ def canary_command(
     """
     with explained():
         config = load_config()
-        with wiring.open_store(config) as store:
+        with wiring.read_store(config) as store:
             if every:
                 states = [state_of(store, trial, config.canary) for trial in store.canaries()]
             else:

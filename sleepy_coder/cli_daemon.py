@@ -20,6 +20,7 @@ from sleepy_coder.pause import Pause
 from sleepy_coder.pause import pause as call_off
 from sleepy_coder.pause import resume as call_on
 from sleepy_coder.report.logs import readable
+from sleepy_coder.serve.gateway_client import refuse_elsewhere
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 _UNIT = "sleepy-coder"
@@ -27,7 +28,7 @@ _UNIT = "sleepy-coder"
 
 def pause_command(
     tonight: Annotated[bool, typer.Option("--tonight", help="Only the next night, or the one that runs.")] = False,
-    hours: Annotated[float | None, typer.Option(min=0, help="For so many hours.")] = None,
+    hours: Annotated[float | None, typer.Option(min=0, max=8760, help="For so many hours.")] = None,
     reason: Annotated[str, typer.Option(help="Why; `status` shows it.")] = "",
     json: Json = False,
 ) -> None:
@@ -42,6 +43,9 @@ def pause_command(
         config, now = load_config(), wiring.SystemClock().now()
         if tonight and hours is not None:
             raise ConfigError("--tonight and --hours say different things", "give one of them")
+        if hours is not None and not hours > 0:  # nor is nan, which is within all bounds
+            raise ConfigError(f"a pause of {hours:g} hours is none", "give more, or end one with `sleepy-coder resume`")
+        refuse_elsewhere(config, "pause")
         until = now + timedelta(hours=hours) if hours is not None else None
         if tonight:
             window = config.night.hours()
@@ -61,7 +65,9 @@ def resume_command(json: Json = False) -> None:
     Example: [bold]sleepy-coder resume[/]
     """
     with explained():
-        was = call_on(load_config().state)
+        config = load_config()
+        refuse_elsewhere(config, "resume")
+        was = call_on(config.state)
     if json:
         as_json({"was_paused": was})
     else:

@@ -162,9 +162,10 @@ def prune(
 def rescue_store(json: Json = False) -> None:
     """Replace a damaged store by its newest backup and each episode saved since. Stop the daemon first.
 
-    A store that is not damaged is left as it is. The damaged file stays beside the new one.
+    That of a service: [bold]sudo systemctl stop sleepy-coder.socket sleepy-coder[/]. A store that is not damaged is
+    left as it is. The damaged file stays beside the new one.
 
-    Example: [bold]systemctl stop sleepy-coder && sleepy-coder episodes rescue[/]
+    Example: [bold]sudo -u sleepy-coder sleepy-coder --home /var/lib/sleepy-coder episodes rescue[/]
     """
     with explained():
         config = load_config()

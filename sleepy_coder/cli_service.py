@@ -14,7 +14,19 @@ import typer
 from sleepy_coder.config import HOME_VARIABLE
 from sleepy_coder.console import as_json, err, explained, out, table
 from sleepy_coder.errors import ConfigError
-from sleepy_coder.service import KEYS, MODEL_SERVER, SERVICE, SOCKET, TEMPLATES, Folders, Piece, Scope, Site, render
+from sleepy_coder.service import (
+    KEYS,
+    MODEL_SERVER,
+    SERVICE,
+    SOCKET,
+    SYSTEM_HOME,
+    TEMPLATES,
+    Folders,
+    Piece,
+    Scope,
+    Site,
+    render,
+)
 from sleepy_coder.service_manager import Manager, RealHands, SaidOnly, foreign, ours
 from sleepy_coder.service_site import find_site, home_of, left_behind
 
@@ -59,6 +71,8 @@ def install_command(
         named = os.environ.get(HOME_VARIABLE)  # by `sleepy-coder --home` or by the environment
         if home is None and user and named:
             home = Path(named)
+        elif named and home is None and Path(named) != SYSTEM_HOME:
+            _say(f"the service uses {SYSTEM_HOME}; {named} is not taken over (docs/how-to/install-as-a-service.md)")
         folders = Folders.of(manager.scope)
         served = model_server or bool(ours([folders.units / MODEL_SERVER]))
         site = find_site(manager.scope, home, served)
@@ -142,7 +156,7 @@ def _manager(user: bool, dry_run: bool, command: str) -> Manager:
 
 def _needs_systemd() -> None:
     if not _BOOTED.is_dir():
-        raise ConfigError("this machine was not booted by systemd", "`sleepy-coder gateway` runs in the foreground")
+        raise ConfigError("this machine was not booted by systemd", "`sleepyd` does the same in the foreground")
 
 
 def _place(pieces: tuple[Piece, ...], site: Site, manager: Manager) -> None:

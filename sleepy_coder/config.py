@@ -7,10 +7,12 @@ Under systemd the keys come as credentials (systemd.exec(5)), each in a file tha
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import math
 import os
 import tomllib
+from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -30,7 +32,12 @@ from sleepy_coder.types import ExampleKind
 from sleepy_coder.window import Window, zone_named
 
 CONFIG_FILE = "sleepy-coder.toml"
-HOME_VARIABLE = "SLEEPY_CODER_HOME"
+VARIABLES: Final = "SLEEPY_CODER_"
+HOME_VARIABLE = f"{VARIABLES}HOME"
+SESSION_VARIABLE: Final = f"{VARIABLES}SESSION"
+"""By which an agent of `sleepy-coder run`, and whatever it starts, knows its session: no setting."""
+NANO: Final = "sleepy-base"
+"""What the model that comes with the package is served as."""
 CREDENTIALS = ("server.api_key", "gateway.api_key")
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -55,7 +62,7 @@ class ServerSettings(Section):
 
     url: str = Field("http://127.0.0.1:8399", description="Base URL of vLLM or of the embedded server.")
     api_key: str | None = Field(None, description="Sent as a bearer token when set.")
-    base_name: str = Field("sleepy-base", description="The name under which the server serves the base model.")
+    base_name: str = Field(NANO, description="The name under which the server serves the base model.")
     timeout_seconds: float = Field(120, gt=0, le=3600, description="Longest wait for one reply.")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the embedded server; 0 means all cores.")
     replicas: tuple[str, ...] = Field(
@@ -491,13 +498,28 @@ class NightSettings(Section):
         """How long a night that is to stop may take: its trainer's time, and some to write things down."""
         return self.pause_seconds + 30
 
-    @model_validator(mode="after")
-    def _window_and_zone_are_known(self) -> Self:
-        self.hours()
-        return self
+    # Each by itself and with a ValueError, so that they are named beside whatever else is wrong.
+    @field_validator("window")
+    @classmethod
+    def _are_hours(cls, window: str) -> str:
+        try:
+            if window.strip():
+                Window.parse(window, UTC)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return window
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_is_known(cls, timezone: str) -> str:
+        try:
+            zone_named(timezone)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return timezone
 
     def hours(self) -> Window | None:
-        """The window of the nights; None is any time. Raises ConfigError."""
+        """The window of the nights; None is any time."""
         zone = zone_named(self.timezone)
         return Window.parse(self.window, zone) if self.window.strip() else None
 
@@ -522,9 +544,7 @@ class CredentialSource(PydanticBaseSettingsSource):
 class Config(BaseSettings):
     """Everything that can be set."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="SLEEPY_CODER_", env_nested_delimiter="__", extra="forbid", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix=VARIABLES, env_nested_delimiter="__", extra="forbid", frozen=True)
     reads_file: ClassVar[bool] = True
 
     home: Path = Field(Path(), description="Folder that holds adapters/, episodes/ and state/.")
@@ -610,6 +630,9 @@ def load_config(home: Path | None = None, *, here: bool = True) -> Config:
     """
     anywhere = not here and home is None and HOME_VARIABLE not in os.environ
     resolved = find_home() if anywhere else settle_home(home)
+    if resolved.exists() and not resolved.is_dir():
+        raise ConfigError(f"{resolved} is no folder", f"name one: --home or ${HOME_VARIABLE}")
+    _refuse_unknown_variables()
     try:
         return (_WithoutFile if anywhere else Config)(home=resolved)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
@@ -620,3 +643,17 @@ def load_config(home: Path | None = None, *, here: bool = True) -> Config:
     except SettingsError as error:
         remedy = "a whole section in the environment has to be JSON; SLEEPY_CODER_SECTION__FIELD sets one field"
         raise ConfigError(f"wrong settings: {error}", remedy) from error
+
+
+def _refuse_unknown_variables() -> None:
+    """Raises ConfigError for a variable that sets nothing: whoever misspelled it believes that it holds."""
+    known = {HOME_VARIABLE, SESSION_VARIABLE}
+    for name, field in Config.model_fields.items():
+        known.add(section := f"{VARIABLES}{name}".upper())
+        if isinstance(kind := field.annotation, type) and issubclass(kind, Section):
+            known |= {f"{section}__{inner}".upper() for inner in kind.model_fields}
+    for name in sorted(os.environ):
+        if name.upper().startswith(VARIABLES) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), sorted(known), n=1)
+            meant = f"did you mean `{near[0]}`? Otherwise " if near else ""
+            raise ConfigError(f"{name} is no setting", f"{meant}take it out of the environment")

@@ -38,10 +38,13 @@ def explained() -> Generator[None]:
         if error.remedy:
             err.print(f"[bold]to do:[/] {escape(error.remedy)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        said = f"{error.filename}: {error.strerror}"  # a home that is somebody else's, or no folder
+    except BrokenPipeError:  # whoever reads the output has seen enough: no error
+        raise
+    except OSError as error:  # a home that is somebody else's, no folder, or on a disk that is full or read-only
+        said = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        remedy = "name a folder that can be written and has room: --home or $SLEEPY_CODER_HOME"
         err.print(f"[bold red]error:[/] {escape(said)}", highlight=False, soft_wrap=True)
-        err.print("[bold]to do:[/] name a folder that can be written: --home or $SLEEPY_CODER_HOME", soft_wrap=True)
+        err.print(f"[bold]to do:[/] {remedy}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         err.print("stopped; what was finished is kept")

@@ -10,15 +10,15 @@ from typing import Final
 
 from sleepy_coder import wiring
 from sleepy_coder.adapter_manifest import model_sha256
-from sleepy_coder.config import CONFIG_FILE, Config
+from sleepy_coder.config import CONFIG_FILE, NANO, Config
 from sleepy_coder.drill import complaint
 from sleepy_coder.errors import ServerError, ServerUnreachable, SleepyError
-from sleepy_coder.files import private_folder, write_atomic
+from sleepy_coder.files import private_folder, temporary_beside
 from sleepy_coder.registry import Registry
 from sleepy_coder.report.standing import daemon_line
 from sleepy_coder.serve.checkup import Finding, check_server, checked, fail, ok, warn
 from sleepy_coder.serve.client import VllmClient
-from sleepy_coder.serve.gateway_client import gateway_answers, gateway_state
+from sleepy_coder.serve.gateway_client import gateway_answers, running
 from sleepy_coder.types import Adapter
 from sleepy_coder.verify.rust import Toolchain
 
@@ -37,18 +37,18 @@ def examine(config: Config, on_check: Callable[[str], None] = lambda _: None) ->
         checked("disk", lambda: _disk(config)),
         checked("store", lambda: _store(config)),
         checked("rust", _rust),
-        checked("sandbox", lambda: _sandbox(config)),
+        checked("sandbox", _sandbox),
     ]
     on_check("base model")
-    registry = wiring.open_registry(config)
-    serving = checked("registry", lambda: _registry(registry))
-    active = registry.active() if serving.level == "ok" else None
-    findings += [serving, checked("base model", lambda: _base_model(config, registry, active))]
-    findings.append(checked("drill", lambda: _drill(config)))
-    findings.append(checked("frozen set", lambda: _frozen_set(config)))
-    for url in config.server.urls:
-        on_check(url)
-        findings += _server(config, url, registry, active)
+    with wiring.read_registry(config) as registry:
+        serving = checked("registry", lambda: _registry(registry))
+        active = registry.active() if serving.level == "ok" else None
+        findings += [serving, checked("base model", lambda: _base_model(config, registry, active))]
+        findings.append(checked("drill", lambda: _drill(config)))
+        findings.append(checked("frozen set", lambda: _frozen_set(config)))
+        for url in config.server.urls:
+            on_check(url)
+            findings += _server(config, url, registry, active)
     on_check("gateway")
     return (*findings, checked("gateway", lambda: _gateway(config)), _nights(config))
 
@@ -60,7 +60,7 @@ def _settings(config: Config) -> Finding:
 
 def _frozen_set(config: Config) -> Finding:
     tasks = wiring.frozen_sets(config).current()
-    with wiring.open_store(config) as store:
+    with wiring.read_store(config) as store:
         budget, some_left = wiring.budget(config, store)
     said = f"{len(tasks)} tasks; {budget}"
     if some_left:
@@ -69,10 +69,17 @@ def _frozen_set(config: Config) -> Finding:
 
 
 def _home(config: Config) -> Finding:
-    probe = config.state / "doctor"
-    private_folder(config.state)
-    write_atomic(probe, "")
-    probe.unlink()
+    """A folder in which nothing was begun yet is not made a home of by looking at it."""
+    try:
+        config.home.mkdir(parents=True, exist_ok=True)
+        if config.state.is_dir():
+            private_folder(config.state)
+        probe = temporary_beside((config.state if config.state.is_dir() else config.home) / "doctor")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        remedy = "Name a folder of your own: --home or $SLEEPY_CODER_HOME; a service's is its user's (`sudo -u`)."
+        return fail("home", f"{config.home} cannot be written ({error.strerror})", remedy)
     return ok("home", f"{config.home} can be written")
 
 
@@ -101,8 +108,8 @@ def _rust() -> Finding:
     return ok("rust", f"{version}, and cargo")
 
 
-def _sandbox(config: Config) -> Finding:
-    return ok("sandbox", f"level {wiring.open_verifier(config).level}")
+def _sandbox() -> Finding:
+    return ok("sandbox", f"level {wiring.open_project_verifier().level}")
 
 
 def _registry(registry: Registry) -> Finding:
@@ -114,7 +121,7 @@ def _registry(registry: Registry) -> Finding:
 
 
 def _drill(config: Config) -> Finding:
-    with wiring.open_store(config) as store:
+    with wiring.read_store(config) as store:
         last, promotions = store.last_drill(), len(store.canaries())
     wrong = complaint(last, promotions, wiring.SystemClock().now())
     if not wrong:
@@ -124,7 +131,10 @@ def _drill(config: Config) -> Finding:
 
 
 def _base_model(config: Config, registry: Registry, active: Adapter | None) -> Finding:
-    path = wiring.model_path(config)
+    path, name = wiring.model_path(config), config.server.base_name
+    if config.model.path is None and name != NANO:
+        what = f"model.path is unset, so that nights would train the nano model, and {name} serves"
+        return fail("base model", what, f"Set model.path to the folder of {name}, as vLLM has it.")
     sha256 = model_sha256(path)
     if active is not None and registry.manifest(active.name).base_sha256 != sha256:
         return fail(
@@ -151,9 +161,9 @@ def _server(config: Config, url: str, registry: Registry, active: Adapter | None
 
 
 def _nights(config: Config) -> Finding:
-    state = gateway_state(config.gateway)
-    said = daemon_line(state, state is None and gateway_answers(config.gateway))
-    if state is None or state.nights is None:
+    found = running(config)
+    said = daemon_line(found)
+    if found.state is None or found.state.nights is None:
         return warn("nights", said, "Nights begin by themselves in the daemon only; by hand: `sleepy-coder night`.")
     return ok("nights", said)
 

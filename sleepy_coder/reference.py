@@ -129,7 +129,7 @@ def config_page() -> str:
         _HEAD + "# Settings",
         f"Settings are read from `{CONFIG_FILE}` in the home folder (TOML) and from environment variables, which win. "
         "The variable of `server.url` is `SLEEPY_CODER_SERVER__URL`: two underscores stand for the dot. "
-        "An unknown key or a value out of bounds is an error that names the field.",
+        "An unknown key, an unknown variable or a value out of bounds is an error that names it.",
         f"The home folder is the one of `--home`, else of `{HOME_VARIABLE}`, else the current folder. "
         "A `home` in the file has no effect. A relative `model.path` counts from the home folder.",
         '```toml\nseed = 7\n\n[server]\nurl = "http://127.0.0.1:8000"\nbase_name = "my-model"\n\n'

@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from sleepy_coder.config import CREDENTIALS_VARIABLE, HOME_VARIABLE, Config, load_config
+from sleepy_coder.config import CREDENTIALS_VARIABLE, HOME_VARIABLE, VARIABLES, Config, load_config
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.service import HIDDEN, KEYS, SERVICE, SYSTEM_HOME, Folders, Scope, Site, closed, is_hidden
 
 _GPU_DEVICES: Final = ("nvidia*", "kfd", "dri/render*")
-_SETTINGS: Final = "SLEEPY_CODER_"
 _SYSTEM_TREES: Final = ("/usr", "/lib", "/lib64", "/bin")
 
 
@@ -46,7 +45,7 @@ def find_site(scope: Scope, home: Path | None, model_server: bool) -> Site:
 
 def left_behind(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """Settings in this shell's environment that the service will not have."""
-    return tuple(sorted(name for name in environ if name.startswith(_SETTINGS) and name != HOME_VARIABLE))
+    return tuple(sorted(name for name in environ if name.startswith(VARIABLES) and name != HOME_VARIABLE))
 
 
 def home_of(scope: Scope, folders: Folders, environ: Mapping[str, str] = os.environ) -> Path:

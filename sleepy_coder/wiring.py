@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sleepy_coder.adapter_manifest import model_sha256, model_width
 from sleepy_coder.collect.redact import SecretRedactor
@@ -17,6 +18,7 @@ from sleepy_coder.dialogue import SYSTEM
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.files import private_folder
 from sleepy_coder.idle import Idleness, look
+from sleepy_coder.journal import no_night
 from sleepy_coder.judge.clusters import form_clusters
 from sleepy_coder.judge.spending import prices
 from sleepy_coder.learn.hints import Hints
@@ -81,6 +83,17 @@ def open_store(config: Config) -> Generator[Store]:
         yield store
 
 
+@contextmanager
+def read_store(config: Config) -> Generator[Store]:
+    """The same for who only looks: an empty one where there is none, so that no folder becomes a home by a look."""
+    if config.store_file.exists():
+        with open_store(config) as store:
+            yield store
+    else:
+        with TemporaryDirectory() as nowhere, Store(Path(nowhere, "empty.db")) as store:
+            yield store
+
+
 def embedded_arguments(config: Config) -> tuple[str, ...]:
     """What the embedded server is told of these settings, wherever it listens."""
     rank = str(config.recipe.largest_rank)
@@ -109,6 +122,16 @@ def open_registry(config: Config) -> Registry:
 
 
 @contextmanager
+def read_registry(config: Config) -> Generator[Registry]:
+    """The same for who only looks: an empty one where there is none."""
+    if config.adapters.exists():
+        yield open_registry(config)
+    else:
+        with TemporaryDirectory() as nowhere:
+            yield Registry(Path(nowhere), SystemClock())
+
+
+@contextmanager
 def open_server(config: Config) -> Generator[Fleet]:
     """All configured model servers as one."""
     settings = config.server
@@ -133,6 +156,12 @@ def canary(config: Config) -> Canary:
 def night_lock(config: Config) -> Path:
     """The file that a running night holds."""
     return NapFiles(config.state).lock
+
+
+def night_runs(config: Config) -> bool:
+    """Whether one is under way now, in whichever process."""
+    with no_night(night_lock(config)) as none:
+        return not none
 
 
 def daemon_lock(config: Config) -> Path:
@@ -221,7 +250,7 @@ def open_parts(config: Config, watcher: Watcher, *, until: datetime | None = Non
 
 def idleness(config: Config) -> Idleness:
     """Whether a night may begin now, and every signal that says so; the schedule asks this once a minute."""
-    with open_store(config) as store, open_server(config) as server:
+    with read_store(config) as store, open_server(config) as server:
         return look(config, server, store, SystemClock())
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import structlog
@@ -27,6 +30,8 @@ from sleepy_coder.canary import look
 from sleepy_coder.cli import app
 from sleepy_coder.cli_sections import SECTIONS
 from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, load_config
+from sleepy_coder.console import as_json
+from sleepy_coder.journal import alone
 from sleepy_coder.tasks import SPLITS, load_split
 from sleepy_coder.types import NightReport, Outcome
 from sleepy_coder.wiring import open_registry, open_store
@@ -38,6 +43,7 @@ NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers there
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
     monkeypatch.setenv("SLEEPY_CODER_SERVER__URL", NOBODY)
+    monkeypatch.setenv("SLEEPY_CODER_GATEWAY__PORT", "9")  # not that of a daemon which may run on this machine
     monkeypatch.setenv("SLEEPY_CODER_MODEL__PATH", str(write_base(tmp_path / "base")))
     yield tmp_path
     structlog.reset_defaults()
@@ -121,6 +127,37 @@ def test_the_status_for_people_names_what_serves_and_the_server() -> None:
     done = Done("status")
     assert done.status == 0
     assert "sleepy-base" in done.out and "does not answer" in done.out
+
+
+def test_without_a_daemon_no_night_is_promised() -> None:
+    assert Done("status", "--json").json["next_night"] is None
+    assert "nothing begins nights by itself" in " ".join(Done("status").out.split())
+
+
+def test_a_night_that_runs_is_not_to_be_gone_on_with(home: Path) -> None:
+    with open_store(load_config()) as store:
+        store.begin_night(1)
+    assert "`sleepy-coder night` goes on" in " ".join(Done("status").out.split())
+    with alone(wiring.night_lock(load_config())):
+        assert Done("status", "--json").json["night_runs"]
+        assert "night 1 runs now" in Done("status").out
+
+
+@pytest.mark.parametrize("command", ["status", "nights", "morning", "idle", "canary"])
+def test_a_look_makes_no_home_of_a_folder(home: Path, command: str) -> None:
+    before = sorted(home.iterdir())
+    Done(command)
+    assert sorted(home.iterdir()) == before
+
+
+def test_a_disk_that_refuses_is_an_error_with_a_remedy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(home / "state"))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    done = Done("pause")
+    assert done.status == 1
+    assert "Read-only file system" in done.err and "--home" in done.err
 
 
 def test_there_are_no_nights_in_an_empty_home() -> None:
@@ -445,9 +482,9 @@ def test_what_is_asked_before_a_rollback_is_no_part_of_its_json(served: list[str
     assert done.status == 0
 
 
-def test_times_in_json_are_in_utc_with_a_z(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLEEPY_CODER_NIGHT__TIMEZONE", "Asia/Tokyo")
-    assert Done("status", "--json").json["next_night"].endswith(":00Z")
+def test_times_in_json_are_in_utc_with_a_z(capsys: pytest.CaptureFixture[str]) -> None:
+    as_json({"at": datetime(2026, 1, 1, 9, tzinfo=ZoneInfo("Asia/Tokyo"))})
+    assert json.loads(capsys.readouterr().out) == {"at": "2026-01-01T00:00:00Z"}
 
 
 def test_a_canary_is_told_in_the_status_and_by_itself(home: Path, served: list[str]) -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TinyServer
 from safetensors.numpy import load_file
 from test_cli import Done, home  # noqa: F401 - the fixture of an empty home
+from test_gateway_client import answering, state
 from test_registry import MIX, RECIPE, House, lora, write_trained
 
 from sleepy_coder.config import CONFIG_FILE, load_config
 from sleepy_coder.pause import paused
 from sleepy_coder.registry import model_sha256
 from sleepy_coder.report.logs import readable
+from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.types import AdapterState, Choice, Contender
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -53,6 +57,29 @@ def test_right_settings_pass_the_check() -> None:
     assert "server.url" in Done("config", "check", "--json").json["changed"]
 
 
+def test_a_model_that_is_not_there_is_no_right_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLEEPY_CODER_MODEL__PATH", "/nope")
+    done = Done("config", "check")
+    assert (done.status, "/nope holds no model" in done.err) == (1, True)
+
+
+def test_a_home_without_settings_is_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("SERVER__URL", "MODEL__PATH", "GATEWAY__PORT"):
+        monkeypatch.delenv(f"SLEEPY_CODER_{variable}")
+    for command in ("check", "show"):
+        assert "all settings are as they come" in " ".join(Done("config", command).out.split())
+
+
+def test_a_credential_and_a_section_of_the_environment_are_named_as_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gateway.api_key").write_text("a-long-enough-key\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("SLEEPY_CODER_RECIPE", '{"rank": 4}')
+    shown = Done("config", "show", "--json").json
+    assert (shown["gateway.api_key"]["from"], shown["recipe.rank"]["from"]) == ("credential", "environment")
+
+
 def test_the_first_settings_are_written_and_an_existing_file_is_kept(tmp_path: Path) -> None:
     written = Done(
         "config", "init", "--yes", "--server", "http://127.0.0.1:9", "--window", "23:00-04:30", "--json"
@@ -68,6 +95,28 @@ def test_what_is_asked_for_the_first_settings_is_no_part_of_their_json() -> None
     question = "Name of the base model there"
     assert question in done.err and question not in done.out
     assert load_config().night.window == "22:00-05:00"
+
+
+def test_the_first_settings_are_those_of_the_model_that_serves(
+    tiny_server: TinyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Done("config", "init", "--yes", "--server", tiny_server.url)
+    for variable in ("SERVER__URL", "MODEL__PATH"):
+        monkeypatch.delenv(f"SLEEPY_CODER_{variable}")
+    config = load_config()
+    assert (config.server.url, config.server.base_name, config.server.engine) == (tiny_server.url, "tiny", "vllm")
+    assert config.model.path == tiny_server.model
+    with VllmClient(tiny_server.url) as client:
+        assert config.model.max_length == client.models()[0].max_length
+    assert config.agent.max_tokens == config.eval.max_tokens == config.model.max_length // 4
+
+
+def test_without_a_model_server_the_first_settings_are_those_of_the_nano_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sleepy_coder.cli_config._USUAL_PORTS", (9,))
+    written = Done("config", "init", "--yes", "--json").json
+    assert (written["server"], written["base"], written["model"]) == ("http://127.0.0.1:8399", "sleepy-base", None)
 
 
 def test_first_settings_that_are_wrong_leave_no_file_behind(tmp_path: Path) -> None:
@@ -97,6 +146,40 @@ def test_a_pause_of_some_hours_ends_by_itself(tmp_path: Path) -> None:
 def test_tonight_is_over_when_its_window_closes() -> None:
     until = datetime.fromisoformat(Done("pause", "--tonight", "--json").json["until"])
     assert f"{until.astimezone():%H:%M}" == "06:00"
+
+
+@pytest.mark.parametrize("hours", ["0", "nan", "1e9"])
+def test_a_pause_is_longer_than_nothing_and_a_year_at_most(tmp_path: Path, hours: str) -> None:
+    assert Done("pause", "--hours", hours).status != 0
+    assert not (tmp_path / "state").exists()
+
+
+# The daemon of another home
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A daemon of another home on this home's port; what it was asked for."""
+    with answering([state(tmp_path / "other")]) as (settings, asked):
+        monkeypatch.setenv("SLEEPY_CODER_GATEWAY__PORT", str(settings.port))
+        yield asked
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "night --now"])
+def test_what_the_daemon_of_another_home_would_not_hear_is_refused(
+    tmp_path: Path, elsewhere: list[str], command: str
+) -> None:
+    done = Done(*command.split())
+    assert (done.status, elsewhere) == (1, ["/admin/state"])
+    assert f"sleepy-coder --home {tmp_path / 'other'} {command}" in done.err
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_status_does_not_take_another_home_s_daemon_for_its_own(tmp_path: Path) -> None:
+    status = Done("status", "--json").json
+    assert (status["daemon"], status["next_night"]) == (None, None)
+    assert status["other_home"] == str(tmp_path / "other")
 
 
 # The log

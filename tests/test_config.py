@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, Config, load_config
+from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, SESSION_VARIABLE, Config, load_config
 from sleepy_coder.errors import ConfigError
 
 
@@ -127,7 +127,7 @@ def test_a_file_that_is_no_toml_is_named(home: Path, text: bytes) -> None:
     ("variable", "value", "field"),
     [
         ("SLEEPY_CODER_MIX__REPLAY", "2", "mix.replay"),
-        ("SLEEPY_CODER_SERVER__URI", "http://127.0.0.1", "server.uri"),
+        ("SLEEPY_CODER_SERVER__URI", "http://127.0.0.1", "SERVER__URI"),
         ("SLEEPY_CODER_SERVER", "no json", "server"),
     ],
 )
@@ -136,6 +136,23 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: st
     with pytest.raises(ConfigError, match=field) as caught:
         load_config()
     assert "environment" in caught.value.remedy
+
+
+@pytest.mark.parametrize("variable", ["SLEEPY_CODER_SERVER_URL", "SLEEPY_CODER_SEVER__URL", "sleepy_coder_server__uri"])
+def test_a_misspelled_variable_comes_with_the_one_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "http://127.0.0.1:8000")
+    with pytest.raises(ConfigError, match=f"{variable} is no setting") as caught:
+        load_config()
+    assert "did you mean `SLEEPY_CODER_SERVER__URL`?" in caught.value.remedy
+
+
+def test_what_an_agent_starts_may_read_the_settings_although_it_knows_its_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(SESSION_VARIABLE, "run-1")
+    load_config()
 
 
 def test_shares_that_do_not_add_up_to_one_are_refused(home: Path) -> None:
@@ -156,6 +173,14 @@ def test_hours_that_cannot_be_read_are_refused_before_any_night(home: Path, fiel
     write(home, f'[night]\n{field} = "{wrong}"\n')
     with pytest.raises(ConfigError, match=wrong):
         load_config()
+
+
+def test_wrong_hours_are_named_beside_whatever_else_is_wrong(home: Path) -> None:
+    write(home, '[recipe]\nrank = 0\n[night]\nwindow = "nightly"\ntimezone = "Mars/Olympus"\nquiet_minutes = -1\n')
+    with pytest.raises(ConfigError) as caught:
+        load_config()
+    for field in ("recipe.rank", "night.window", "night.timezone", "night.quiet_minutes"):
+        assert f"{field}: " in caught.value.message
 
 
 def test_dropping_the_weights_needs_a_command_that_brings_them_back(home: Path) -> None:

@@ -94,6 +94,10 @@ def look(config: Config, active: Adapter | None = None) -> dict[str, Finding]:
     return {finding.name: finding for finding in found}
 
 
+def examined(config: Config) -> dict[str, Finding]:
+    return {finding.name: finding for finding in examine(config)}
+
+
 def levels(found: dict[str, Finding]) -> dict[str, str]:
     return {name: finding.level for name, finding in found.items()}
 
@@ -113,7 +117,7 @@ def test_a_sound_server_passes_every_check_and_is_left_as_it_was(tmp_path: Path,
     assert set(found) == fine
     assert set(levels(found).values()) == {"ok"}
     assert loaded(tiny_server) == []
-    assert list((tmp_path / "adapters").iterdir()) == []
+    assert not (tmp_path / "adapters").exists()
 
 
 def test_load_tracking_is_seen_where_it_is(tmp_path: Path, tiny_server: TinyServer) -> None:
@@ -218,12 +222,12 @@ def test_the_whole_examination_names_what_serves_and_whether_it_is_loaded(
 ) -> None:
     config = settings(tmp_path, tiny_server)
     registry, active = active_adapter(config, tiny_server)
-    missing = {finding.name: finding for finding in examine(config)}
+    missing = examined(config)
     assert (missing["active adapter"].level, missing["active adapter"].what) == ("fail", f"{active.name} is not loaded")
     with VllmClient(tiny_server.url) as client:
         ensure_loaded(registry, client, active, canary(config))
         try:
-            found = {finding.name: finding for finding in examine(config)}
+            found = examined(config)
         finally:
             client.unload(active.name)
     assert (found["active adapter"].level, found["registry"].level, found["base model"].level) == ("ok", "ok", "ok")
@@ -236,8 +240,17 @@ def test_another_base_model_than_the_adapter_s_is_found(tmp_path: Path, tiny_ser
     (active.path / "manifest.json").write_text(
         (active.path / "manifest.json").read_text().replace(model_sha256(tiny_server.model), "0" * 64)
     )
-    found = {finding.name: finding for finding in examine(config)}
+    found = examined(config)
     assert found["base model"].level == "fail" and "rollback" in found["base model"].remedy
+
+
+def test_a_model_server_beside_which_nights_would_train_the_nano_model_is_found(
+    tmp_path: Path, tiny_server: TinyServer
+) -> None:
+    config = settings(tmp_path, tiny_server, f"http://127.0.0.1:{free_port()}")
+    unset = config.model_copy(update={"model": config.model.model_copy(update={"path": None})})
+    found = examined(unset)["base model"]
+    assert (found.level, found.remedy) == ("fail", "Set model.path to the folder of tiny, as vLLM has it.")
 
 
 def test_a_damaged_store_and_a_disk_with_too_little_room_for_a_night_are_found(
@@ -247,16 +260,27 @@ def test_a_damaged_store_and_a_disk_with_too_little_room_for_a_night_are_found(
     config = config.model_copy(update={"night": config.night.model_copy(update={"min_free_gib": 9_999})})
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "sleepy.db").write_bytes(b"noise" * 8000)
-    found = {finding.name: finding for finding in examine(config)}
+    found = examined(config)
     assert (found["store"].level, found["disk"].level) == ("fail", "fail")
     assert "episodes rescue" in found["store"].remedy and "a night needs 9999" in found["disk"].what
 
 
 def test_without_a_daemon_nobody_begins_nights(tmp_path: Path, tiny_server: TinyServer) -> None:
     config = settings(tmp_path, tiny_server, f"http://127.0.0.1:{free_port()}")
-    found = {finding.name: finding for finding in examine(config)}
+    found = examined(config)
     assert (found["nights"].level, found["store"].level) == ("warn", "ok")
     assert "service install" in found["nights"].what
+
+
+def test_a_look_makes_no_home_of_a_folder(tmp_path: Path, tiny_server: TinyServer) -> None:
+    examine(settings(tmp_path, tiny_server))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_home_that_cannot_be_written_is_found(tmp_path: Path, tiny_server: TinyServer) -> None:
+    (tmp_path / "file").touch()
+    found = examined(settings(tmp_path / "file", tiny_server, f"http://127.0.0.1:{free_port()}"))["home"]
+    assert (found.level, "--home" in found.remedy) == ("fail", True)
 
 
 def test_each_of_several_servers_is_looked_at(tmp_path: Path, tiny_server: TinyServer) -> None:

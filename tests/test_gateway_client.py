@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from fakes import tasks_of
 
-from sleepy_coder.config import GatewaySettings
+from sleepy_coder.config import Config, GatewaySettings
 from sleepy_coder.errors import ServerError, ServerUnreachable
-from sleepy_coder.serve.gateway_client import VerifierWord, begin_night, tell_feedback, tell_verdict
+from sleepy_coder.serve.gateway_client import (
+    HomeState,
+    Outlook,
+    VerifierWord,
+    begin_night,
+    command_in,
+    running,
+    tell_feedback,
+    tell_verdict,
+)
 from sleepy_coder.types import Outcome, SessionCheck, Verdict
 
 (TASK,) = tasks_of([1])
@@ -30,12 +41,14 @@ def answering(answers: Sequence[tuple[int, object]]) -> Iterator[tuple[GatewaySe
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
             asked.append(self.path)
             status, body = left.pop(0)
             self.send_response(status)
             self.end_headers()
             self.wfile.write(json.dumps(body).encode())
+
+        do_GET = do_POST
 
         def log_message(self, format: str, *args: object) -> None:
             """Keep the tests' output clean."""
@@ -81,6 +94,37 @@ def test_an_agent_does_not_start_while_the_gateway_cannot_await_its_verifier() -
 def test_something_else_on_the_port_is_not_taken_for_a_daemon(answer: object) -> None:
     with answering([(200, answer)]) as (settings, _), pytest.raises(ServerUnreachable, match="something else does"):
         begin_night(settings)
+
+
+def test_only_the_gateway_runs_and_the_remedy_is_the_daemon() -> None:
+    refusal = (404, {"error": {"message": "Only the daemon holds nights, and POST asks for one."}})
+    with answering([refusal]) as (settings, _), pytest.raises(ServerError, match="Only the daemon") as caught:
+        begin_night(settings)
+    assert "`sleepyd`" in caught.value.remedy
+
+
+def state(home: Path | None, nights: Outlook | None = None) -> tuple[int, dict[str, object]]:
+    """What a gateway or daemon of `home` says of itself; one of before says no home."""
+    said = HomeState(
+        alias="a", serving="b", in_flight={}, servers={}, asleep=False, held=0, recording=True, waiting=0, since=None,
+        episodes_today=None, last_night=None, nights=nights, home=home,
+    )  # fmt: skip
+    return 200, said.model_dump(mode="json", exclude=set() if home else {"home"})
+
+
+@pytest.mark.parametrize(("theirs", "other"), [("/other", True), ("", False), (None, False)])
+def test_a_daemon_is_another_home_s_only_when_it_says_so(tmp_path: Path, theirs: str | None, other: bool) -> None:
+    home = None if theirs is None else tmp_path / theirs
+    with answering([state(home)]) as (settings, _):
+        found = running(Config(home=tmp_path, gateway=settings))  # pyright: ignore[reportCallIssue]
+    assert (found.elsewhere, found.state is None) == (home if other else None, other)
+
+
+def test_what_is_typed_for_another_home_is_typed_as_its_owner(tmp_path: Path) -> None:
+    assert command_in(tmp_path / "a b", "pause") == f"sleepy-coder --home '{tmp_path}/a b' pause"
+    foreign = next((path for path in (Path("/proc/1"), Path("/")) if path.stat().st_uid != os.geteuid()), None)
+    if foreign is not None:
+        assert command_in(foreign, "pause").startswith(f"sudo -u {foreign.owner()} /")
 
 
 def test_feedback_that_is_refused_says_why() -> None:

@@ -129,6 +129,14 @@ def test_a_socket_that_was_opened_by_somebody_else_is_listened_on(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_a_gateway_that_cannot_start_says_why_and_nothing_more(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-m", "sleepyd.gateway_main", "--home", str(tmp_path / "file")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "is no folder" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_taken_port_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     async def story() -> None:
         async with gateway_house(tmp_path, says(b"")) as house:

@@ -76,7 +76,7 @@ def shown(store: Store, serving: str = "sc-0004-12345678") -> Remembered[Snapsho
 
 def home(store: Store, nights: SomeNights | None = None) -> Home:
     page = Remembered(lambda: dashboard_html(report_data(2), live=True))
-    return Home(shown(store), page, nights or SomeNights())
+    return Home(shown(store), page, nights or SomeNights(), folder=Path("/home/of/it"))
 
 
 def numbers(meters: Meters) -> dict[tuple[str, str], float]:
@@ -289,6 +289,7 @@ def test_the_state_tells_what_the_live_page_shows(tmp_path: Path) -> None:
             async with gateway_house(tmp_path, says(b""), home_page=page) as house:
                 first = json.loads((await house.get("/admin/state"))[1])
                 assert (first["serving"], first["episodes_today"]) == (BASE, None)
+                assert first["home"] == "/home/of/it"
                 assert first["nights"]["why"] == "waits for the window 01:00-06:00"
                 await until(lambda: page.snapshot is not None and page.snapshot.last() is not None)
                 state = json.loads((await house.get("/admin/state"))[1])

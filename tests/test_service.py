@@ -356,6 +356,23 @@ def test_every_template_is_packed_into_the_wheel_and_used() -> None:
     assert {path.name for path in (root / "systemd").iterdir()} == {*TEMPLATES, "README.md"}
 
 
+def test_a_home_that_the_service_does_not_take_over_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_site(*_: object) -> Site:
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("sleepy_coder.cli_service.find_site", no_site)
+    for arguments, told in (([], True), (["--user"], False)):
+        done = CliRunner().invoke(app, ["--home", str(tmp_path), "service", "install", "--dry-run", *arguments])
+        assert (f"{tmp_path} is not taken over" in done.output.replace("\n", "")) is told
+
+
+def test_without_systemd_the_daemon_is_what_runs_in_the_foreground(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sleepy_coder.cli_service._BOOTED", tmp_path / "no")
+    assert "`sleepyd`" in CliRunner().invoke(app, ["service", "status"]).output
+
+
 def test_the_status_of_a_machine_without_the_service_is_an_exit_status_of_one() -> None:
     done = CliRunner().invoke(app, ["service", "status", "--json"])
     assert done.exit_code == 1

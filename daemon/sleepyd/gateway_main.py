@@ -8,12 +8,14 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from pathlib import Path
 
+import typer
 import uvloop
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -180,7 +182,7 @@ def _home(config: Config, store: Store, registry: Registry, nights: Nights | Non
         return live_page(config.home)
 
     remembered = Remembered(snapshot)
-    return Home(remembered, Remembered(dashboard), nights, keep_check)
+    return Home(remembered, Remembered(dashboard), nights, keep_check, config.home)
 
 
 async def serve(config: Config, port: int | None) -> None:
@@ -211,10 +213,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     os.umask(0o077)  # what agents say to a model is for nobody else on this machine
     log.set_up(verbose=options.verbose)
-    with explained():
-        config = load_config(options.home)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(config, options.port))
+    try:
+        with explained():
+            config = load_config(options.home)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(serve(config, options.port))
+    except typer.Exit as ended:  # which typer's own commands would turn into the status; what happened was said
+        sys.exit(ended.exit_code)
 
 
 if __name__ == "__main__":

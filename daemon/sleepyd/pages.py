@@ -11,6 +11,7 @@ import hmac
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -58,12 +59,13 @@ class Nights(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """What the pages know besides the gateway's own numbers; the live page is made in a thread."""
+    """What the pages know besides the gateway's own numbers; the live page is made in a thread. It lies in `folder`."""
 
     snapshot: Remembered[Snapshot] | None = None
     dashboard: Remembered[str] | None = None
     nights: Nights | None = None
     keep_check: KeepCheck | None = None
+    folder: Path | None = None
 
 
 class State(HomeState):
@@ -148,6 +150,7 @@ class Pages:
             last_night=(last.cycle, last.outcome) if last else None,
             canary=known.canary if known else None,
             nights=self._home.nights.outlook() if self._home.nights else None,
+            home=self._home.folder,
         )
         return web.json_response(text=state.model_dump_json(), headers={"Cache-Control": "no-store"})
 

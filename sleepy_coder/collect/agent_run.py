@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sleepy_coder.config import SESSION_VARIABLE
 from sleepy_coder.errors import InfraError, SecretFound
 from sleepy_coder.ports import Redactor, Verifier
 from sleepy_coder.tasks import task_id
@@ -125,7 +126,7 @@ def environment(gateway: str, session: str, alias: str, key: str | None, present
         "MSWEA_COST_TRACKING": "ignore_errors",
         "MSWEA_CONFIGURED": "true",
         "OPENCODE_CONFIG_CONTENT": _opencode(f"{root}/v1", alias, keys["OPENAI_API_KEY"]),
-        "SLEEPY_CODER_SESSION": session,
+        SESSION_VARIABLE: session,
     }
     return {**present, **points, **keys}
 

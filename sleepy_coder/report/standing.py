@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from sleepy_coder.idle import Signals
 from sleepy_coder.pause import Pause
 from sleepy_coder.preview import Preview
 from sleepy_coder.report.words import counted
-from sleepy_coder.serve.gateway_client import NEEDS_KEY, HomeState
+from sleepy_coder.serve.gateway_client import NEEDS_KEY, Running, command_in
 from sleepy_coder.types import Adapter, Decision, GateVerdict
 from sleepy_coder.window import Opening, Window
+
+NO_NIGHT: Final = "none: no daemon runs, nothing begins nights by itself"
+"""The next night where nobody holds any."""
 
 
 def why_it_serves(active: Adapter | None, verdict: GateVerdict | None, since: datetime | None) -> str:
@@ -37,15 +41,26 @@ def next_night(opening: Opening | None, window: Window | None, held: Pause | Non
     return f"{paused}from {opening.begins.astimezone(window.zone):%a %Y-%m-%d %H:%M}, when nobody is at work"
 
 
-def daemon_line(daemon: HomeState | None, answers: bool) -> str:
-    """Whether the daemon runs, and what its nights wait for; `answers` says that there is one, whatever it tells."""
-    if daemon is None and answers:
+def unfinished_line(night: int | None, runs: bool) -> str:
+    """What there is of the night that has begun and not ended; `runs` says that somebody is at it."""
+    if night is None:
+        return "no"
+    if runs:
+        return f"night {night} runs now"
+    return f"night {night}: `sleepy-coder night` goes on with it, `night --abandon` ends it"
+
+
+def daemon_line(found: Running) -> str:
+    """Whether the daemon runs, and what its nights wait for."""
+    if found.elsewhere is not None:
+        return f"the one that runs works in {found.elsewhere}: `{command_in(found.elsewhere, 'status')}`"
+    if found.silent:
         return f"runs, and tells no more without its key. {NEEDS_KEY}"
-    if daemon is None:
+    if found.state is None:
         return "does not run: `sleepy-coder service install`, or `sleepyd` in a terminal"
-    if daemon.nights is None:
+    if found.state.nights is None:
         return "only the gateway runs; nothing begins nights by itself"
-    return f"runs; nights: {daemon.nights.why}"
+    return f"runs; nights: {found.state.nights.why}"
 
 
 def signals_seen(seen: Signals) -> list[tuple[str, str]]:

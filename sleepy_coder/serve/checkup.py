@@ -45,11 +45,13 @@ def fail(name: str, what: str, remedy: str) -> Finding:
 
 
 def checked(name: str, check: Callable[[], Finding]) -> Finding:
-    """The finding of `check`; an error of ours is one too."""
+    """The finding of `check`; an error of ours is one too, and what the disk refuses."""
     try:
         return check()
     except SleepyError as error:
         return fail(name, error.message, error.remedy)
+    except OSError as error:
+        return fail(name, str(error), "Check the folder, its owner and free space.")
 
 
 def check_server(

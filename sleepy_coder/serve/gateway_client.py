@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 import httpx
 from pydantic import ValidationError, model_validator
 
-from sleepy_coder.config import GatewaySettings
-from sleepy_coder.errors import ServerError, ServerUnreachable
+from sleepy_coder.config import Config, GatewaySettings
+from sleepy_coder.errors import ConfigError, ServerError, ServerUnreachable
 from sleepy_coder.types import Record, SessionCheck
 
 _SECONDS = 30.0  # a refused connection says so at once; a busy machine takes its time
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # seconds between tries, as long as a restart may take
 _START = "start it: sleepy-coder gateway"
+_START_DAEMON = "start it: `sleepyd`, which takes the place of a `sleepy-coder gateway`"
 NEEDS_KEY = (
     "Set gateway.api_key; for an installed service: `sudo env CREDENTIALS_DIRECTORY=/etc/sleepy-coder sleepy-coder ...`"
 )
@@ -70,12 +76,55 @@ class GatewayState(Record):
 
 class HomeState(GatewayState):
     """`GET /admin/state`, with what the home says: `since` is when the pointer was moved last, `last_night` number and
-    outcome of the last one that ended; `nights` is the daemon's only."""
+    outcome of the last one that ended; `nights` is the daemon's only. Older ones do not tell their `home`."""
 
     since: datetime | None
     episodes_today: int | None
     last_night: tuple[int, str] | None
     nights: Outlook | None
+    home: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What answers where a home's gateway would: `state` when it is that home's, `elsewhere` the home of another one's.
+    One that is `silent` tells nothing without its key."""
+
+    state: HomeState | None = None
+    elsewhere: Path | None = None
+    silent: bool = False
+
+    @property
+    def holds_nights(self) -> bool:
+        """Whether somebody begins nights by themselves, as far as is known."""
+        return self.silent if self.state is None else self.state.nights is not None
+
+
+def running(config: Config) -> Running:
+    """The gateway or daemon of this home, or that of another home on its port."""
+    state = gateway_state(config.gateway)
+    if state is None:
+        return Running(silent=gateway_answers(config.gateway))
+    if state.home is not None and state.home != config.home:
+        return Running(elsewhere=state.home)
+    return Running(state)
+
+
+def refuse_elsewhere(config: Config, words: str) -> None:
+    """Raises ConfigError when what runs here works in another home and would not hear of the command `words`."""
+    if other := running(config).elsewhere:
+        where = config.gateway.local_url
+        remedy = f"type `{command_in(other, words)}`, or give this home a gateway.port of its own"
+        raise ConfigError(f"the daemon at {where} works in {other}, not in {config.home}", remedy)
+
+
+def command_in(home: Path, words: str) -> str:
+    """What to type for another home: as its owner, whose daemon could not read what somebody else leaves there."""
+    typed = f"--home {shlex.quote(str(home))} {words}"
+    with suppress(OSError, KeyError):
+        if home.stat().st_uid != os.geteuid():
+            return f"sudo -u {home.owner()} {Path(sys.prefix) / 'bin' / 'sleepy-coder'} {typed}"
+    return f"sleepy-coder {typed}"
 
 
 def gateway_state(settings: GatewaySettings) -> HomeState | None:
@@ -119,7 +168,7 @@ def tell_feedback(settings: GatewaySettings, session: str, good: bool, note: str
 
 def begin_night(settings: GatewaySettings) -> str:
     """Have the daemon begin a night; what became of the wish. Raises ServerError when none lets itself be asked."""
-    remedy = "start it, or run the night in this terminal with `sleepy-coder night`"
+    remedy = f"{_START_DAEMON}; or run the night in this terminal with `sleepy-coder night`"
     answer = _said(settings, "daemon", "/admin/night", "", remedy)
     if "night" not in answer:
         raise ServerUnreachable(f"no daemon answers at {settings.local_url}, but something else does", remedy)

@@ -6,7 +6,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,13 +28,15 @@ _LAYERS: Final = 2
 def throwaway_adapters(
     base: Path, folder: Path, rank: int, count: int = 2, prefix: str = PREFIX, strength: float = 1.0
 ) -> Generator[tuple[Path, ...]]:
-    """`count` different random LoRAs of `rank` for the model in `base`, in `folder`; gone afterwards.
+    """`count` different random LoRAs of `rank` for the model in `base`, in `folder`; all gone afterwards.
 
     Their names begin with `prefix`; `strength` scales what they add to a layer's output, about its own size at 1.
     Raises AdapterError when the model has no layer that is known here.
     """
     layers = _layers(base)
     made = [folder / f"{prefix}{secrets.token_hex(4)}" for _ in range(count)]
+    there = folder.exists()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         for seed, path in enumerate(made):
             _write(path, layers, rank, seed, strength)
@@ -42,6 +44,9 @@ def throwaway_adapters(
     finally:
         for path in made:
             shutil.rmtree(path, ignore_errors=True)
+        if not there:
+            with suppress(OSError):  # it may hold what is not ours by now
+                folder.rmdir()
 
 
 def _layers(base: Path) -> dict[str, tuple[int, int]]:

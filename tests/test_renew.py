@@ -220,9 +220,9 @@ def test_a_retired_task_is_not_trained_on(tmp_path: Path) -> None:
 def test_own_tasks_judge_by_one_command(home: Path) -> None:  # noqa: F811
     tasks = load_split("frozen")[:3]
     source = written(home / "exam.jsonl", tasks)
-    found = Done("gate", "renew", "--from", str(source), "--json").json
+    found = Done("gate", "renew", "--yes", "--from", str(source), "--json").json
     assert (found["tasks"], found["set_id"]) == (3, set_id(tasks))
     assert "3 tasks" in Done("koans", "list", "--split", "frozen").out
     assert Done("status", "--json").json["gate"] == {"epoch": 0, "openings_used": 0}
-    again = Done("gate", "renew", "--from", str(home / "missing.jsonl"))
+    again = Done("gate", "renew", "--yes", "--from", str(home / "missing.jsonl"))
     assert again.status == 1

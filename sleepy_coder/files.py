@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -68,6 +68,12 @@ def in_turn(folder: Path) -> Generator[None]:
         os.close(descriptor)
 
 
+def discard(path: Path) -> None:
+    """Remove a file that nobody needs, if the disk lets us. Never raises: what went wrong before it matters more."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic_writer(path: Path) -> Generator[BinaryIO]:
     """A file that becomes `path`, synced, when the block ends, and leaves nothing behind when it raises.
@@ -85,7 +91,7 @@ def atomic_writer(path: Path) -> Generator[BinaryIO]:
     except OSError as error:
         raise InfraError(f"{path} cannot be written ({error})", "Check free space and permissions") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

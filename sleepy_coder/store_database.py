@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sleepy_coder.errors import InfraError, StoreDamaged, StoreError
-from sleepy_coder.files import TEMPORARY_SUFFIX, fsync_folder, in_turn, temporary_beside
+from sleepy_coder.files import TEMPORARY_SUFFIX, discard, fsync_folder, in_turn, temporary_beside
 from sleepy_coder.store_migrations import MIGRATIONS
 from sleepy_coder.store_spare import SpareEpisodes
 from sleepy_coder.store_sqlite import Database, Migrations
@@ -150,7 +150,7 @@ class StoreDatabase:
         folder = self._path.parent / "backups"
         target = folder / f"{self._path.name}.backup-{label}"
         for half in folder.glob(f".{self._path.name}.backup-*{TEMPORARY_SUFFIX}"):
-            half.unlink(missing_ok=True)
+            discard(half)
         if target.exists():
             return target
         with self._translated():
@@ -164,7 +164,7 @@ class StoreDatabase:
             self.spare.turn(label)
         self._copy_to(target, check=True)
         for old in _by_age(folder.glob(f"{self._path.name}.backup-*"))[:-keep]:
-            old.unlink(missing_ok=True)
+            discard(old)
         self.spare.forget()
         return target
 
@@ -187,7 +187,7 @@ class StoreDatabase:
                 temporary.replace(target)
                 fsync_folder(target.parent)
         finally:
-            temporary.unlink(missing_ok=True)
+            discard(temporary)
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         self._db.enable_wal()

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Final
 
-from sleepy_coder.files import fsync_folder
+from sleepy_coder.files import discard, fsync_folder
 
 _KEPT: Final = 2
 
@@ -47,7 +47,7 @@ class SpareEpisodes:
     def forget(self) -> None:
         """Remove what was added before the last backup but one was begun."""
         for old in self._files()[:-_KEPT]:
-            old.unlink(missing_ok=True)
+            discard(old)
 
     def read(self) -> Generator[str]:
         """All that is kept, oldest first; some of it may be in the backup too."""

@@ -43,6 +43,12 @@ def test_a_disk_that_refuses_is_an_infra_error_with_a_remedy(tmp_path: Path) -> 
         write_atomic(tmp_path / "missing" / "file", "text")
 
 
+def test_a_disk_that_refuses_even_to_clear_away_is_an_infra_error_too(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InfraError, match="free space"):
+        write_atomic(tmp_path / "file" / "inside", "text")
+
+
 def test_a_full_disk_is_an_infra_error_and_keeps_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "report"
     write_atomic(path, "old")

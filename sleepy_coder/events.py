@@ -297,6 +297,9 @@ _DAYS: Final = {
     "exchange.dropped": _event(
         "Requests and replies were passed on, but not kept; reason and how many.", reason=str, count=int, why=str
     ),
+    "recorder.failed": _event(
+        "The recorder met what it did not expect, and goes on; what it was at may be lost.", reason=str
+    ),
     "collect.failed": _event("Nothing could be collected this time; what is there waits.", reason=str),
     "episode.gathered": _event(
         "Conversations that came to rest were stored as episodes; how many are new.",

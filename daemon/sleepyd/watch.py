@@ -142,8 +142,8 @@ def heard_by(save: Callable[[Sequence[Exchange]], object], watch: CanaryWatch) -
         save(exchanges)
         try:
             watch.hear(exchanges)
-        except SleepyError as error:
-            _log.error("canary.watch_failed", reason=error.message)
+        except Exception as error:  # noqa: BLE001 - what models say comes in every form
+            _log.error("canary.watch_failed", reason=f"{type(error).__name__}: {error}")
 
     return both
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ Parameter = str | int | float | None
 
 _BUSY_TIMEOUT_MS: Final = 30_000
 _BATCH: Final = 4096
+_COARSE_NS: Final = 1_000_000_000  # file systems keep times less exactly than the clock does
 _SPARE: Final = 3  # a copy leaves room for as much again as it takes, and for the store to grow
 
 
@@ -173,6 +175,7 @@ class StoreDatabase:
         temporary = temporary_beside(target)
         try:
             with self._translated():
+                _date_to_now(backups_of(self._path))
                 temporary.touch(mode=0o600)
                 with (
                     closing(sqlite3.connect(self._path)) as source,
@@ -256,6 +259,14 @@ def backups_of(path: Path) -> list[Path]:
     """The backups of the store at `path`, oldest first."""
     pattern = f"{path.name}.backup-*"
     return _by_age([*path.parent.glob(pattern), *path.parent.glob(f"backups/{pattern}")])
+
+
+def _date_to_now(backups: Iterable[Path]) -> None:
+    """Have those that seem to come after now, made while the clock was ahead, come before what is made next."""
+    now = time.time_ns() - _COARSE_NS
+    ahead = (path for path in backups if path.stat().st_mtime_ns > now)
+    for number, path in enumerate(ahead):  # in their order
+        os.utime(path, ns=(now + number, now + number))
 
 
 def _by_age(paths: Iterable[Path]) -> list[Path]:

@@ -46,16 +46,17 @@ class ExchangeStore:
         """All exchanges in the order they were saved, streamed, for whoever looks into them."""
         return self._stream("TRUE", {})
 
-    def uncollected(self, announced_after: datetime) -> Iterator[Exchange]:
+    def uncollected(self, announced_after: datetime, announced_until: datetime) -> Iterator[Exchange]:
         """The exchanges that `save_collected` has not been told of, in the order they were saved.
 
-        Not those of sessions whose verifier was announced after `announced_after` and has not spoken yet.
+        Not those of sessions whose verifier was announced between these times and has not spoken yet.
         """
         where = (
-            "collected = 0 AND session NOT IN"
-            " (SELECT session FROM session_checks WHERE payload IS NULL AND started > :announced_after)"
+            "collected = 0 AND session NOT IN (SELECT session FROM session_checks"
+            " WHERE payload IS NULL AND started > :after_time AND started <= :until_time)"
         )
-        return self._stream(where, {"announced_after": announced_after.isoformat()})
+        between = {"after_time": announced_after.isoformat(), "until_time": announced_until.isoformat()}
+        return self._stream(where, between)
 
     def _stream(self, where: str, parameters: Mapping[str, Parameter]) -> Iterator[Exchange]:
         """No transaction stays open between pages, so exchanges saved meanwhile appear at the end."""

@@ -189,6 +189,11 @@ _ADAPTERS: Final = {
     "adapter.damaged": _event(
         "The files of the serving adapter have changed: what served before it serves again.", adapter=str
     ),
+    "adapter.leftovers_stay": _event(
+        "What a killed process left half done, or a pruned adapter, cannot be deleted, and is in nobody's way.",
+        folder=str,
+        names=Words,
+    ),
     "adapter.pointer_restored": _event(
         "The pointer to what serves was damaged and is restored from its twin.", serving=str | None
     ),

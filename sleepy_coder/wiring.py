@@ -15,7 +15,7 @@ from sleepy_coder.config import Config
 from sleepy_coder.curfew import Curfew
 from sleepy_coder.dialogue import SYSTEM
 from sleepy_coder.errors import ConfigError
-from sleepy_coder.files import private_folder
+from sleepy_coder.files import have_folder, private_folder
 from sleepy_coder.idle import Idleness, look
 from sleepy_coder.judge.clusters import form_clusters
 from sleepy_coder.judge.spending import prices
@@ -102,7 +102,7 @@ def embedded_server(config: Config) -> Generator[Config]:
 
 def open_registry(config: Config) -> Registry:
     """The adapters of this home."""
-    config.adapters.mkdir(parents=True, exist_ok=True)
+    have_folder(config.adapters)
     return Registry(config.adapters, SystemClock())
 
 

@@ -83,7 +83,9 @@ def look(store: Store, registry: Registry, settings: CanarySettings, base: str, 
     trial = _begun(store, registry, settings, pointer, base, now)
     if trial is None or not trial.running:
         return trial
-    new = store.count_finished(trial.id, now - timedelta(minutes=settings.patience_minutes))
+    # What lies further ahead than a day was noted while the clock was wrong, and is not waited for.
+    patience, ahead = timedelta(minutes=settings.patience_minutes), timedelta(days=1)
+    new = store.count_finished(trial.id, now - patience, now + ahead)
     evidence = weigh(store, trial)
     if new:
         _log.info("canary.counted", adapter=trial.adapter, statistics=evidence.statistics())

@@ -197,6 +197,11 @@ _ADAPTERS: Final = {
     "adapter.damaged": _event(
         "The files of the serving adapter have changed: what served before it serves again.", adapter=str
     ),
+    "adapter.leftovers_stay": _event(
+        "What a killed process left half done, or a pruned adapter, cannot be deleted, and is in nobody's way.",
+        folder=str,
+        names=Words,
+    ),
     "adapter.pointer_restored": _event(
         "The pointer to what serves was damaged and is restored from its twin.", serving=str | None
     ),
@@ -304,6 +309,9 @@ _DAYS: Final = {
     ),
     "exchange.dropped": _event(
         "Requests and replies were passed on, but not kept; reason and how many.", reason=str, count=int, why=str
+    ),
+    "recorder.failed": _event(
+        "The recorder met what it did not expect, and goes on; what it was at may be lost.", reason=str
     ),
     "collect.failed": _event("Nothing could be collected this time; what is there waits.", reason=str),
     "episode.gathered": _event(

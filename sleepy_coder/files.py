@@ -12,13 +12,15 @@ import os
 import secrets
 import shutil
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from sleepy_coder.errors import InfraError
 
 TEMPORARY_SUFFIX = ".tmp"
+_REMEDY: Final = "Check free space and permissions"
+_FOLDER_REMEDY: Final = f"{_REMEDY}, or name another home: --home or $SLEEPY_CODER_HOME"
 
 
 def temporary_beside(path: Path) -> Path:
@@ -26,12 +28,31 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
 
 
+@contextmanager
+def _explained(path: Path, remedy: str = _REMEDY) -> Generator[None]:
+    """Raises InfraError when the disk refuses what is done to `path` (full, read-only, ...)."""
+    try:
+        yield
+    except OSError as error:
+        raise InfraError(f"{path} cannot be written ({error})", remedy) from error
+
+
+def have_folder(folder: Path, mode: int = 0o777) -> None:
+    """Have `folder`, made now with `mode` or before. Raises InfraError."""
+    with _explained(folder, _FOLDER_REMEDY):
+        folder.mkdir(mode, parents=True, exist_ok=True)
+
+
 def private_folder(folder: Path) -> None:
-    """Have `folder`, which nobody but its owner can look into; what is in it needs no rights of its own then."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()
-    if found.st_mode & 0o077 and found.st_uid == os.geteuid():
-        folder.chmod(0o700)
+    """Have `folder`, which nobody but its owner can look into; what is in it needs no rights of its own then.
+
+    Raises InfraError.
+    """
+    with _explained(folder, _FOLDER_REMEDY):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+        if found.st_mode & 0o077 and found.st_uid == os.geteuid():
+            folder.chmod(0o700)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -68,24 +89,29 @@ def in_turn(folder: Path) -> Generator[None]:
         os.close(descriptor)
 
 
+def discard(path: Path) -> None:
+    """Remove a file that nobody needs, if the disk lets us. Never raises: what went wrong before it matters more."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic_writer(path: Path) -> Generator[BinaryIO]:
     """A file that becomes `path`, synced, when the block ends, and leaves nothing behind when it raises.
 
-    Readers see the old content until then. Raises InfraError when the disk refuses (full, read-only, ...).
+    Readers see the old content until then. Raises InfraError.
     """
     temporary = temporary_beside(path)
     try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        fsync_folder(path.parent)
-    except OSError as error:
-        raise InfraError(f"{path} cannot be written ({error})", "Check free space and permissions") from error
+        with _explained(path):
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            fsync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -96,16 +122,12 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 @contextmanager
 def folder_in_the_making(target: Path) -> Generator[Path]:
-    """An empty hidden folder beside `target`, to be filled and published; removed when it was not.
-
-    Raises InfraError when the disk refuses.
-    """
+    """An empty hidden folder beside `target`, to be filled and published, else removed. Raises InfraError."""
     temporary = temporary_beside(target)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-    except OSError as error:
-        raise InfraError(f"{target} cannot be written ({error})", "Check free space and permissions") from error
+        with _explained(target):
+            temporary.mkdir(parents=True)
+            yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

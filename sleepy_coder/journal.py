@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from sleepy_coder import log
-from sleepy_coder.errors import AlreadyRuns, JournalError
+from sleepy_coder.errors import AlreadyRuns, InfraError, JournalError
 from sleepy_coder.store import Store
 from sleepy_coder.types import Phase
 
@@ -29,9 +29,9 @@ def alone(lock: Path, what: str = "night") -> Generator[None]:
     """Hold the file `lock`, so that no two processes work on the same night, or whatever `what` is.
 
     Waits for those who only keep a night from beginning (`no_night`). Raises AlreadyRuns when another process runs
-    one. The lock ends with its process, however that ends.
+    one, and InfraError when the disk refuses. The lock ends with its process, however that ends.
     """
-    with lock.open("ab") as file:
+    with _opened(lock) as file:
         tries = 0
         while not _locks(file, fcntl.LOCK_EX):
             tries += 1
@@ -44,10 +44,18 @@ def alone(lock: Path, what: str = "night") -> Generator[None]:
 
 @contextmanager
 def no_night(lock: Path) -> Generator[bool]:
-    """Whether no night runs; if so, none begins while this is open, which must be short."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("ab") as file:
+    """Whether no night runs; if so, none begins while this is open, which must be short. Raises InfraError."""
+    with _opened(lock) as file:
         yield _locks(file, fcntl.LOCK_SH)
+
+
+def _opened(lock: Path) -> BinaryIO:
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return lock.open("ab")
+    except OSError as error:
+        remedy = "Make the folder writable for this user, and look whether its disk is full or read-only"
+        raise InfraError(f"{lock} cannot be opened ({error})", remedy) from error
 
 
 def _locks(file: BinaryIO, how: int) -> bool:

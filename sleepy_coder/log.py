@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TextIO, cast
 
 import structlog
@@ -102,8 +102,18 @@ def set_up(*, verbose: bool = False, as_json: bool | None = None, to: TextIO | N
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if verbose else logging.WARNING),
         # One write a line: a daemon and its night share the stream, and lines must not run into each other.
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=lambda *_: _LineLogger(stream),
     )
+
+
+class _LineLogger(structlog.WriteLogger):
+    """Writes lines. One that the stream refuses (a full disk, a pipe that was closed) is lost, and ends nobody."""
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    debug = info = warning = error = exception = msg
 
 
 def night_id(cycle: int) -> str:

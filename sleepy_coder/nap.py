@@ -97,10 +97,11 @@ def _wait_until_quiet(parts: Parts) -> None:
     while True:
         parts.curfew.check()
         now = parts.clock.now()
-        latest = parts.store.latest_exchange()
-        if parts.server.busy() or passing(parts.config):
-            since = now
-        elif now - max(since, latest or since) >= quiet:
+        busy = parts.server.busy() or passing(parts.config)
+        times = (now if busy else since, parts.store.latest_exchange())
+        # A time to come, of a clock that was wrong, is not waited for.
+        since = max((time for time in times if time is not None and time <= now), default=now)
+        if not busy and now - since >= quiet:
             return
         parts.clock.sleep(_QUIET_LOOK)
 

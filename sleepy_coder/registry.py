@@ -39,6 +39,7 @@ from sleepy_coder.adapter_quarantine import Quarantine, Quarantined
 from sleepy_coder.errors import AdapterError, InfraError
 from sleepy_coder.files import (
     TEMPORARY_SUFFIX,
+    discard,
     folder_in_the_making,
     fsync_folder,
     publish_folder,
@@ -366,12 +367,16 @@ class Registry:
             self._set_state(name, state)
 
     def _remove_leftovers(self) -> None:
-        for pattern in (f".*{TEMPORARY_SUFFIX}", f"sc-*/.*{TEMPORARY_SUFFIX}"):
-            for leftover in self._root.glob(pattern):
-                if leftover.is_dir():
-                    shutil.rmtree(leftover)
-                else:
-                    leftover.unlink()
+        """What cannot be removed (another user's, for one) stays: it is in nobody's way."""
+        patterns = (f".*{TEMPORARY_SUFFIX}", f"sc-*/.*{TEMPORARY_SUFFIX}")
+        leftovers = [path for pattern in patterns for path in self._root.glob(pattern)]
+        for leftover in leftovers:
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                discard(leftover)
+        if stuck := [path.name for path in leftovers if path.exists()]:
+            _log.warning("adapter.leftovers_stay", folder=str(self._root), names=stuck)
 
     @contextmanager
     def _locked(self) -> Generator[None]:

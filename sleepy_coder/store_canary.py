@@ -130,17 +130,17 @@ class CanaryStore:
         """How many sessions the lot has given away."""
         return self._db.rows("SELECT count(*) FROM canary_sessions WHERE canary = :id", {"id": id})[0][0]
 
-    def count_finished(self, id: str, waited_since: datetime) -> int:
+    def count_finished(self, id: str, announced_after: datetime, announced_until: datetime) -> int:
         """Count the sessions that a verifier has judged by now, in the order of their lots; how many are new.
 
-        A session whose verifier was announced after `waited_since` and has not led to an episode yet holds up those
+        A session whose verifier was announced between these times and has not led to an episode yet holds up those
         behind it, unless the machine failed: else the sessions of a merely slower adapter would be missing at first.
         """
         ready: list[tuple[str, str, bool, float, bool, str]] = []
         for session, new, share, started, episode, outcome, infra in self._db.rows(_WAITING, {"id": id}):
             if episode is not None:
                 ready.append((id, session, new, share, outcome == "fail", episode))
-            elif not infra and datetime.fromisoformat(started) > waited_since:
+            elif not infra and announced_after < datetime.fromisoformat(started) <= announced_until:
                 break
         if ready:
             with self._db.write() as db:

@@ -11,13 +11,14 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from sleepy_coder.errors import InfraError, StoreDamaged, StoreError
-from sleepy_coder.files import TEMPORARY_SUFFIX, fsync_folder, in_turn, temporary_beside
+from sleepy_coder.files import TEMPORARY_SUFFIX, discard, fsync_folder, in_turn, temporary_beside
 from sleepy_coder.store_migrations import MIGRATIONS
 from sleepy_coder.store_spare import SpareEpisodes
 from sleepy_coder.store_sqlite import Database, Migrations
@@ -26,6 +27,7 @@ Parameter = str | int | float | None
 
 _BUSY_TIMEOUT_MS: Final = 30_000
 _BATCH: Final = 4096
+_COARSE_NS: Final = 1_000_000_000  # file systems keep times less exactly than the clock does
 _SPARE: Final = 3  # a copy leaves room for as much again as it takes, and for the store to grow
 
 
@@ -150,7 +152,7 @@ class StoreDatabase:
         folder = self._path.parent / "backups"
         target = folder / f"{self._path.name}.backup-{label}"
         for half in folder.glob(f".{self._path.name}.backup-*{TEMPORARY_SUFFIX}"):
-            half.unlink(missing_ok=True)
+            discard(half)
         if target.exists():
             return target
         with self._translated():
@@ -164,7 +166,7 @@ class StoreDatabase:
             self.spare.turn(label)
         self._copy_to(target, check=True)
         for old in _by_age(folder.glob(f"{self._path.name}.backup-*"))[:-keep]:
-            old.unlink(missing_ok=True)
+            discard(old)
         self.spare.forget()
         return target
 
@@ -173,6 +175,7 @@ class StoreDatabase:
         temporary = temporary_beside(target)
         try:
             with self._translated():
+                _date_to_now(backups_of(self._path))
                 temporary.touch(mode=0o600)
                 with (
                     closing(sqlite3.connect(self._path)) as source,
@@ -187,7 +190,7 @@ class StoreDatabase:
                 temporary.replace(target)
                 fsync_folder(target.parent)
         finally:
-            temporary.unlink(missing_ok=True)
+            discard(temporary)
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         self._db.enable_wal()
@@ -256,6 +259,14 @@ def backups_of(path: Path) -> list[Path]:
     """The backups of the store at `path`, oldest first."""
     pattern = f"{path.name}.backup-*"
     return _by_age([*path.parent.glob(pattern), *path.parent.glob(f"backups/{pattern}")])
+
+
+def _date_to_now(backups: Iterable[Path]) -> None:
+    """Have those that seem to come after now, made while the clock was ahead, come before what is made next."""
+    now = time.time_ns() - _COARSE_NS
+    ahead = (path for path in backups if path.stat().st_mtime_ns > now)
+    for number, path in enumerate(ahead):  # in their order
+        os.utime(path, ns=(now + number, now + number))
 
 
 def _by_age(paths: Iterable[Path]) -> list[Path]:

@@ -12,18 +12,11 @@ from typing import Final, cast
 from sleepy_coder.errors import StoreError
 from sleepy_coder.store_database import Parameter, StoreDatabase
 from sleepy_coder.store_messages import named_in, request_of, skeleton_of
+from sleepy_coder.store_prune import Pruned, prune
 from sleepy_coder.store_rows import decode, encode, episode_row, insert_episodes
-from sleepy_coder.types import Episode, Exchange, Record, SessionCheck
+from sleepy_coder.types import Episode, Exchange, SessionCheck
 
 _PAGE: Final = 64  # an exchange may be megabytes
-
-
-class Pruned(Record):
-    """What was dropped, or would be: exchanges, messages that nothing needs any more, and the bytes of both."""
-
-    exchanges: int
-    messages: int
-    bytes: int
 
 
 class ExchangeStore:
@@ -46,16 +39,17 @@ class ExchangeStore:
         """All exchanges in the order they were saved, streamed, for whoever looks into them."""
         return self._stream("TRUE", {})
 
-    def uncollected(self, announced_after: datetime) -> Iterator[Exchange]:
+    def uncollected(self, announced_after: datetime, announced_until: datetime) -> Iterator[Exchange]:
         """The exchanges that `save_collected` has not been told of, in the order they were saved.
 
-        Not those of sessions whose verifier was announced after `announced_after` and has not spoken yet.
+        Not those of sessions whose verifier was announced between these times and has not spoken yet.
         """
         where = (
-            "collected = 0 AND session NOT IN"
-            " (SELECT session FROM session_checks WHERE payload IS NULL AND started > :announced_after)"
+            "collected = 0 AND session NOT IN (SELECT session FROM session_checks"
+            " WHERE payload IS NULL AND started > :after_time AND started <= :until_time)"
         )
-        return self._stream(where, {"announced_after": announced_after.isoformat()})
+        between = {"after_time": announced_after.isoformat(), "until_time": announced_until.isoformat()}
+        return self._stream(where, between)
 
     def _stream(self, where: str, parameters: Mapping[str, Parameter]) -> Iterator[Exchange]:
         """No transaction stays open between pages, so exchanges saved meanwhile appear at the end."""
@@ -141,26 +135,10 @@ class ExchangeStore:
     def prune_exchanges(self, before: datetime, *, only_count: bool = False) -> Pruned:
         """Drop the exchanges from before `before` that have become episodes, and the messages that only they hold.
 
-        Episodes stay. The file keeps its size; what is free in it is used again.
+        A few at a time: others save meanwhile, and what they need stays. Episodes stay. The file keeps its size; what
+        is free in it is used again.
         """
-        old = "collected = 1 AND started < :before"
-        unneeded = (
-            "id NOT IN (SELECT part.value FROM exchanges, json_each(exchanges.skeleton) AS part"
-            f" WHERE part.type = 'integer' AND NOT ({old}))"
-        )
-        parameters = {"before": _sortable(before)}
-        size = "count(*), coalesce(sum(length(CAST({} AS BLOB))), 0)"
-        with self._db.write() as db:
-            exchanges, replies = db.execute(
-                f"SELECT {size.format('payload')} FROM exchanges WHERE {old}", parameters
-            ).fetchone()
-            messages, texts = db.execute(
-                f"SELECT {size.format('text')} FROM messages WHERE {unneeded}", parameters
-            ).fetchone()
-            if not only_count:
-                db.execute(f"DELETE FROM messages WHERE {unneeded}", parameters)
-                db.execute(f"DELETE FROM exchanges WHERE {old}", parameters)
-        return Pruned(exchanges=exchanges, messages=messages, bytes=replies + texts)
+        return prune(self._db, _sortable(before), only_count=only_count)
 
     def latest_exchange(self) -> datetime | None:
         """When the exchange that was saved last began; None when there is none."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from sleepy_coder.errors import InfraError, StoreDamaged
-from sleepy_coder.files import fsync_folder, temporary_beside
+from sleepy_coder.files import discard, fsync_folder, temporary_beside
 from sleepy_coder.store import Store
 from sleepy_coder.store_database import backups_of, in_doubt
 from sleepy_coder.store_gate import Charge
@@ -93,7 +93,7 @@ def _replace(path: Path, backup: Path | None) -> Path:
         new.replace(path)
         fsync_folder(path.parent)
     finally:
-        new.unlink(missing_ok=True)
+        discard(new)
     return aside
 
 

@@ -2,20 +2,23 @@
 
 No damaged page of the store takes it along.
 
-`backups/<store>.since-<label>` holds as JSON lines what was saved since the backup of that label was begun. A line
-that a full disk or a kill cut short belongs to no episode whose saving returned.
+`backups/<store>.since-<number>-<label>` holds as JSON lines what was saved since the backup of that label was begun.
+The number counts them: a label is a date, and one of a clock that was ahead would come last for years. A line that a
+full disk or a kill cut short belongs to no episode whose saving returned.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Final
 
-from sleepy_coder.files import fsync_folder
+from sleepy_coder.files import discard, fsync_folder
 
 _KEPT: Final = 2
+_NUMBERED: Final = re.compile(r"(\d{6,})-(.*)")
 
 
 class SpareEpisodes:
@@ -37,9 +40,13 @@ class SpareEpisodes:
             os.fsync(file.fileno())
 
     def turn(self, label: str) -> Path:
-        """Add to a new file from now on, because a backup is begun."""
+        """Add to a new file from now on, because a backup is begun; to the same one when it is begun again."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = self._folder / f"{self._prefix}{label}"
+        files = self._files()
+        number, last = self._place(files[-1]) if files else (0, None)
+        if last == label:
+            return files[-1]
+        new = self._folder / f"{self._prefix}{number + 1:06}-{label}"
         new.touch(mode=0o600)
         fsync_folder(self._folder)
         return new
@@ -47,7 +54,7 @@ class SpareEpisodes:
     def forget(self) -> None:
         """Remove what was added before the last backup but one was begun."""
         for old in self._files()[:-_KEPT]:
-            old.unlink(missing_ok=True)
+            discard(old)
 
     def read(self) -> Generator[str]:
         """All that is kept, oldest first; some of it may be in the backup too."""
@@ -56,4 +63,10 @@ class SpareEpisodes:
                 yield from (line for line in file if line.strip())
 
     def _files(self) -> list[Path]:
-        return sorted(self._folder.glob(f"{self._prefix}*"))
+        return sorted(self._folder.glob(f"{self._prefix}*"), key=self._place)
+
+    def _place(self, path: Path) -> tuple[int, str]:
+        """Number and label; those from before there were numbers have 0, and the order of their labels."""
+        name = path.name.removeprefix(self._prefix)
+        numbered = _NUMBERED.fullmatch(name)
+        return (int(numbered[1]), numbered[2]) if numbered else (0, name)

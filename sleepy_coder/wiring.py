@@ -16,7 +16,7 @@ from sleepy_coder.config import Config
 from sleepy_coder.curfew import Curfew
 from sleepy_coder.dialogue import SYSTEM
 from sleepy_coder.errors import ConfigError
-from sleepy_coder.files import private_folder
+from sleepy_coder.files import have_folder, private_folder
 from sleepy_coder.idle import Idleness, look
 from sleepy_coder.journal import no_night
 from sleepy_coder.judge.clusters import form_clusters
@@ -115,9 +115,8 @@ def embedded_server(config: Config) -> Generator[Config]:
 
 def open_registry(config: Config) -> Registry:
     """The adapters of this home."""
-    config.home.mkdir(parents=True, exist_ok=True)
     # An adapter remembers what it was trained on. Who lets a server of another user read it opens the folder by hand.
-    config.adapters.mkdir(mode=0o700, exist_ok=True)
+    have_folder(config.adapters, mode=0o700)
     return Registry(config.adapters, SystemClock())
 
 

@@ -37,6 +37,7 @@ FLOORS = {
     "store_messages": 3,
     "store_migrations": 3,
     "store_practice": 3,
+    "store_prune": 3,
     "store_quarantine": 3,
     "store_rescue": 3,
     "store_rows": 3,

@@ -248,6 +248,16 @@ def test_a_session_that_never_ends_is_not_waited_for_for_ever(watched: Watched) 
     assert evidence(watched) == (0, 1)
 
 
+def test_a_session_that_was_announced_while_the_clock_was_ahead_holds_up_nobody(watched: Watched) -> None:
+    watched.house.serve(1)
+    watched.look()
+    watched.assign(("ahead", True), ("quick", False))
+    watched.store.begin_check("ahead", watched.now + timedelta(days=365))
+    watched.announce("quick")
+    watched.end("quick", Outcome.PASS)
+    assert evidence(watched) == (0, 1)
+
+
 def test_the_chance_that_counts_is_the_one_a_session_was_drawn_with(watched: Watched) -> None:
     watched.house.serve(1)
     watched.look()

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sleepy_coder.errors import InfraError
-from sleepy_coder.files import atomic_writer, fsync_tree, sha256_file, sha256_files, write_atomic
+from sleepy_coder.files import (
+    atomic_writer,
+    fsync_tree,
+    have_folder,
+    private_folder,
+    sha256_file,
+    sha256_files,
+    write_atomic,
+)
 
 
 def test_a_written_file_holds_exactly_what_was_given(tmp_path: Path) -> None:
@@ -41,6 +50,21 @@ def test_a_write_that_raises_leaves_the_old_content_and_no_litter(tmp_path: Path
 def test_a_disk_that_refuses_is_an_infra_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(InfraError, match="free space"):
         write_atomic(tmp_path / "missing" / "file", "text")
+
+
+def test_a_disk_that_refuses_even_to_clear_away_is_an_infra_error_too(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InfraError, match="free space"):
+        write_atomic(tmp_path / "file" / "inside", "text")
+
+
+@pytest.mark.parametrize("have", [have_folder, private_folder])
+def test_a_folder_that_the_disk_refuses_is_an_infra_error_too(tmp_path: Path, have: Callable[[Path], None]) -> None:
+    have(tmp_path / "state")
+    have(tmp_path / "state")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InfraError, match="free space"):
+        have(tmp_path / "file" / "state")
 
 
 def test_a_full_disk_is_an_infra_error_and_keeps_the_old_content(tmp_path: Path) -> None:

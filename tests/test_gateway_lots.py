@@ -187,7 +187,7 @@ def test_a_restart_draws_alike() -> None:
 def test_what_was_drawn_before_a_restart_holds_whatever_the_share_is_now() -> None:
     lots = Lots(0.9)
     lots.begin("p")
-    lots.restore([Assigned(session="a", new=False, share=0.5), Assigned(session="b", new=True, share=0.5)])
+    lots.restore("p", [Assigned(session="a", new=False, share=0.5), Assigned(session="b", new=True, share=0.5)])
     assert (lots.gives_new("a"), lots.gives_new("b")) == (False, True)
     assert lots.drawn() == []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from gateway_house import GatewayHouse, gateway_house, run, until
 from sleepyd.capture import Capture
 from sleepyd.meters import Meters
 from sleepyd.recorder import Recorder
+from sleepyd.watch import heard_by
+from test_watch import Watching
 
 from sleepy_coder import log
 from sleepy_coder.config import GatewaySettings
@@ -258,21 +260,28 @@ def test_a_store_that_hangs_fills_the_queue_and_delays_no_reply(tmp_path: Path) 
     run(story)
 
 
-def capture(number: int, size: int, wire: WireApi = "chat") -> Capture:
-    taken = Capture(
+def capture(number: int, size: int) -> Capture:
+    return answered(asked(number, b'{"x":"%s"}' % (b"x" * size)), json.dumps(REPLY).encode(), "application/json")
+
+
+def asked(number: int, request: bytes, wire: WireApi = "chat", served: str = BASE) -> Capture:
+    return Capture(
         id=str(number),
         wire=wire,
         tag="",
         path="/v1/chat/completions",
         asked="",
-        served=BASE,
+        served=served,
         headers={},
-        request=b'{"x":"%s"}' % (b"x" * size),
+        request=request,
         started=datetime(2026, 11, 24, tzinfo=UTC),
         limit=1 << 30,
     )
-    taken.status, taken.content_type = 200, "application/json"
-    taken.add(json.dumps(REPLY).encode())
+
+
+def answered(taken: Capture, reply: bytes, content_type: str) -> Capture:
+    taken.status, taken.content_type = 200, content_type
+    taken.add(reply)
     taken.end()
     return taken
 
@@ -288,3 +297,90 @@ def test_memory_bounds_the_queue_as_well_as_numbers_do() -> None:
     assert recorder.close() == 0
     assert [exchange.id for exchange in saved] == ["0", "1"]
     assert meters.value("sleepy_gateway_dropped_total", reason="queue_full") == 1
+
+
+# What must not end the thread
+
+
+def one_by_one(save: Callable[[Sequence[Exchange]], object], *captures: Capture) -> Meters:
+    """Record each capture in a round of its own."""
+    meters, entered = Meters(), threading.Event()
+
+    def saving(exchanges: Sequence[Exchange]) -> None:
+        entered.set()
+        save(exchanges)
+
+    with Recorder(saving, FakeRedactor(), GatewaySettings(), meters) as recorder:
+        for taken in captures:
+            entered.clear()
+            recorder.offer(taken)
+            assert entered.wait(30)
+    return meters
+
+
+def test_what_saving_stumbles_over_is_counted_and_the_next_exchange_is_kept() -> None:
+    saved: list[str] = []
+
+    def save(exchanges: Sequence[Exchange]) -> None:
+        if exchanges[0].id == "1":
+            raise RuntimeError("a mistake of ours")
+        saved.extend(exchange.id for exchange in exchanges)
+
+    meters = one_by_one(save, capture(1, 100), capture(2, 100))
+    assert saved == ["2"]
+    assert meters.value("sleepy_gateway_dropped_total", reason="store") == 1
+
+
+@pytest.mark.parametrize("raised", [OSError("No space left on device"), RuntimeError("a mistake of ours")])
+def test_a_log_that_refuses_costs_no_exchange_but_those_that_the_disk_did(raised: Exception) -> None:
+    saved: list[str] = []
+
+    def refuses(*_: object) -> str:
+        raise raised
+
+    def save(exchanges: Sequence[Exchange]) -> None:
+        if exchanges[0].id == "1":
+            raise StoreError("database or disk is full")
+        saved.extend(exchange.id for exchange in exchanges)
+
+    structlog.configure(processors=[refuses])
+    one_by_one(save, capture(1, 100), capture(2, 100), capture(3, 100))
+    assert saved == ["2", "3"]
+
+
+def calling(number: int, served: str, arguments: str) -> Capture:
+    """A streamed reply over the API of messages that calls a tool with these arguments."""
+    block = {"type": "tool_use", "id": "t", "name": "write", "input": {}}
+    message = {"id": "m", "type": "message", "role": "assistant", "model": served, "content": [], "usage": {}}
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": arguments}},
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}},
+        {"type": "message_stop"},
+    ]
+    stream = b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events)
+    return answered(asked(number, CHAT.encode(), "messages", served), stream, "text/event-stream")
+
+
+def test_half_an_emoji_in_a_tool_call_is_heard_like_any_other_while_a_canary_runs(tmp_path: Path) -> None:
+    watching = Watching(tmp_path)
+    _, new = watching.promote(1, 2)
+    for number in (1, 2):
+        watching.serving.note(str(number), f"s{number}")
+    save = heard_by(watching.store.save_exchanges, watching.watch)
+    one_by_one(save, calling(1, new, '{"text": "half \\ud83d"}'), calling(2, new, '{"text": "whole"}'))
+    with watching.store as store:
+        assert [(kept.id, kept.whole) for kept in store.exchanges()] == [("1", True), ("2", True)]
+
+
+def test_a_watch_that_stumbles_costs_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumbles(_: object) -> None:
+        raise TypeError("nobody thought of this")
+
+    watching = Watching(tmp_path)
+    monkeypatch.setattr(watching.watch, "hear", stumbles)
+    meters = one_by_one(heard_by(watching.store.save_exchanges, watching.watch), capture(1, 100), capture(2, 100))
+    with watching.store as store:
+        assert [kept.id for kept in store.exchanges()] == ["1", "2"]
+    assert meters.value("sleepy_gateway_recorded_total") == 2

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sleepy_coder.collect.streams import Assembled, assemble, read_reply
+from sleepy_coder.collect.streams import Assembled, assemble, read_json, read_reply
 from sleepy_coder.types import WireApi
 
 
@@ -291,3 +291,14 @@ def test_runs_of_alike_events_add_up_as_each_of_them_does(
     for answer in (one, other):
         answer.response.pop("x", None)
     assert one == other
+
+
+@pytest.mark.parametrize("text", ['{"a": "\ud83d"}', '{"a": "\\ud83d"}', b'{"a": "\\ud83d"}'])
+def test_half_an_emoji_is_read_as_it_stands_whether_it_is_escaped_or_not(text: str | bytes) -> None:
+    assert read_json(text) == {"a": "\ud83d"}
+
+
+@pytest.mark.parametrize("text", ['{"\ud83d', "[" * 100_000, b"\xff", ""])
+def test_what_is_no_json_is_a_value_error_whatever_it_holds(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        read_json(text)

@@ -45,14 +45,14 @@ def test_a_conversation_at_rest_becomes_one_episode_with_its_outcome(store: Stor
     (episode,) = store.episodes()
     assert (episode.source, episode.outcome, episode.outcome_source) == ("gateway", Outcome.PASS, "tool-text")
     assert gather_resting(store, LATER, REST) == 0
-    assert list(store.uncollected(LATER)) == []
+    assert list(store.uncollected(LATER, LATER)) == []
 
 
 def test_a_conversation_that_goes_on_waits(store: Store) -> None:
     sent = exchanges_of(Talk(talk("a")), "x")
     store.save_exchanges(sent)
     assert gather_resting(store, START + timedelta(seconds=5), REST) == 0
-    assert len(list(store.uncollected(LATER))) == len(sent)
+    assert len(list(store.uncollected(LATER, LATER))) == len(sent)
 
 
 def test_one_that_goes_on_after_its_rest_becomes_another_episode_of_the_new_turns(store: Store) -> None:
@@ -68,6 +68,21 @@ def test_one_that_goes_on_after_its_rest_becomes_another_episode_of_the_new_turn
 
 def later(exchanges: list[Exchange], by: timedelta) -> list[Exchange]:
     return [e.model_copy(update={"started": e.started + by}) for e in exchanges]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=5), timedelta(days=365)])
+def test_what_was_said_while_the_clock_was_ahead_waits_for_a_day_at_most(store: Store, ahead: timedelta) -> None:
+    store.save_exchanges(later(exchanges_of(Talk(talk("a")), "x"), ahead))
+    assert gather_resting(store, LATER + timedelta(days=1), REST) == 1
+
+
+def test_a_verifier_that_was_announced_while_the_clock_was_ahead_is_not_waited_for(store: Store) -> None:
+    store.save_exchanges(exchanges_of(Talk(talk("a"), session="run-1", source="path"), "x"))
+    store.begin_check("run-1", LATER + timedelta(hours=5))
+    assert gather_resting(store, LATER, REST) == 0
+    store.begin_check("run-2", LATER + timedelta(days=365))
+    store.save_exchanges(exchanges_of(Talk(talk("b"), session="run-2", source="path"), "y"))
+    assert gather_resting(store, LATER, REST) == 1
 
 
 def test_a_verdict_goes_to_one_conversation_of_its_session_and_waits_for_all_of_them(store: Store) -> None:
@@ -153,7 +168,7 @@ def test_half_a_character_in_one_conversation_keeps_no_other_from_being_stored(s
     store.save_exchanges(e.model_copy(update={"request": text}) for e, text in zip(bad, halved, strict=True))
     assert gather_resting(store, LATER, REST) == 1
     assert [episode.session for episode in store.episodes()] == ["good"]
-    assert list(store.uncollected(LATER)) == []
+    assert list(store.uncollected(LATER, LATER)) == []
 
 
 def test_what_people_said_of_a_session_is_its_outcome(store: Store) -> None:

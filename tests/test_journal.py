@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from sleepy_coder.errors import ServerUnreachable
-from sleepy_coder.journal import Journal
+from sleepy_coder.errors import InfraError, ServerUnreachable
+from sleepy_coder.journal import Journal, alone, no_night
 from sleepy_coder.store import Store
 from sleepy_coder.types import Phase
 
@@ -68,6 +70,15 @@ def test_only_steps_that_are_really_done_are_announced(store: Store) -> None:
     for _ in range(2):
         Journal(store, announced.append).once("a", int, lambda: 1)
     assert announced == ["a"]
+
+
+@pytest.mark.parametrize("hold", [alone, no_night])
+def test_a_lock_that_the_disk_refuses_is_an_infra_error_with_a_remedy(
+    tmp_path: Path, hold: Callable[[Path], AbstractContextManager[object]]
+) -> None:
+    (tmp_path / "state").write_text("no folder")
+    with pytest.raises(InfraError, match="writable"), hold(tmp_path / "state" / "night.lock"):
+        pass
 
 
 def test_an_unfinished_night_is_gone_on_with_under_its_number(store: Store) -> None:

@@ -168,3 +168,18 @@ def test_the_small_print_is_only_for_those_who_ask(
     log.set_up(verbose=verbose, as_json=True)
     log.get("train").info("train.step", step=1)
     assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+class FullDisk(StringIO):
+    """A file on a disk without room."""
+
+    def write(self, _: str) -> int:
+        raise OSError("No space left on device")
+
+
+@pytest.mark.parametrize("stream", [FullDisk(), StringIO()], ids=["full", "closed"])
+def test_a_stream_that_refuses_costs_the_line_and_ends_nobody(stream: StringIO) -> None:
+    log.set_up(as_json=True, to=stream)
+    if not isinstance(stream, FullDisk):
+        stream.close()
+    log.get("night").error("night.failed", cycle=1, reason="the line is lost")

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from conftest import TinyServer
 from fakes import BASE, DAY, FROZEN, REHEARSAL, FakeClock, FakeServer, FakeTrainer, live_a_day, parts, solver
+from test_store_exchanges import exchange
 
 from sleepy_coder.config import Config, NightSettings
 from sleepy_coder.errors import AdapterError, NightPaused, ServerError, ServerUnreachable, TrainingError, TrainingPaused
@@ -171,6 +172,42 @@ def test_a_wish_pauses_the_work_which_goes_on_after_quiet_minutes(house: Home) -
     assert undisturbed(house.open(), "test", work) == "done"
     assert house.server.did == ["sleep 1", "wake", "sleep 1", "wake"]
     assert began[1] - began[0] >= timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(days=365)])
+def test_an_exchange_from_while_the_clock_was_ahead_keeps_no_work_waiting(house: Home, ahead: timedelta) -> None:
+    began: list[datetime] = []
+    home = house.open()
+    home.store.save_exchange(exchange("x").model_copy(update={"started": house.clock.now() + ahead}))
+
+    def work(pause: Pause) -> None:
+        began.append(house.clock.now())
+        if len(began) == 1:
+            raise TrainingPaused("paused")
+
+    undisturbed(home, "test", work)
+    assert timedelta(minutes=1) <= began[1] - began[0] < timedelta(minutes=2)
+
+
+def test_a_clock_that_is_set_back_while_quiet_is_waited_for_keeps_no_work_waiting(
+    house: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[datetime] = []
+    before = house.clock.now()
+
+    def set_back() -> int:
+        monkeypatch.undo()
+        house.clock.time -= timedelta(days=365)
+        return 0
+
+    def work(pause: Pause) -> None:
+        began.append(house.clock.now())
+        if len(began) == 1:
+            monkeypatch.setattr(house.server, "busy", set_back)
+            raise TrainingPaused("paused")
+
+    undisturbed(house.open(), "test", work)
+    assert before - timedelta(days=365) < began[1] < before - timedelta(days=364)
 
 
 def test_a_server_that_stays_in_use_is_not_put_to_sleep_until_it_is_quiet(house: Home) -> None:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
+from sleepy_coder import log
 from sleepy_coder.errors import AdapterError, ConfigError, InfraError
 from sleepy_coder.registry import Registry, model_sha256, tokenizer_sha256
 from sleepy_coder.types import (
@@ -525,6 +526,30 @@ def test_pruning_keeps_the_newest_and_everything_in_use(house: House) -> None:
     assert house.registry.prune(2, in_use=[names[4]]) == (names[0], names[3])
     kept = [adapter.name for adapter in house.registry.adapters()]
     assert kept == [names[1], names[2], names[4], names[5], names[6]]
+    assert not [entry for entry in house.adapters.iterdir() if entry.suffix == ".tmp"]
+
+
+def test_what_cannot_be_deleted_stops_neither_pruning_nor_opening_and_is_warned_of(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unlink = os.unlink
+
+    def of_another_user(path: Path | str, *, dir_fd: int | None = None) -> None:
+        if dir_fd is not None or Path(path).suffix == ".tmp":  # in a folder that goes, or left by a kill
+            raise PermissionError(f"Operation not permitted: {path}")
+        unlink(path)
+
+    names = [house.stage(cycle).name for cycle in range(1, 4)]
+    (house.adapters / ".file.0.tmp").write_text("left by a kill")
+    log.set_up(as_json=True)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(os, "unlink", of_another_user)
+        assert house.registry.prune(1) == tuple(names[:2])
+        opened = Registry(house.adapters, FixedClock())
+    assert [adapter.name for adapter in opened.adapters()] == names[2:]
+    warnings = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], len(line["names"])) for line in warnings] == [("adapter.leftovers_stay", 3)] * 2
+    Registry(house.adapters, FixedClock())
     assert not [entry for entry in house.adapters.iterdir() if entry.suffix == ".tmp"]
 
 

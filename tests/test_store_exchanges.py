@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,7 +20,6 @@ from test_store import episode
 from sleepy_coder.errors import StoreError
 from sleepy_coder.store import Store
 from sleepy_coder.store_database import StoreDatabase
-from sleepy_coder.store_exchanges import Pruned
 from sleepy_coder.store_migrations import collected, exchanges, initial
 from sleepy_coder.types import Episode, Exchange
 
@@ -109,24 +108,6 @@ def test_a_conversation_that_is_sent_again_with_every_turn_is_stored_about_once(
         )
     assert pieces < 1.01 * len(requests[-1])
     assert pieces + rest < sum(map(len, requests)) / 15
-
-
-def test_pruning_drops_what_has_become_episodes_and_is_old_with_the_messages_that_nothing_else_needs(
-    store: Store,
-) -> None:
-    day = timedelta(days=1)
-    texts = {"old": asking(100, 200), "waits": asking(200, 300), "new": asking(300, 400)}
-    made = {name: exchange(name).model_copy(update={"request": text}) for name, text in texts.items()}
-    new = made["new"].model_copy(update={"started": made["new"].started + 2 * day})
-    store.save_exchanges([made["old"], made["waits"], new])
-    store.save_collected([episode("e")], ["old", "new"])
-    planned = store.prune_exchanges(made["old"].started + day, only_count=True)
-    assert (planned.exchanges, planned.messages) == (1, 1)
-    assert len(list(store.exchanges())) == 3
-    assert store.prune_exchanges(made["old"].started + day) == planned
-    assert list(store.exchanges()) == [made["waits"], new]
-    assert store.count_episodes() == 1
-    assert store.prune_exchanges(made["old"].started + day) == Pruned(exchanges=0, messages=0, bytes=0)
 
 
 def test_a_store_of_before_gets_the_table_and_keeps_what_it_had(tmp_path: Path) -> None:

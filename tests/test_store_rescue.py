@@ -6,11 +6,13 @@ import json
 import os
 import sqlite3
 import stat
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from fakes import FakeServer, FakeTrainer, make_episode, parts, solver
+from test_store import night
 from typer.testing import CliRunner, Result
 
 from sleepy_coder.cli import app
@@ -19,6 +21,7 @@ from sleepy_coder.journal import alone
 from sleepy_coder.store import Store
 from sleepy_coder.store_database import in_doubt
 from sleepy_coder.store_rescue import rescue, rescue_if_damaged
+from sleepy_coder.store_spare import SpareEpisodes
 from sleepy_coder.tidy import back_up
 from sleepy_coder.types import Episode, Outcome
 
@@ -137,9 +140,54 @@ def test_the_last_three_nights_have_backups_that_only_the_owner_reads(tmp_path: 
     kept = sorted((tmp_path / "state" / "backups").iterdir())
     assert [file.name.partition("sleepy.db.")[2] for file in kept] == [
         *(f"backup-2026-11-{day}" for day in (22, 23, 24)),
-        *(f"since-2026-11-{day}" for day in (23, 24)),
+        *(f"since-{number:06}-2026-11-{day}" for number, day in ((5, 23), (6, 24))),
     ]
     assert {stat.S_IMODE(file.stat().st_mode) for file in kept} == {0o600}
+
+
+YEARS = 11 * 365 * 86400
+
+
+@pytest.mark.parametrize("ahead", [YEARS, 3600, -YEARS])
+def test_one_night_under_a_wrong_clock_does_not_bind_the_rescues_of_later_ones(path: Path, ahead: int) -> None:
+    for number, label in enumerate(("2026-12-01", "2037-01-01", "2026-12-02", "2026-12-03", "2026-12-04"), 1):
+        with Store(path) as store:
+            store.save_episodes(some(number))
+            copy = store.keep_backup(label, 3)
+            if number == 2:
+                os.utime(copy, (time.time() + ahead,) * 2)
+            store.begin_night(number)
+            store.finish_night(night(number))
+    spare = sum(file.stat().st_size for file in path.parent.glob("backups/*since*"))
+    assert spare < 3 * len(some(1)[0].model_dump_json())
+    damage(path)
+    assert rescue(path).backup == copy
+    with Store(path) as store:
+        assert [found.cycle for found in store.nights()] == [1, 2, 3, 4]
+    assert ids(path) == [f"e{number}" for number in range(1, 6)]
+
+
+def test_what_was_made_last_is_what_a_rescue_takes_also_while_its_clock_was_ahead(path: Path) -> None:
+    with Store(path) as store:
+        for label in ("2026-12-01", "2037-01-01"):
+            store.save_episodes(some(1))
+            copy = store.keep_backup(label, 3)
+        os.utime(copy, (time.time() + YEARS,) * 2)
+    damage(path)
+    assert rescue(path).backup == copy
+
+
+def test_spare_copies_from_before_they_were_numbered_are_read_first_and_forgotten_first(path: Path) -> None:
+    folder = path.parent / "backups"
+    folder.mkdir()
+    for label, number in (("", 1), ("2026-11-30", 2), ("2037-01-01", 3)):
+        (folder / f"{path.name}.since-{label}").write_text(some(number)[0].model_dump_json() + "\n")
+    with Store(path) as store:
+        store.save_episodes(some(4))
+        store.keep_backup("2026-12-01", 3)
+        store.save_episodes(some(5))
+    kept = SpareEpisodes(path)
+    assert [Episode.model_validate_json(line).id for line in kept.read()] == ["e3", "e4", "e5"]
 
 
 def test_half_a_copy_that_a_kill_left_is_cleared_away(path: Path) -> None:

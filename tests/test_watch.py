@@ -20,7 +20,7 @@ from test_registry import House
 
 from sleepy_coder.canary import last_state
 from sleepy_coder.config import CanarySettings
-from sleepy_coder.errors import ServerError
+from sleepy_coder.errors import ServerError, StoreError
 from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.fleet import Fleet
 from sleepy_coder.store import Store
@@ -389,3 +389,40 @@ def test_what_was_drawn_last_is_kept_when_the_gateway_stops(watching: Watching) 
     watching.watch.close()
     promotion = watching.house.registry.pointer().promotion
     assert [one.session for one in watching.store.assigned(promotion)] == ["last"]
+
+
+def locked(*_: object) -> None:
+    raise StoreError("database is locked")
+
+
+def test_lots_that_the_store_refused_are_saved_by_the_next_look(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching.promote(1, 2)
+    drawn = [f"s{number}" for number in range(50)]
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "save_assigned", locked)
+        for session in drawn[:30]:
+            watching.serving.name_for(session)
+        with pytest.raises(StoreError):
+            watching.watch.look()
+    for session in drawn:
+        watching.serving.name_for(session)
+    watching.watch.look()
+    promotion = watching.house.registry.pointer().promotion
+    assert [one.session for one in watching.store.assigned(promotion)] == drawn
+
+
+def test_a_restart_on_a_store_that_refuses_takes_up_what_was_drawn_as_soon_as_it_can(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching.promote(1, 2)
+    before = {f"s{number}": watching.serving.name_for(f"s{number}") for number in range(40)}
+    watching.watch.look()
+    promotion = watching.house.registry.pointer().promotion
+    watching.store.enter_stage(promotion, "holdback", 0.95, datetime(2026, 11, 24, tzinfo=UTC), "test")
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "assigned", locked)
+        _, serving, watch = watching.start()
+    watch.look()
+    assert {session: serving.name_for(session) for session in before} == before

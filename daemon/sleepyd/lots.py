@@ -18,7 +18,7 @@ _REMEMBERED: Final = 20_000
 
 
 class Lots:
-    """Draws on the event loop's thread; `share_of`, `known` and `drawn` are the watch's, on its own.
+    """Draws on the event loop's thread; what is below "The watch" is called on the watch's own.
 
     `share` is the chance of the new adapter in a promotion that nothing else is known of; 1 divides nobody.
     """
@@ -29,6 +29,7 @@ class Lots:
         self._promotion = ""
         self._held: OrderedDict[str, Assigned] = OrderedDict()
         self._fresh: deque[tuple[str, Assigned]] = deque()
+        self._unsaved: list[tuple[str, Assigned]] = []
         self._asked: OrderedDict[str, str] = OrderedDict()
 
     @property
@@ -89,14 +90,18 @@ class Lots:
         """Give the new adapter to everybody, also to those who drew the old one."""
         self._held = OrderedDict()
 
-    def restore(self, known: Iterable[Assigned]) -> None:
-        """What was drawn before a restart holds."""
-        for one in known:
-            self._held.setdefault(one.session, one)
+    def restore(self, promotion: str, known: Iterable[Assigned]) -> None:
+        """What was drawn for `promotion` before a restart holds, also where it was drawn again since."""
+        held = self._held
+        if promotion == self._promotion:  # else another serves by now, and `held` may be of either
+            held.update((one.session, one) for one in known)
 
     def drawn(self) -> list[tuple[str, Assigned]]:
-        """What was drawn since the last time, with its promotion."""
-        found: list[tuple[str, Assigned]] = []
+        """What was drawn and is not `saved` yet, with its promotion."""
         while self._fresh:
-            found.append(self._fresh.popleft())
-        return found
+            self._unsaved.append(self._fresh.popleft())
+        return self._unsaved
+
+    def saved(self) -> None:
+        """The store has all that `drawn` told last."""
+        self._unsaved = []

@@ -13,11 +13,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from sleepy_coder import log
 from sleepy_coder.config import GatewaySettings
-from sleepy_coder.errors import SecretFound, StoreError
+from sleepy_coder.errors import SecretFound
 from sleepy_coder.ports import Redactor
 from sleepy_coder.types import Exchange
 
@@ -34,7 +35,7 @@ Save = Callable[[Sequence[Exchange]], object]
 
 
 class Recorder:
-    """Use it as a context manager, or call `start` and `close`. `save` keeps exchanges or raises StoreError."""
+    """Use it as a context manager, or call `start` and `close`. What `save` refuses, by any error, counts as lost."""
 
     def __init__(self, save: Save, redactor: Redactor, settings: GatewaySettings, meters: Meters) -> None:
         self._save, self._redactor, self._meters = save, redactor, meters
@@ -67,7 +68,7 @@ class Recorder:
             self._queue.put_nowait(None)
         if self._thread.is_alive():
             self._thread.join(timeout)
-        self._report()
+        self._guarded(self._report)
         with self._queue.mutex:
             return sum(capture is not None for capture in self._queue.queue)  # what ends the thread is no capture
 
@@ -103,10 +104,18 @@ class Recorder:
         while True:
             batch = self._next_batch()
             if batch:
-                self._record(batch)
-            self._report()
+                self._guarded(partial(self._record, batch))
+            self._guarded(self._report)
             if not batch and self._closing.is_set():
                 return
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        """What fails must not end the thread: nothing would be recorded any more."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - what models say comes in every form
+            with suppress(Exception):  # the log may be what fails
+                self._log.error("recorder.failed", reason=f"{type(error).__name__}: {error}")
 
     def _next_batch(self) -> list[Capture]:
         """What waits, at most _BATCH; waits itself for a while when nothing does."""
@@ -132,9 +141,10 @@ class Recorder:
             return
         try:
             self._save(exchanges)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, these are lost and have to be counted
             self._drop("store", len(exchanges))
-            self._log.error("exchange.dropped", reason="store", count=len(exchanges), why=str(error))
+            why = f"{type(error).__name__}: {error}"
+            self._log.error("exchange.dropped", reason="store", count=len(exchanges), why=why)
             return
         self._meters.recorded(len(exchanges))
         for exchange in exchanges:

@@ -43,17 +43,11 @@ class CanaryWatch:
         self._replies = ReplyWatch(settings)
         self._refused: dict[str, int] = {}
         self._complaint = ""
+        self._taken_up = False
 
     def open(self) -> None:
-        """Take up what was there before a restart."""
-
-        def take_up() -> None:
-            trial = self._store.canary(self._lots.promotion) if self._settings.enabled else None
-            if trial is not None and trial.stage != "abandoned":
-                self._lots.restore(self._store.assigned(trial.id))
-            self.look()
-
-        self._guarded(take_up)
+        """The first look, before anybody asks: each session keeps the adapter that it had before a restart."""
+        self._guarded(self.look)
 
     def close(self) -> None:
         """Save the lots that were drawn last, if the store takes them: drawn again they come out alike."""
@@ -79,6 +73,7 @@ class CanaryWatch:
     def look(self) -> None:
         """One look. Raises StoreError and AdapterError."""
         with self._lock:
+            self._take_up()
             self._save_lots()
             trial = look(self._store, self._registry, self._settings, self._base, self._clock.now())
             if trial is None:
@@ -91,9 +86,19 @@ class CanaryWatch:
             if trial.running:
                 self._act(trial)
 
+    def _take_up(self) -> None:
+        """Take up what was drawn before a restart, once: tried again with each look until the store tells it."""
+        if self._taken_up:
+            return
+        trial = self._store.canary(self._lots.promotion) if self._settings.enabled else None
+        if trial is not None and trial.stage != "abandoned":
+            self._lots.restore(trial.id, self._store.assigned(trial.id))
+        self._taken_up = True
+
     def _save_lots(self) -> None:
         for promotion, drawn in groupby(self._lots.drawn(), key=lambda one: one[0]):
             self._store.save_assigned(promotion, [lot for _, lot in drawn])
+        self._lots.saved()
 
     def _act(self, trial: LiveTrial) -> None:
         """The hard triggers: no statistics are needed for an adapter that cannot even be loaded."""
@@ -143,8 +148,8 @@ def heard_by(save: Callable[[Sequence[Exchange]], object], watch: CanaryWatch) -
         save(exchanges)
         try:
             watch.hear(exchanges)
-        except SleepyError as error:
-            _log.error("canary.watch_failed", reason=error.message)
+        except Exception as error:  # noqa: BLE001 - what models say comes in every form
+            _log.error("canary.watch_failed", reason=f"{type(error).__name__}: {error}")
 
     return both
 

@@ -24,22 +24,23 @@ def gather_resting(store: Store, now: datetime, rest: timedelta) -> int:
     A session that `sleepy-coder run` watches comes to rest when its verifier has spoken, for a day at most.
     Episodes and the marks on their exchanges are one transaction, so that whoever is killed here neither loses nor
     doubles any. What a conversation that still goes on needs stays unmarked. One that goes on after its rest
-    becomes another episode, of which only the new turns are learned. Raises StoreError.
+    becomes another episode, of which only the new turns are learned. What lies further ahead than a day was noted while
+    the clock was wrong, and is not waited for. Raises StoreError.
     """
-    exchanges = list(store.uncollected(now - _LONGEST_RUN))
+    exchanges = list(store.uncollected(now - _LONGEST_RUN, now + _LONGEST_RUN))
     ended = {exchange.id: exchange.started + timedelta(seconds=exchange.seconds) for exchange in exchanges}
-    until = now - rest
+    moving = {id for id, end in ended.items() if now - rest < end <= now + _LONGEST_RUN}
     found = group(exchanges)
     checks = store.checks({talk.session for talk in found.conversations})
-    busy = {talk.session for talk in found.conversations if talk.ended > until}
+    busy = {talk.session for talk in found.conversations if talk.exchanges[-1] in moving}
     resting, going_on = list[Conversation](), set[str]()
     for talk in found.conversations:
         # A verdict is one conversation's, which can only be told when all of the session are there.
-        if talk.ended > until or (talk.session in checks and talk.session in busy):
+        if talk.exchanges[-1] in moving or (talk.session in checks and talk.session in busy):
             going_on.update(talk.exchanges)
         else:
             resting.append(talk)
-    others = [id for id in (*found.side_calls, *found.left_out) if ended[id] <= until]
+    others = [id for id in (*found.side_calls, *found.left_out) if id not in moving]
     done = {id for talk in resting for id in talk.exchanges} - going_on | set(others)
     if not done:
         return 0

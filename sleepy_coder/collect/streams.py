@@ -82,8 +82,9 @@ def read_json(text: str | bytes) -> object:
     """Any JSON, fast. Raises ValueError."""
     try:
         return from_json(text)
-    except ValueError:
-        # The standard library takes some that pydantic does not: half surrogate pairs, very deep nesting.
+    except (ValueError, TypeError):
+        # The standard library takes some that pydantic does not: very deep nesting, and half surrogate pairs, which
+        # are no str for pydantic where they stand in one, and no JSON where they are escaped.
         try:
             return json.loads(text)
         except RecursionError as error:

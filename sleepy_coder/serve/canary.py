@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from sleepy_coder import log
 from sleepy_coder.errors import AdapterError
-from sleepy_coder.files import write_atomic
+from sleepy_coder.files import have_folder, write_atomic
 from sleepy_coder.ports import Fingerprint, Replica
 from sleepy_coder.types import Record
 
@@ -75,7 +75,7 @@ class Canary:
             what = "answers just as the base does: it is not applied, or has learned nothing"
             raise self._refusal(replica, adapter, what, 0.0)
         if proof is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            have_folder(self.folder)
             kept = Proofs(proofs=(*known.proofs, Proof(stack=stack, base=base, adapter=now)))
             write_atomic(path, kept.model_dump_json(indent=2) + "\n")
         elif not now.matches(proof.adapter, self.tolerance):

@@ -93,6 +93,9 @@ _NIGHTS: Final = {
         exchanges=int,
         freed_bytes=int,
     ),
+    "night.not_tidied": _event(
+        "A night is over, but what comes after it (clearing away, the drill) did not come to its end; why.", reason=str
+    ),
     "dream.finished": _event(
         "Failed tasks were dreamed about; answers found by each stage, and tasks that are parked.",
         cycle=int,

@@ -10,7 +10,7 @@ from datetime import timedelta
 from sleepy_coder import log
 from sleepy_coder.choose import clear_contenders
 from sleepy_coder.deploy import held_by
-from sleepy_coder.errors import InfraError, ServerError
+from sleepy_coder.errors import InfraError, ServerError, SleepyError
 from sleepy_coder.parts import Parts
 
 _log = log.get("night")
@@ -21,8 +21,16 @@ def tidy(parts: Parts) -> None:
     """Delete contenders that a killed night left, adapters above `night.keep_adapters`, and exchanges that became
     episodes long ago.
 
-    Adapters stay as they are when a server does not say what it holds: it may read their folders again.
+    Adapters stay as they are when a server does not say what it holds: it may read their folders again. What fails in
+    it is only logged: the night before it is over, and would be held again.
     """
+    try:
+        _clear_away(parts)
+    except (SleepyError, OSError) as error:
+        _log.error("night.not_tidied", reason=str(error))
+
+
+def _clear_away(parts: Parts) -> None:
     try:
         clear_contenders(parts)
         adapters = parts.registry.prune(parts.config.night.keep_adapters, held_by(parts.server))

@@ -15,7 +15,7 @@ SleepyError                 always carries what to do about it
 ├── StoreError              the store is locked, corrupt or of a newer version
 │   ├── StoreDamaged        a page of it is not what was written there
 │   └── AlreadyRuns         another process is at it in this home
-├── JournalError            another version of sleepy-coder noted a step of an unfinished night: this one cannot go on
+├── JournalError            an unfinished night began under another version, or on another frozen set: it cannot go on
 ├── TrainingError           the training child ended without an adapter
 ├── TrainingPaused          training stopped at a checkpoint because it was asked to
 ├── NightPaused             a night stopped before its end because it was asked to; its work is kept
@@ -100,7 +100,7 @@ class AlreadyRuns(StoreError):
 
 
 class JournalError(SleepyError):
-    """What the journal of an unfinished night holds is of another version of sleepy-coder."""
+    """What the journal of an unfinished night holds is of another version of sleepy-coder, or of another frozen set."""
 
 
 class TrainingError(SleepyError):

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -53,6 +54,7 @@ from sleepy_coder.learn.trainer import LAST_STEP, Step
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
 from sleepy_coder.store_gate import Opening
+from sleepy_coder.tasks import set_id
 from sleepy_coder.trial import Trial, check_controls, give_verdict
 from sleepy_coder.types import AdapterState, NightReport, Outcome
 
@@ -270,6 +272,46 @@ def test_a_resumed_night_is_judged_by_the_gate_that_it_began_with(house: House) 
     parts = house.open(FROZEN[:32])
     easy = parts.policy.model_copy(update={"openings": 1, "alpha": 0.5, "progress_threshold": 1.01})
     assert run_night(dataclasses.replace(parts, policy=easy)).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize("step", ["evaluate-baseline", "evaluate", "gate"])
+def test_a_night_whose_frozen_set_was_changed_under_it_fails_uses_up_nothing_and_the_next_judges_on_the_new_one(
+    house: House, step: str
+) -> None:
+    house.day()
+    run_until(house, step, NEW)
+    other = tasks_of(FROZEN[2:66])
+    report = house.night(NEW, frozen=other)
+    assert (report.cycle, report.outcome, house.serving()) == (1, "failed", None)
+    assert "another frozen set" in report.reason
+    assert house.open().store.count_episodes(unused=True) == 40
+    following = house.night(NEW, frozen=other)
+    assert (following.outcome, {arm.set_id for arm in following.reports}) == ("promoted", {set_id(other)})
+
+
+@pytest.mark.parametrize("changed", [{"samples": 3}, {"temperature": 0.7}])
+def test_a_resumed_night_is_measured_as_it_began(house: House, changed: dict[str, Any]) -> None:
+    house.day()
+    with pytest.raises(Killed):
+        house.night(NEW, watcher=DiesAtSample(50))
+    report = house.night(NEW, eval=EvalSettings(concurrency=2, **changed))
+    assert report.outcome == "promoted"
+    assert [len(arm.samples) for arm in report.reports] == [64, 64, 64]
+    assert len({arm.stack for arm in report.reports}) == 1
+
+
+def test_a_resumed_night_asks_as_many_at_a_time_as_the_settings_of_now_allow(house: House) -> None:
+    house.day()
+    run_until(house, "evaluate", NEW)
+    at_work, chat, before = set[int](), house.server.chat, threading.active_count()
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        at_work.add(threading.active_count() - before)
+        return chat(*arguments, **options)
+
+    house.server.chat = counted  # type: ignore[method-assign]
+    house.night(NEW, eval=EvalSettings(concurrency=1))
+    assert max(at_work) == 1
 
 
 def test_a_gate_that_spends_evenly_judges_every_night_so(house: House) -> None:

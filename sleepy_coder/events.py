@@ -88,7 +88,7 @@ _NIGHTS: Final = {
         gpu_percent=int | None,
     ),
     "night.tidied": _event(
-        "Old adapters and exchanges were cleared away after a night.",
+        "What failed nights left, old adapters and exchanges were cleared away after a night.",
         adapters=Words,
         exchanges=int,
         freed_bytes=int,

@@ -35,6 +35,7 @@ from fakes import (
 )
 
 from sleepy_coder import log
+from sleepy_coder.abandon import abandon
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import EvalSettings, MixSettings, NightSettings
 from sleepy_coder.deploy import ensure_loaded
@@ -46,6 +47,7 @@ from sleepy_coder.errors import (
     ServerError,
     ServerUnreachable,
     StoreError,
+    TrainingError,
     TrainingKilled,
 )
 from sleepy_coder.judge.record import read, replay
@@ -971,6 +973,38 @@ def test_the_report_keeps_when_a_resumed_night_began(house: House) -> None:
         house.night(clock=clock, watcher=DiesAt("gate"))
     began = clock.now()
     assert house.night(clock=clock).started < began
+
+
+class FillsTheDisk(FakeTrainer):
+    """Fails, and leaves what it had written."""
+
+    def train(self, mix: Any, parent: Any, recipe: Any, workdir: Path, pause: Any = lambda: False) -> Path:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "checkpoint.pt").write_bytes(b"optimiser state")
+        raise TrainingError("No space left on device")
+
+
+def night_folders(house: House) -> list[str]:
+    return sorted(folder.name for folder in (house.home / "state" / "nights").iterdir())
+
+
+def test_of_the_nights_that_failed_only_the_last_one_keeps_its_files(house: House) -> None:
+    house.day()
+    for _ in range(3):
+        assert house.night(trainer=FillsTheDisk()).outcome == "failed"
+    assert night_folders(house) == ["0003"]
+    assert house.night().outcome == "promoted"
+    assert night_folders(house) == ["0003"]
+
+
+def test_a_night_that_was_abandoned_leaves_no_files_behind_the_next_that_fails(house: House) -> None:
+    house.day()
+    run_until(house, "choose", NEW)
+    home = house.open()
+    abandon(home.config, home.store, home.registry, home.server, FakeClock())
+    assert night_folders(house) == ["0001"]
+    house.night(trainer=FillsTheDisk())
+    assert night_folders(house) == ["0002"]
 
 
 def test_a_night_by_hand_copies_the_store_before_and_clears_away_after(house: House) -> None:

@@ -198,7 +198,8 @@ _ADAPTERS: Final = {
         quarantined=bool,
     ),
     "adapter.damaged": _event(
-        "The files of the serving adapter have changed: what served before it serves again.", adapter=str
+        "The files of the serving adapter have changed, or cannot be read: what served before it serves again.",
+        adapter=str,
     ),
     "adapter.pointer_restored": _event(
         "The pointer to what serves was damaged and is restored from its twin.", serving=str | None

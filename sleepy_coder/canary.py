@@ -190,7 +190,8 @@ def _close_others(store: Store, registry: Registry, settings: CanarySettings, po
             abandon(store, trial, "canary.enabled is off", now)
         elif trial.running and trial.id != pointer.promotion:
             try:
-                back = registry.get(trial.adapter).state is AdapterState.QUARANTINED
+                # A pointer without a promotion was moved by a rollback, and not each of them puts in quarantine.
+                back = not pointer.promotion or registry.get(trial.adapter).state is AdapterState.QUARANTINED
             except AdapterError:
                 back = True  # damaged, or gone: nobody gets it any more
             stage: Stage = "rolled_back" if back else "superseded"

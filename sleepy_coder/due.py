@@ -86,6 +86,11 @@ def coming(now: datetime, window: Window | None, diary: Diary, paused: Pause | N
     return opening
 
 
+def ended_in(opening: Opening, finished: datetime, now: datetime) -> bool:
+    """Whether a night that ended at `finished` was the one of `opening`, also where it was made up for after it."""
+    return opening.begins <= finished <= now  # what is still to come was noted while the clock was wrong
+
+
 def _held(opening: Opening, diary: Diary) -> bool:
     # What lies further ahead was noted while the clock was wrong, and would keep the nights away until then.
     return diary.done is not None and opening.night <= diary.done <= opening.night + timedelta(days=1)

@@ -11,11 +11,12 @@ SleepyError                 always carries what to do about it
 │   └── ModelNotFound       404: no such model or adapter
 ├── SecretFound             a text holds a secret that cannot be taken out of it; the text is not kept
 ├── LeakError               a training mix holds a frozen task or a near-duplicate of one
-├── AdapterError            an adapter folder is not what its manifest says
+├── AdapterError            an adapter folder is not what its manifest says, or cannot be read
+│   └── AdapterDamaged      its bytes were read, and are not those that were staged
 ├── StoreError              the store is locked, corrupt or of a newer version
 │   ├── StoreDamaged        a page of it is not what was written there
 │   └── AlreadyRuns         another process is at it in this home
-├── JournalError            another version of sleepy-coder noted a step of an unfinished night: this one cannot go on
+├── JournalError            an unfinished night began under another version, or on another frozen set: it cannot go on
 ├── TrainingError           the training child ended without an adapter
 ├── TrainingPaused          training stopped at a checkpoint because it was asked to
 ├── NightPaused             a night stopped before its end because it was asked to; its work is kept
@@ -84,7 +85,11 @@ class LeakError(SleepyError):
 
 
 class AdapterError(SleepyError):
-    """An adapter folder is not what its manifest says."""
+    """An adapter folder is not what its manifest says, or cannot be read."""
+
+
+class AdapterDamaged(AdapterError):
+    """The bytes of an adapter were read, and are not those that were staged."""
 
 
 class StoreError(SleepyError):
@@ -100,7 +105,7 @@ class AlreadyRuns(StoreError):
 
 
 class JournalError(SleepyError):
-    """What the journal of an unfinished night holds is of another version of sleepy-coder."""
+    """What the journal of an unfinished night holds is of another version of sleepy-coder, or of another frozen set."""
 
 
 class TrainingError(SleepyError):

@@ -88,10 +88,13 @@ _NIGHTS: Final = {
         gpu_percent=int | None,
     ),
     "night.tidied": _event(
-        "Old adapters and exchanges were cleared away after a night.",
+        "What failed nights left, old adapters and exchanges were cleared away after a night.",
         adapters=Words,
         exchanges=int,
         freed_bytes=int,
+    ),
+    "night.not_tidied": _event(
+        "A night is over, but what comes after it (clearing away, the drill) did not come to its end; why.", reason=str
     ),
     "dream.finished": _event(
         "Failed tasks were dreamed about; answers found by each stage, and tasks that are parked.",
@@ -195,7 +198,8 @@ _ADAPTERS: Final = {
         quarantined=bool,
     ),
     "adapter.damaged": _event(
-        "The files of the serving adapter have changed: what served before it serves again.", adapter=str
+        "The files of the serving adapter have changed, or cannot be read: what served before it serves again.",
+        adapter=str,
     ),
     "adapter.leftovers_stay": _event(
         "What a killed process left half done, or a pruned adapter, cannot be deleted, and is in nobody's way.",

@@ -13,7 +13,7 @@ from sleepy_coder import log
 from sleepy_coder.abandon import unload_left
 from sleepy_coder.anchors import write_anchors
 from sleepy_coder.choose import choose, stage_chosen
-from sleepy_coder.config import RecipeName
+from sleepy_coder.config import EvalSettings, RecipeName
 from sleepy_coder.deploy import ensure_loaded, promote, stand_in, turn_down
 from sleepy_coder.errors import (
     AdapterError,
@@ -51,6 +51,7 @@ from sleepy_coder.practice import (
 )
 from sleepy_coder.shadow import Replay, replay_day, watch
 from sleepy_coder.store_gate import Opening
+from sleepy_coder.tasks import set_id
 from sleepy_coder.tidy import back_up, tidy
 from sleepy_coder.trial import Trial, check_controls, give_verdict, measure_arms, measure_fresh, open_gate, start_of
 from sleepy_coder.types import (
@@ -128,12 +129,24 @@ def _may_go_on(night: Journal, error: Exception) -> bool:
 
 
 def _as_begun(parts: Parts, night: Journal) -> Parts:
-    """The parts with the recipe and the gate that the night began with: a resumed one changes neither half-way."""
-    settings = parts.config.recipe
-    name = night.noted("recipe-name", RecipeName, lambda: settings.name)
-    config = parts.config.model_copy(update={"recipe": settings.model_copy(update={"name": name})})
+    """The parts with the recipe, the measure and the gate that the night began with: a resumed one changes none.
+
+    Raises JournalError when another frozen set judges by now.
+    """
+    judges, recipe, measure = set_id(parts.frozen), parts.config.recipe, parts.config.eval
+    if night.noted("frozen-set", str, lambda: judges) != judges:
+        raise JournalError(
+            f"another frozen set judges by now than the one that night {night.cycle} began with",
+            "It cannot go on; the next night starts over with the same episodes",
+        )
+    name = night.noted("recipe-name", RecipeName, lambda: recipe.name)
+    drawn = night.noted("eval", EvalSettings, lambda: measure)
+    settings = {
+        "recipe": recipe.model_copy(update={"name": name}),
+        "eval": drawn.model_copy(update={"concurrency": measure.concurrency}),  # what the machine bears now
+    }
     policy = night.noted("policy", RecordedPolicy, lambda: parts.policy)
-    return dataclasses.replace(parts, config=config, policy=policy)
+    return dataclasses.replace(parts, config=parts.config.model_copy(update=settings), policy=policy)
 
 
 def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> NightReport:

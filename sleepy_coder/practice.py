@@ -194,9 +194,14 @@ def _without_secrets(parts: Parts, cycle: int, day: Day, mix: TrainingMix) -> Tr
     return without(mix, bad, f"{len(bad)} rows hold a secret by today's rules and are left out")
 
 
+def nights_folder(parts: Parts) -> Path:
+    """Where each night has a folder."""
+    return parts.config.state / "nights"
+
+
 def night_folder(parts: Parts, cycle: int) -> Path:
     """Where the files of a night are while it lasts."""
-    return parts.config.state / "nights" / f"{cycle:04d}"
+    return nights_folder(parts) / f"{cycle:04d}"
 
 
 def starts_afresh(parts: Parts, serving: Adapter | None) -> bool:

@@ -36,7 +36,7 @@ from sleepy_coder.adapter_manifest import (
 )
 from sleepy_coder.adapter_pointer import PointerFile
 from sleepy_coder.adapter_quarantine import Quarantine, Quarantined
-from sleepy_coder.errors import AdapterError, InfraError
+from sleepy_coder.errors import AdapterDamaged, AdapterError, InfraError
 from sleepy_coder.files import (
     TEMPORARY_SUFFIX,
     discard,
@@ -119,7 +119,7 @@ class Registry:
         manifest = self.manifest(name)
         sha256 = content_sha256(self._folder(name))
         if sha256 != manifest.sha256 or adapter_name(manifest.cycle, sha256) != name:
-            raise AdapterError(
+            raise AdapterDamaged(
                 f"{name} has changed on disk: {sha256} is not {manifest.sha256}", "Roll back, then prune it"
             )
         if base_sha256 not in (None, manifest.base_sha256):
@@ -291,14 +291,18 @@ class Registry:
         return True
 
     def step_back_if_damaged(self) -> str | None:
-        """Roll back when the adapter that serves is not what it was staged as; the name of the damaged one."""
+        """Roll back when the adapter that serves is not what it was staged as, or cannot be read; its name.
+
+        Only bytes that are wrong go in quarantine: what could not be read may be sound (a bad disk, many open files).
+        """
         name = self._pointer.read().name
         if name is None:
             return None
         try:
             self.verify(name)
         except AdapterError as error:
-            return name if self.roll_back_from(name, why=error.message) else None
+            wrong = isinstance(error, AdapterDamaged)
+            return name if self.roll_back_from(name, why=error.message, quarantine=wrong) else None
         return None
 
     def prune(self, keep: int, in_use: Collection[str] = ()) -> tuple[str, ...]:

@@ -5,24 +5,35 @@ Never what serves, what a rollback goes to, or an episode.
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 
 from sleepy_coder import log
 from sleepy_coder.choose import clear_contenders
 from sleepy_coder.deploy import held_by
-from sleepy_coder.errors import InfraError, ServerError
+from sleepy_coder.errors import InfraError, ServerError, SleepyError
 from sleepy_coder.parts import Parts
+from sleepy_coder.practice import night_folder, nights_folder
 
 _log = log.get("night")
 _BACKUPS = 3
 
 
 def tidy(parts: Parts) -> None:
-    """Delete contenders that a killed night left, adapters above `night.keep_adapters`, and exchanges that became
+    """Delete what failed and killed nights left, adapters above `night.keep_adapters`, and exchanges that became
     episodes long ago.
 
-    Adapters stay as they are when a server does not say what it holds: it may read their folders again.
+    Adapters stay as they are when a server does not say what it holds: it may read their folders again. What fails in
+    it is only logged: the night before it is over, and would be held again.
     """
+    try:
+        _clear_away(parts)
+    except (SleepyError, OSError) as error:
+        _log.error("night.not_tidied", reason=str(error))
+
+
+def _clear_away(parts: Parts) -> None:
+    _remove_night_folders(parts)
     try:
         clear_contenders(parts)
         adapters = parts.registry.prune(parts.config.night.keep_adapters, held_by(parts.server))
@@ -31,6 +42,14 @@ def tidy(parts: Parts) -> None:
     before = parts.clock.now() - timedelta(days=parts.config.store.keep_exchanges_days)
     pruned = parts.store.prune_exchanges(before)
     _log.info("night.tidied", adapters=adapters, exchanges=pruned.exchanges, freed_bytes=pruned.bytes)
+
+
+def _remove_night_folders(parts: Parts) -> None:
+    """Checkpoints fill the disk that a night may have failed of. Those of the last one that failed may show why."""
+    failed = [night.cycle for night in parts.store.nights(last=1, outcomes=("failed",))]
+    kept = {night_folder(parts, cycle) for cycle in (*failed, parts.store.unfinished_night()) if cycle is not None}
+    for folder in set(nights_folder(parts).glob("*")) - kept:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def back_up(parts: Parts) -> None:

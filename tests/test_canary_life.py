@@ -314,10 +314,13 @@ def test_the_next_promotion_ends_a_canary_and_begins_another(watched: Watched) -
     assert [trial.stage for trial in watched.store.canaries()] == ["superseded", "split"]
 
 
-def test_a_rollback_by_hand_ends_a_canary_as_well(watched: Watched) -> None:
+@pytest.mark.parametrize("quarantine", [True, False])
+def test_a_rollback_by_hand_or_from_what_could_not_be_read_ends_a_canary_as_well(
+    watched: Watched, quarantine: bool
+) -> None:
     watched.house.serve(1)
     watched.look()
-    watched.house.registry.rollback()
+    watched.house.registry.rollback(quarantine=quarantine)
     watched.look()
     [trial] = watched.store.canaries()
     assert (trial.stage, trial.why) == ("rolled_back", "the base serves now")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sleepy_coder.config import Config, NightSettings
-from sleepy_coder.due import Diary, coming, due, failed, held, present, read_diary, write_diary
+from sleepy_coder.due import Diary, coming, due, ended_in, failed, held, present, read_diary, write_diary
 from sleepy_coder.pause import Pause
 from sleepy_coder.window import Window
 
@@ -147,6 +147,14 @@ def test_a_night_noted_while_the_clock_was_far_ahead_keeps_none_away() -> None:
 
 def test_a_retry_noted_while_the_clock_was_far_ahead_is_not_waited_for() -> None:
     assert asked(OPEN.begins + MINUTE, failed(INSTALLED, OPEN.begins + timedelta(days=40)))
+
+
+def test_a_night_that_ended_since_its_window_opened_was_held_and_one_that_is_still_to_end_was_not() -> None:
+    now = OPEN.ends + 5 * MINUTE
+    assert ended_in(OPEN, OPEN.begins + MINUTE, now)
+    assert ended_in(OPEN, OPEN.ends + MINUTE, now)  # it was made up for
+    assert not ended_in(OPEN, OPEN.begins - MINUTE, now)
+    assert not ended_in(OPEN, now + timedelta(days=40), now)
 
 
 # The night that comes

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -34,6 +35,7 @@ from fakes import (
 )
 
 from sleepy_coder import log
+from sleepy_coder.abandon import abandon
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import EvalSettings, MixSettings, NightSettings
 from sleepy_coder.deploy import ensure_loaded
@@ -45,6 +47,7 @@ from sleepy_coder.errors import (
     ServerError,
     ServerUnreachable,
     StoreError,
+    TrainingError,
     TrainingKilled,
 )
 from sleepy_coder.judge.record import read, replay
@@ -53,6 +56,7 @@ from sleepy_coder.learn.trainer import LAST_STEP, Step
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
 from sleepy_coder.store_gate import Opening
+from sleepy_coder.tasks import set_id
 from sleepy_coder.trial import Trial, check_controls, give_verdict
 from sleepy_coder.types import AdapterState, NightReport, Outcome
 
@@ -270,6 +274,46 @@ def test_a_resumed_night_is_judged_by_the_gate_that_it_began_with(house: House) 
     parts = house.open(FROZEN[:32])
     easy = parts.policy.model_copy(update={"openings": 1, "alpha": 0.5, "progress_threshold": 1.01})
     assert run_night(dataclasses.replace(parts, policy=easy)).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize("step", ["evaluate-baseline", "evaluate", "gate"])
+def test_a_night_whose_frozen_set_was_changed_under_it_fails_uses_up_nothing_and_the_next_judges_on_the_new_one(
+    house: House, step: str
+) -> None:
+    house.day()
+    run_until(house, step, NEW)
+    other = tasks_of(FROZEN[2:66])
+    report = house.night(NEW, frozen=other)
+    assert (report.cycle, report.outcome, house.serving()) == (1, "failed", None)
+    assert "another frozen set" in report.reason
+    assert house.open().store.count_episodes(unused=True) == 40
+    following = house.night(NEW, frozen=other)
+    assert (following.outcome, {arm.set_id for arm in following.reports}) == ("promoted", {set_id(other)})
+
+
+@pytest.mark.parametrize("changed", [{"samples": 3}, {"temperature": 0.7}])
+def test_a_resumed_night_is_measured_as_it_began(house: House, changed: dict[str, Any]) -> None:
+    house.day()
+    with pytest.raises(Killed):
+        house.night(NEW, watcher=DiesAtSample(50))
+    report = house.night(NEW, eval=EvalSettings(concurrency=2, **changed))
+    assert report.outcome == "promoted"
+    assert [len(arm.samples) for arm in report.reports] == [64, 64, 64]
+    assert len({arm.stack for arm in report.reports}) == 1
+
+
+def test_a_resumed_night_asks_as_many_at_a_time_as_the_settings_of_now_allow(house: House) -> None:
+    house.day()
+    run_until(house, "evaluate", NEW)
+    at_work, chat, before = set[int](), house.server.chat, threading.active_count()
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        at_work.add(threading.active_count() - before)
+        return chat(*arguments, **options)
+
+    house.server.chat = counted  # type: ignore[method-assign]
+    house.night(NEW, eval=EvalSettings(concurrency=1))
+    assert max(at_work) == 1
 
 
 def test_a_gate_that_spends_evenly_judges_every_night_so(house: House) -> None:
@@ -929,6 +973,38 @@ def test_the_report_keeps_when_a_resumed_night_began(house: House) -> None:
         house.night(clock=clock, watcher=DiesAt("gate"))
     began = clock.now()
     assert house.night(clock=clock).started < began
+
+
+class FillsTheDisk(FakeTrainer):
+    """Fails, and leaves what it had written."""
+
+    def train(self, mix: Any, parent: Any, recipe: Any, workdir: Path, pause: Any = lambda: False) -> Path:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "checkpoint.pt").write_bytes(b"optimiser state")
+        raise TrainingError("No space left on device")
+
+
+def night_folders(house: House) -> list[str]:
+    return sorted(folder.name for folder in (house.home / "state" / "nights").iterdir())
+
+
+def test_of_the_nights_that_failed_only_the_last_one_keeps_its_files(house: House) -> None:
+    house.day()
+    for _ in range(3):
+        assert house.night(trainer=FillsTheDisk()).outcome == "failed"
+    assert night_folders(house) == ["0003"]
+    assert house.night().outcome == "promoted"
+    assert night_folders(house) == ["0003"]
+
+
+def test_a_night_that_was_abandoned_leaves_no_files_behind_the_next_that_fails(house: House) -> None:
+    house.day()
+    run_until(house, "choose", NEW)
+    home = house.open()
+    abandon(home.config, home.store, home.registry, home.server, FakeClock())
+    assert night_folders(house) == ["0001"]
+    house.night(trainer=FillsTheDisk())
+    assert night_folders(house) == ["0002"]
 
 
 def test_a_night_by_hand_copies_the_store_before_and_clears_away_after(house: House) -> None:

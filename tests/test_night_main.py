@@ -14,6 +14,7 @@ from sleepyd import night_main
 
 from sleepy_coder.errors import NightPaused, StoreError
 from sleepy_coder.parts import Parts
+from sleepy_coder.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,17 @@ def test_what_befalls_the_drill_leaves_the_night_before_it_over(
         raise befalls
 
     monkeypatch.setattr(night_main, "drill_if_due", fails)
+    assert night_main.hold(lambda: opened(tmp_path)) == 0
+
+
+@pytest.mark.parametrize("befalls", [KeyboardInterrupt(), StoreError("a locked store"), PermissionError("not yours")])
+def test_what_befalls_the_clearing_away_leaves_the_night_before_it_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, befalls: BaseException
+) -> None:
+    def fails(*_: object) -> None:
+        raise befalls
+
+    monkeypatch.setattr(Store, "prune_exchanges", fails)
     assert night_main.hold(lambda: opened(tmp_path)) == 0
 
 

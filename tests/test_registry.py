@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import shutil
@@ -466,6 +468,27 @@ def test_a_registry_steps_back_from_a_damaged_adapter_and_from_no_other(house: H
     assert house.registry.step_back_if_damaged() == second
     active = house.registry.active()
     assert active is not None and active.name == first
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EMFILE])
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "manifest.json"])
+def test_an_adapter_that_could_not_be_read_is_stepped_back_from_and_may_serve_again(
+    house: House, monkeypatch: pytest.MonkeyPatch, file: str, error: int
+) -> None:
+    first, second = house.serve(1, 2)
+    fails, opened = [house.adapters / second / file], io.open
+
+    def once(path: Any, *arguments: Any, **options: Any) -> Any:
+        if path in fails:
+            fails.remove(path)
+            raise OSError(error, "cannot be read", str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", once)
+    assert house.registry.step_back_if_damaged() == second
+    assert house.registry.get(second).state is AdapterState.RETIRED
+    assert house.registry.quarantine.adapters() == ()
+    assert house.registry.activate(second).name == second
 
 
 def test_a_registry_that_cannot_be_written_is_an_infra_error(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import apscheduler.schedulers.base
 import pytest
 import sleepyd.schedule as schedule_module
 from fakes import FakeClock
+from report_data import skipped
 from sleepyd.nights import NightProcess
 from sleepyd.schedule import Schedule
 
@@ -21,6 +22,7 @@ from sleepy_coder.config import Config, load_config
 from sleepy_coder.due import read_diary
 from sleepy_coder.errors import InfraError
 from sleepy_coder.pause import Pause, pause
+from sleepy_coder.store import Store
 
 NIGHT = date(2026, 7, 2)
 OPENS = datetime(2026, 7, 2, 1, tzinfo=UTC)
@@ -93,6 +95,11 @@ def after(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(time, "monotonic", lambda: real() + seconds)
 
 
+def night_ended(house: House, at: datetime) -> None:
+    with Store(house.config.store_file) as store:
+        store.finish_night(skipped(store.next_cycle(), "sleepy-base").model_copy(update={"finished": at}))
+
+
 def pausing(home: Path) -> House:
     return House(home, (sys.executable, "-c", PAUSES, str(home / "began")))
 
@@ -103,6 +110,33 @@ def test_a_night_is_held_once_in_its_window(home: Path) -> None:
     house.over()
     assert house.look(OPENS + MINUTE) == f"the night of {NIGHT} is over"
     assert house.done == NIGHT
+
+
+def test_a_night_whose_end_the_daemon_missed_because_it_was_restarted_is_not_held_again(home: Path) -> None:
+    before, after = House(home, ENDS_WELL), House(home, ENDS_WELL)
+    before.look(OPENS)
+    before.over()
+    night_ended(before, OPENS + MINUTE / 2)
+    assert after.look(OPENS + MINUTE) == f"the night of {NIGHT} is over"
+    assert after.nights.pid is None and after.done == NIGHT
+    assert "runs" in after.look(OPENS + timedelta(days=1))
+    after.over()
+
+
+def test_a_night_that_was_over_before_its_process_failed_is_not_tried_again(home: Path) -> None:
+    house = House(home, FAILS)
+    house.look(OPENS)
+    house.over()
+    night_ended(house, OPENS + MINUTE / 2)
+    assert "tried again" in house.look(OPENS + MINUTE)
+    assert house.look(OPENS + 6 * MINUTE) == f"the night of {NIGHT} is over"
+
+
+def test_a_night_of_the_evening_before_keeps_none_away(home: Path) -> None:
+    house = House(home, ENDS_WELL)
+    night_ended(house, OPENS - MINUTE)
+    assert "runs" in house.look(OPENS)
+    house.over()
 
 
 def test_no_night_begins_while_somebody_is_at_work_and_the_outlook_says_so(home: Path) -> None:

@@ -1,6 +1,6 @@
 """One night as a process of the daemon's: `python -m sleepyd.night_main --home HOME [--until TIME]`.
 
-Exit status: 0 when the night ended, whatever the verdict and whatever befell the drill after it; 75 (EX_TEMPFAIL) when
+Exit status: 0 when the night ended, whatever the verdict and whatever befell what comes after it; 75 (EX_TEMPFAIL) when
 it paused, by the end of its window or by SIGTERM, and goes on another time; 1 when the machine failed.
 """
 
@@ -40,8 +40,7 @@ def hold(opened: Callable[[], AbstractContextManager[Parts]]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with opened() as parts:
-            run_night(parts)
-            _drill(parts)
+            _night_and_drill(parts)
     except (NightPaused, KeyboardInterrupt):
         return os.EX_TEMPFAIL
     except SleepyError as error:
@@ -53,13 +52,16 @@ def hold(opened: Callable[[], AbstractContextManager[Parts]]) -> int:
     return 0
 
 
-def _drill(parts: Parts) -> None:
-    """What befalls the drill is not the night's, which is over: it would be held a second time."""
+def _night_and_drill(parts: Parts) -> None:
+    """What befalls once the report is stored is not the night's, which is over: it would be held a second time."""
+    before = parts.store.count_nights()
     try:
+        run_night(parts)
         drill_if_due(parts)
     except (KeyboardInterrupt, SleepyError, OSError) as error:
-        reason = str(error) or "it was stopped; it is due again after the next night"
-        _log.error("canary.watch_failed", reason=reason)
+        if parts.store.count_nights() == before:
+            raise
+        _log.error("night.not_tidied", reason=str(error) or "it was stopped; the next night does what is left")
 
 
 if __name__ == "__main__":

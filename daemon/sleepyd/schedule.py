@@ -16,15 +16,15 @@ from typing import Any, Final
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from sleepy_coder import log
+from sleepy_coder import log, wiring
 from sleepy_coder.config import Config
-from sleepy_coder.due import Diary, Due, due, failed, held, present, read_diary, write_diary
+from sleepy_coder.due import Diary, Due, due, ended_in, failed, held, present, read_diary, write_diary
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.files import refuse_full_disk
 from sleepy_coder.pause import Pause, paused
 from sleepy_coder.ports import Clock
 from sleepy_coder.serve.gateway_client import Outlook
-from sleepy_coder.window import Window
+from sleepy_coder.window import Opening, Window
 
 from .nights import NightProcess
 
@@ -137,7 +137,7 @@ class Schedule:
         elif found.opening is None:
             why = found.why
         else:
-            why = self._hindrance(config) or self._begin(found)
+            why = self._hindrance(config, diary, found.opening, now) or self._begin(found)
         self._say(Outlook(why=why, running=self._nights.pid is not None, next=_next(window, now), looked=now))
 
     def _begin(self, found: Due) -> str:
@@ -183,13 +183,22 @@ class Schedule:
             return "the night paused and goes on in the next window"
         return "a night runs"
 
-    def _hindrance(self, config: Config) -> str:
-        """What keeps a night that is due from beginning now."""
+    def _hindrance(self, config: Config, diary: Diary, opening: Opening, now: datetime) -> str:
+        """What keeps the night of `opening`, which is due, from beginning now."""
         try:
             refuse_full_disk(config.home, config.night.min_free_gib)
-            return self._idle(config)
+            return self._note_over(config, diary, opening, now) or self._idle(config)
         except SleepyError as error:
             return error.message
+
+    def _note_over(self, config: Config, diary: Diary, opening: Opening, now: datetime) -> str:
+        """Note a night of `opening` whose end this daemon did not see: it was begun by hand, or by one before it."""
+        with wiring.open_store(config) as store:
+            last = store.nights(last=1)
+        if not last or not ended_in(opening, last[0].finished, now):
+            return ""
+        self._keep(config.state, held(diary, opening.night))
+        return f"the night of {opening.night} is over"
 
     def _say(self, outlook: Outlook) -> None:
         before, self._outlook, self._looked = self._outlook.why, outlook, time.monotonic()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sleepy_coder.adapter_check import check_adapter
+from sleepy_coder.config import TrainingSettings
 from sleepy_coder.errors import TrainingError, TrainingPaused
 from sleepy_coder.learn.trainer import ChildTrainer, Step
 from sleepy_coder.types import Example, Message, Recipe, Task, TrainingMix
@@ -97,6 +98,17 @@ def test_training_that_was_paused_ends_with_the_same_bits(
         trainer(model, heard).train(MIX, None, RECIPE, tmp_path, asks_at(3, heard))
     trained = trainer(model, heard).train(MIX, None, RECIPE, tmp_path)
     assert (trained / WEIGHTS).read_bytes() == (distilled[0] / WEIGHTS).read_bytes()
+
+
+def test_few_answers_at_once_teach_what_all_at_once_do(
+    model: Path, distilled: tuple[Path, list[Step]], tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file
+
+    one = TrainingSettings(rows_at_once=1)  # pyright: ignore[reportCallIssue]
+    trained = ChildTrainer(model, threads=1, max_tokens=8, together=one).train(MIX, None, RECIPE, tmp_path)
+    mine, theirs = load_file(trained / WEIGHTS), load_file(distilled[0] / WEIGHTS)
+    assert max(float(abs(mine[name] - theirs[name]).max()) for name in theirs) < 1e-4
 
 
 def test_another_job_in_the_same_folder_begins_anew(model: Path, tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ def losses(model: Any, rows: list[Any]) -> tuple[Any, float, float]:
     from sleepy_coder.learn.lora_loss import losses as of
     from sleepy_coder.learn.lora_loss import references_of
 
-    return of(model, rows, references_of(model, rows, batch_size=2, pad=0), pad=0)
+    return of(model, rows, references_of(model, rows, at_once=2, pad=0), pad=0)
 
 
 def by_transformers(model: Any, ids: list[int], learn_from: int) -> float:
@@ -497,7 +497,7 @@ def test_a_training_that_diverged_is_an_error_at_once(tokenizer: Any, attach: At
 
     model, rows = attach(noise=float("nan")), encoded(tokenizer, row(1))
     with pytest.raises(TrainingError, match="step 1"):
-        one_step(Run(model, optimizer(model), {}, 0), rows, references_of(model, rows, 1, 0), RECIPE, 0)
+        one_step(Run(model, optimizer(model), {}, 0), rows, references_of(model, rows, 1, 0), RECIPE, 0, 2)
 
 
 def optimizer(model: Any) -> Any:

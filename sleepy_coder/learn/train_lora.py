@@ -36,7 +36,7 @@ from sleepy_coder.files import sha256_file, write_atomic
 from sleepy_coder.learn.child import Parent, Pause, only_child, say, say_left_out
 from sleepy_coder.learn.held_out import held_out, probe
 from sleepy_coder.learn.lora_loss import losses, measure, references_of, refuse_other_head
-from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, weights_of, write_folder
+from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, save_memory, weights_of, write_folder
 from sleepy_coder.learn.outputs import (
     AVERAGE,
     CHECKPOINTS,
@@ -128,14 +128,17 @@ def train(job: TrainingJob, workdir: Path, pause: Pause, ranks: Ranks = ALONE) -
         say("resumed", step=run.step, steps=recipe.steps)
     probes = kept_probes(workdir, run.step)
     parent = Parent()
-    refuse_other_head(run.model, rows.learned[0], pad)
-    references = references_of(run.model, rows.learned, recipe.batch_size, pad)
+    at_once = rows_at_once(job, recipe.batch_size)
+    refuse_other_head(run.model, min(rows.learned, key=lambda row: len(row.ids)), pad)
+    references = references_of(run.model, rows.learned, at_once, pad)
     run.model.train()
+    if device() == "cuda":
+        save_memory(run.model)
     pause.stepping = True
     while run.step < recipe.steps and not any(ranks.any(bool(reason_to_stop(probes, recipe.kl_limit)))):
-        one_step(run, rows.learned, references, recipe, pad, ranks)
+        one_step(run, rows.learned, references, recipe, pad, at_once, ranks)
         if run.step in recipe.checkpoints:
-            found = probe_of(run, rows, checkpoint_folder(run.step), recipe, pad)
+            found = probe_of(run, rows, checkpoint_folder(run.step), at_once, pad)
             write_folder(run.model, weights_of(run.model), job.model.name, workdir / found.folder, found)
             probes.append(found)
         if run.step % CHECKPOINT_EVERY == 0:
@@ -150,6 +153,11 @@ def train(job: TrainingJob, workdir: Path, pause: Pause, ranks: Ranks = ALONE) -
     finish(run, rows, probes, job, workdir, pad)
 
 
+def rows_at_once(job: TrainingJob, batch_size: int) -> int:
+    """How many rows of a batch go through the model together: as the job says, else all of them, or one on a GPU."""
+    return min(batch_size, job.rows_at_once or (1 if device() == "cuda" else batch_size))
+
+
 def kept_probes(workdir: Path, step: int) -> list[Probe]:
     """What was measured up to `step`; what a run that was killed, or an earlier job, kept of later steps is removed."""
     found = [Probe.model_validate_json(path.read_bytes()) for path in (workdir / CHECKPOINTS).glob(f"[0-9]*/{PROBE}")]
@@ -158,10 +166,10 @@ def kept_probes(workdir: Path, step: int) -> list[Probe]:
     return sorted((one for one in found if one.step <= step), key=lambda one: one.step)
 
 
-def probe_of(run: Run, rows: Rows, folder: str, recipe: Recipe, pad: int) -> Probe:
+def probe_of(run: Run, rows: Rows, folder: str, at_once: int, pad: int) -> Probe:
     """The present weights, measured."""
-    held = measure(run.model, rows.held_out, recipe.batch_size, pad)
-    anchors = measure(run.model, rows.anchors, recipe.batch_size, pad)
+    held = measure(run.model, rows.held_out, at_once, pad)
+    anchors = measure(run.model, rows.anchors, at_once, pad)
     return Probe(folder=folder, step=run.step, nll=held[0] if held else None, kl=anchors[1] if anchors else None)
 
 
@@ -175,7 +183,7 @@ def finish(run: Run, rows: Rows, probes: Sequence[Probe], job: TrainingJob, work
     found = list(probes)
     if recipe.checkpoints and recipe.ema:
         set_peft_model_state_dict(run.model, run.average)
-        found.append(probe_of(run, rows, AVERAGE, recipe, pad))
+        found.append(probe_of(run, rows, AVERAGE, rows_at_once(job, recipe.batch_size), pad))
         write_folder(run.model, run.average, base, workdir / AVERAGE, found[-1])
     if recipe.dual:
         write_folder(run.model, last, base, workdir / FAST)
@@ -190,6 +198,7 @@ def one_step(
     references: Sequence[torch.Tensor],
     recipe: Recipe,
     pad: int,
+    at_once: int,
     ranks: Ranks = ALONE,
 ) -> None:
     """One optimiser step: gradient, clipping at norm 1, AdamW, running average.
@@ -203,10 +212,10 @@ def one_step(
     batch = ranks.share(batch_of(run.step, rows, recipe))
     some = [rows[i] for i in batch], [references[i] for i in batch]
     learned = [p for p in run.model.parameters() if p.requires_grad]
-    nll, kl = backward(run, *some, recipe, pad, ranks)
+    nll, kl = backward(run, *some, recipe, pad, at_once, ranks)
     if recipe.sam_rho:
         before = climb(learned, recipe.sam_rho)
-        backward(run, *some, recipe, pad, ranks)
+        backward(run, *some, recipe, pad, at_once, ranks)
         for weight, value in zip(learned, before, strict=True):
             weight.data.copy_(value)
     torch.nn.utils.clip_grad_norm_(learned, 1.0)
@@ -223,18 +232,24 @@ def backward(
     references: Sequence[torch.Tensor],
     recipe: Recipe,
     pad: int,
+    at_once: int,
     ranks: Ranks = ALONE,
 ) -> tuple[float, float]:
     """Fresh gradients on `rows`, this process's share of the batch; the batch's (mean NLL, mean KL).
 
-    Each process draws dropout masks of its own for this step.
+    `at_once` of them go through the model together, and their gradients add up to those of all. Every process makes as
+    many passes: with FSDP each is a meeting of all. Each draws dropout masks of its own for this step.
     """
     run.optimizer.zero_grad(set_to_none=True)
     torch.manual_seed(recipe.seed * 100_003 + run.step + 1_000_000_007 * ranks.rank)
-    loss, nll, kl = losses(run.model, rows, references, pad)
-    part = len(rows) / recipe.batch_size  # every row of the batch counts as one, wherever it is
-    (loss * part).backward()
-    nll, kl = ranks.add_up((p for p in run.model.parameters() if p.requires_grad), nll * part, kl * part)
+    nll = kl = 0.0
+    for at in range(0, math.ceil(recipe.batch_size / ranks.size), at_once):
+        some = slice(at, at + at_once) if at < len(rows) else slice(0, 1)  # none left: one that counts nothing
+        loss, one_nll, one_kl = losses(run.model, rows[some], references[some], pad)
+        part = len(rows[at : at + at_once]) / recipe.batch_size  # every row of the batch counts as one, wherever it is
+        (loss * part).backward()
+        nll, kl = nll + one_nll * part, kl + one_kl * part
+    nll, kl = ranks.add_up((p for p in run.model.parameters() if p.requires_grad), nll, kl)
     if not math.isfinite(nll + kl):
         raise TrainingError(f"training diverged at step {run.step + 1}", "lower recipe.learning_rate")
     return nll, kl

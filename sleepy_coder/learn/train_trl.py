@@ -39,7 +39,7 @@ from sleepy_coder.learn.child import Parent, Pause, only_child, say, say_left_ou
 from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, weights_of, write_folder
 from sleepy_coder.learn.outputs import OUTPUT
 from sleepy_coder.learn.reward import Reward
-from sleepy_coder.learn.train_lora import CHECKPOINT_EVERY, learning_rate
+from sleepy_coder.learn.train_lora import CHECKPOINT_EVERY, learning_rate, rows_at_once
 from sleepy_coder.learn.trainer import JOB_FILE, PAUSED, TrainingJob
 from sleepy_coder.serve.rollout import opening
 from sleepy_coder.types import Message, Recipe
@@ -110,12 +110,18 @@ class Child:
         return len(prompt) + self.job.max_tokens <= self.job.recipe.max_length
 
     def settings(self, batch_size: int) -> dict[str, Any]:
-        """What TRL's two configurations have in common. Checkpoints after every CHECKPOINT_EVERY steps."""
+        """What TRL's two configurations have in common, of `batch_size` answers a step.
+
+        As many at once as the job allows and as divide them. Checkpoints after every CHECKPOINT_EVERY steps.
+        """
         recipe, cuda = self.job.recipe, torch.cuda.is_available()
+        most = rows_at_once(self.job, batch_size)
+        at_once = next(count for count in range(most, 0, -1) if batch_size % count == 0)
         return {
             "output_dir": str(self.folder),
             "max_steps": recipe.steps,
-            "per_device_train_batch_size": batch_size,
+            "per_device_train_batch_size": at_once,
+            "gradient_accumulation_steps": batch_size // at_once,
             "learning_rate": recipe.learning_rate,
             "max_grad_norm": 1.0,
             "max_completion_length": self.job.max_tokens,
@@ -124,7 +130,8 @@ class Child:
             "shuffle_dataset": False,
             "use_cpu": not cuda,
             "bf16": cuda,
-            "gradient_checkpointing": False,
+            "gradient_checkpointing": cuda,
+            "gradient_checkpointing_kwargs": {"use_reentrant": False},
             "dataloader_pin_memory": cuda,
             "logging_steps": 1,
             "logging_nan_inf_filter": False,

@@ -48,7 +48,8 @@ class TrainingJob(Record):
 
     Training goes on from the adapter in `parent`, of two learners the fast one from the weights in `fast`.
     `max_tokens` bounds the answers of a child that generates while it trains; `spread` says that several processes
-    hold the base model together (FSDP) and not one copy each.
+    hold the base model together (FSDP) and not one copy each; `rows_at_once` how many rows go through the model
+    together (None: what suits the machine).
     """
 
     model: Path
@@ -58,6 +59,7 @@ class TrainingJob(Record):
     recipe: Recipe
     max_tokens: int = 160
     spread: bool = False
+    rows_at_once: int | None = None
 
 
 class Step(Record):
@@ -131,6 +133,7 @@ class ChildTrainer:
             recipe=recipe,
             max_tokens=self._max_tokens,
             spread=processes > 1 and self._together.strategy == "fsdp",
+            rows_at_once=self._together.rows_at_once,
         )
         write_atomic(workdir / JOB_FILE, job.model_dump_json())
         environment = os.environ | {

@@ -213,7 +213,7 @@ def sdft(child: Child) -> SDFTTrainer:
             teacher_model_kind="base",
             teacher_prompt_template=TEACHER_PROMPT,
             distillation_alpha=1.0,  # KL(student || teacher)
-            distillation_topk=min(_TOP_TOKENS, child.run.model.config.vocab_size),
+            distillation_topk=min(_TOP_TOKENS, child.run.model.config.get_text_config().vocab_size),
             distillation_add_tail=True,
             max_prompt_length=None,
         ),

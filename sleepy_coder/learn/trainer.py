@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from sleepy_coder import log
-from sleepy_coder.adapter_manifest import fast_weights
+from sleepy_coder.adapter_manifest import FULL_PRECISION, fast_weights, quantised_by
 from sleepy_coder.config import ONE_PROCESS, TrainingSettings
 from sleepy_coder.errors import ConfigError, TrainingError, TrainingKilled, TrainingPaused
 from sleepy_coder.files import write_atomic
@@ -119,6 +119,7 @@ class ChildTrainer:
         killed from outside; TrainingError, with the end of the child's own words, when it ends without an adapter; and
         ConfigError when the recipe needs an extra that is not installed.
         """
+        refuse_quantised(self._model)
         child_module, processes = _CHILDREN[recipe.objective], self._together.processes
         if child_module == _TRL:
             require("trl", "trl")
@@ -219,6 +220,16 @@ def require(package: str, extra: str) -> None:
     """Raises ConfigError, with the command that mends it, when an optional package is not installed."""
     if importlib.util.find_spec(package) is None:
         raise ConfigError(f"this recipe needs the package {package}", f"pip install 'sleepy-coder[{extra}]'")
+
+
+def refuse_quantised(model: Path) -> None:
+    """Raises TrainingError when the base's weights are quantised, other than by an installed bitsandbytes.
+
+    What else there is lets no gradient through, or needs packages of its own. Cheap: asked before anything is dreamed.
+    """
+    method = quantised_by(model)
+    if method and not (method == "bitsandbytes" and importlib.util.find_spec(method)):
+        raise TrainingError(f"{model} is quantised ({method}) and cannot be trained here", FULL_PRECISION)
 
 
 @contextmanager

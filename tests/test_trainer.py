@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -446,7 +447,7 @@ def test_a_night_trains_on_from_its_parent(
 
 
 def batches(tokenizer: Any, steps: int) -> tuple[list[Any], list[list[int]]]:
-    from sleepy_coder.learn.train_lora import batch_of
+    from sleepy_coder.learn.batches import batch_of
 
     rows = encoded(tokenizer, *(row(number) for number in range(10)))
     recipe = RECIPE.model_copy(update={"batch_size": 4, "steps": steps})
@@ -467,6 +468,39 @@ def test_rows_of_a_batch_are_of_similar_length_and_batches_come_in_any_order(tok
     ordered = sorted(spans)
     assert all(max(one) <= min(other) for one, other in zip(ordered, ordered[1:], strict=False))
     assert spans != ordered
+
+
+def talk(number: int, turns: int) -> Example:
+    """A conversation of so many turns of the model, each with a thought."""
+    said: list[Message] = []
+    for turn in range(turns):
+        said += [Message(role="user", content=f"do {turn}"), Message(role="assistant", content="ok", reasoning="hm")]
+    *asked, reply = said
+    return row(number).model_copy(update={"messages": tuple(asked), "reply": reply, "first_turn": 1})
+
+
+def test_every_example_is_drawn_as_often_as_any_other_however_many_rows_the_template_makes_of_it(
+    model: Path, tokenizer: Any
+) -> None:
+    from copy import deepcopy
+
+    from test_learn_rows import FORGETFUL
+
+    from sleepy_coder.learn.batches import batch_of
+    from sleepy_coder.learn.train_lora import read_rows
+
+    forgetful = deepcopy(tokenizer)
+    forgetful.chat_template = FORGETFUL
+    mix = mix_of(*(row(number, anchor=True) for number in range(5)), *(talk(5 + n, turns=6) for n in range(4)))
+    recipe = RECIPE.model_copy(update={"steps": 13, "batch_size": 3})  # 39 draws of 9 examples: 5 passes begin
+    rows = read_rows(TrainingJob(model=model, parent=None, mix=mix, recipe=recipe), forgetful).learned
+    drawn = [index for step in range(recipe.steps) for index in batch_of(step, rows, recipe)]
+    by_example = Counter(rows[index].example for index in drawn)
+    assert len(by_example) == 9
+    assert max(by_example.values()) - min(by_example.values()) <= 1
+    # No row of a conversation comes twice before all of them have come, and one that never comes is not kept.
+    assert Counter(one.example for one in rows) == {number: 1 if number < 5 else 5 for number in range(9)}
+    assert max(Counter(index for index in drawn if (rows[index].example or 0) >= 5).values()) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint at all", b"PK\x03\x04 and then nothing"])

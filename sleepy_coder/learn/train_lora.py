@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from transformers import AutoTokenizer
 
 from sleepy_coder.errors import TrainingError
 from sleepy_coder.files import sha256_file, write_atomic
+from sleepy_coder.learn.batches import batch_of, passes
 from sleepy_coder.learn.child import Parent, Pause, only_child, say, say_left_out
 from sleepy_coder.learn.held_out import held_out, probe
 from sleepy_coder.learn.lora_loss import losses, measure, references_of, refuse_other_head
@@ -55,26 +55,7 @@ from sleepy_coder.types import Recipe
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_EVERY = 10
-WINDOW = 8  # steps
 ALONE = Ranks()
-
-
-def batch_of(step: int, rows: Sequence[EncodedRow], recipe: Recipe) -> list[int]:
-    """Indices of the rows of `step`, from (seed, step) alone: fresh shuffles of the data, one after the other.
-
-    Within a window of WINDOW steps rows of similar length go together, so that little is padded.
-    """
-    window = step // WINDOW
-    first, end = window * WINDOW, min((window + 1) * WINDOW, recipe.steps)
-    places = range(first * recipe.batch_size, end * recipe.batch_size)
-    passes = {place // len(rows): list(range(len(rows))) for place in places}
-    for number, order in passes.items():
-        random.Random(f"{recipe.seed}/{number}").shuffle(order)
-    drawn = [passes[place // len(rows)][place % len(rows)] for place in places]
-    drawn.sort(key=lambda index: len(rows[index].ids))
-    batches = [drawn[at : at + recipe.batch_size] for at in range(0, len(drawn), recipe.batch_size)]
-    random.Random(f"{recipe.seed}/window/{window}").shuffle(batches)
-    return batches[step - first]
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
@@ -97,11 +78,12 @@ def read_rows(job: TrainingJob, tokenizer: Any) -> Rows:
     encoded = [encode_all(example, tokenizer, recipe) for example in examples]
     say_left_out(reason for one in encoded for reason in one.left_out)
     out = set(held_out(examples, recipe.held_out))
-    learned = [row for i, one in enumerate(encoded) if i not in out for row in one.rows]
-    if not learned:
+    left = {i: one.rows for i, one in enumerate(encoded) if i not in out and one.rows}
+    if not left:
         raise TrainingError("every row is longer than the model's context", "raise model.max_length")
+    drawn = passes(len(left), recipe)
     return Rows(
-        learned,
+        [replace(row, example=i) for i, several in left.items() for row in several[:drawn]],
         [row for i in sorted(out) for row in encoded[i].rows],
         [row for i in probe(examples) for row in encoded[i].rows],
     )

@@ -20,8 +20,8 @@ from dying import killed_at
 
 from sleepy_coder import log
 from sleepy_coder.adapter_check import check_adapter
-from sleepy_coder.errors import TrainingError, TrainingKilled, TrainingPaused
-from sleepy_coder.learn.trainer import JOB_FILE, OUTPUT, ChildTrainer, Step, TrainingJob, last_step
+from sleepy_coder.errors import AdapterError, InfraError, TrainingError, TrainingKilled, TrainingPaused
+from sleepy_coder.learn.trainer import JOB_FILE, OUTPUT, ChildTrainer, Step, TrainingJob, environment_for, last_step
 from sleepy_coder.types import Example, Message, Recipe, TrainingMix
 
 pytestmark = [
@@ -538,3 +538,68 @@ def optimizer(model: Any) -> Any:
     import torch
 
     return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+
+
+# A child that ends badly
+
+
+def with_child(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Have this program run in place of the training child."""
+    from sleepy_coder.learn import trainer
+
+    def command(*_: object) -> list[str]:
+        return [sys.executable, "-c", program]
+
+    monkeypatch.setattr(trainer, "command", command)
+
+
+def test_a_full_disk_is_no_failed_training(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_child(monkeypatch, "import os, errno; raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))")
+    with pytest.raises(InfraError, match="is full") as caught:
+        ChildTrainer(model).train(MIX, None, RECIPE, tmp_path)
+    assert "goes on from its checkpoint" in caught.value.remedy
+
+
+def test_a_child_that_dies_on_a_disk_without_room_is_no_failed_training_whatever_it_says(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from sleepy_coder.learn import trainer
+
+    with_child(monkeypatch, "raise RuntimeError('unexpected pos 64 vs 0')")
+    monkeypatch.setattr(trainer.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    with pytest.raises(InfraError, match="is full"):
+        ChildTrainer(model).train(MIX, None, RECIPE, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", "can't allocate memory: 9 bytes"],
+)
+def test_training_that_finds_no_memory_names_the_settings_that_need_less(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    with_child(monkeypatch, f"import sys; sys.exit({words!r})")
+    with pytest.raises(TrainingError, match="ran out of memory") as caught:
+        ChildTrainer(model).train(MIX, None, RECIPE, tmp_path)
+    assert words in caught.value.message
+    for setting in ("training.rows_at_once", "model.max_length", "night.share_gpu"):
+        assert setting in caught.value.remedy
+
+
+def test_an_adapter_that_is_not_the_recipes_is_refused_before_anybody_loads_it(
+    model: Path, uninterrupted: tuple[Path, list[Step]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_child(monkeypatch, f"import shutil; shutil.copytree({str(uninterrupted[0])!r}, {str(tmp_path / OUTPUT)!r})")
+    with pytest.raises(AdapterError, match="alpha"):
+        ChildTrainer(model).train(MIX, None, RECIPE.model_copy(update={"alpha": 16}), tmp_path)
+
+
+def test_what_learns_through_trl_sees_one_gpu_and_the_rest_all_of_them() -> None:
+    given = {"CUDA_VISIBLE_DEVICES": "2,3"}
+    assert environment_for("grpo", given)["CUDA_VISIBLE_DEVICES"] == "2"
+    assert environment_for("sdft", {})["CUDA_VISIBLE_DEVICES"] == "0"
+    assert environment_for("sdft", {"CUDA_VISIBLE_DEVICES": ""})["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment_for("sft", given)["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert "CUDA_VISIBLE_DEVICES" not in environment_for("sft", {})

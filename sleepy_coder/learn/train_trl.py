@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 import random
-import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,13 +33,14 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from sleepy_coder.errors import InfraError, TrainingError
-from sleepy_coder.files import sha256_file, write_atomic
+from sleepy_coder.files import sha256_file
 from sleepy_coder.learn.child import Parent, Pause, only_child, say, say_left_out
 from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, weights_of, write_folder
 from sleepy_coder.learn.outputs import OUTPUT
 from sleepy_coder.learn.reward import Reward
 from sleepy_coder.learn.train_lora import CHECKPOINT_EVERY, learning_rate, rows_at_once
 from sleepy_coder.learn.trainer import JOB_FILE, PAUSED, TrainingJob
+from sleepy_coder.learn.trl_checkpoints import last_checkpoint, mark_whole, step_of
 from sleepy_coder.serve.rollout import opening
 from sleepy_coder.types import Message, Recipe
 from sleepy_coder.verify.command import verifier
@@ -53,7 +53,6 @@ This answer to the same question was verified:
 
 Now give an answer of your own."""
 _CHECKPOINTS = "trl"
-_WHOLE = "whole"  # written last: a checkpoint without it was cut off by a kill
 _TOP_TOKENS = 100
 
 
@@ -91,7 +90,7 @@ class Reporter(TrainerCallback):
         )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: object) -> None:
-        write_atomic(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE, "")
+        mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,21 +235,6 @@ def dataset(rows: Sequence[dict[str, Any]], at_once: int, recipe: Recipe) -> Dat
     for number in range(math.ceil(count / len(rows))):
         drawn += random.Random(f"{recipe.seed}/{number}").sample(rows, len(rows))
     return Dataset.from_list(drawn[:count])
-
-
-def last_checkpoint(folder: Path, job_sha: str) -> Path | None:
-    """The newest whole checkpoint of this very job; those of another are deleted."""
-    mark = folder / "job"
-    if not mark.is_file() or mark.read_text() != job_sha:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        write_atomic(mark, job_sha)
-    whole = [path.parent for path in folder.glob(f"checkpoint-*/{_WHOLE}")]
-    return max(whole, key=step_of, default=None)
-
-
-def step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def train(job: TrainingJob, workdir: Path, pause: Pause) -> None:

@@ -41,8 +41,11 @@ _PLAIN_ONLY: Final = (
     "arrow_config",
 )
 _REMEDY: Final = "The candidate is not deployed; look at the training log"
+_INTEGERS: Final = ("I", "U")  # how the dtypes begin that safetensors has for them
 
 Shape = tuple[int, ...]
+PACKED: Final[Shape] = ()
+"""Stands for the shape of a weight that a quantised model keeps as integers: that of its bytes says nothing."""
 
 
 class _Slice(Protocol):
@@ -142,11 +145,13 @@ def _read_pairs(path: Path, rank: int) -> dict[str, dict[str, Shape]]:
 
 
 def base_shapes(base: Path) -> dict[str, Shape]:
-    """Shape of every tensor of the base model, by name. Raises AdapterError when a file is damaged."""
+    """Shape of every tensor of the base model, by name; PACKED for integers. Raises AdapterError on a damaged file."""
     shapes: dict[str, Shape] = {}
     for path in sorted(base.glob("*.safetensors")):
         with _opened(path) as tensors:
-            shapes.update({name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()})  # noqa: SIM118
+            for name in tensors.keys():  # noqa: SIM118  (not a mapping)
+                found = tensors.get_slice(name)
+                shapes[name] = PACKED if found.get_dtype().startswith(_INTEGERS) else tuple(found.get_shape())
     return shapes
 
 
@@ -155,8 +160,20 @@ def _match_base(pairs: Mapping[str, Mapping[str, Shape]], base: Mapping[str, Sha
     # Some models are renamed while they are loaded; then none of the names is in the checkpoint.
     if known and len(known) < len(pairs):
         raise _refused(f"the base has no layer {next(layer for layer in pairs if layer not in known)}")
+    if not known and (elsewhere := _deeper(next(iter(pairs)), base)):
+        raise _refused(f"its layer {next(iter(pairs))} is {elsewhere} in the base: no server would apply it")
     for layer in known:
         shape = base[f"{layer}.weight"]
         fits = (pairs[layer]["B"][0], pairs[layer]["A"][1])
-        if (shape[::-1] if transposed else shape) != fits:
+        if shape != PACKED and (shape[::-1] if transposed else shape) != fits:
             raise _refused(f"{layer} is {shape} in the base, but the adapter fits {fits}")
+
+
+def _deeper(layer: str, base: Mapping[str, Shape]) -> str:
+    """Where `layer` stands below a larger model's part (`model.language_model.` for `model.`); "" when it does not.
+
+    A checkpoint with shorter names, or others as long, is one that servers rename as transformers does.
+    """
+    tail = f".{layer.partition('.')[2]}.weight"
+    found = (name for name in base if name.endswith(tail) and name.count(".") > layer.count(".") + 1)
+    return next(found, "").removesuffix(".weight")

@@ -6,7 +6,7 @@ import json
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
@@ -20,6 +20,9 @@ MANIFEST: Final = "manifest.json"
 CARD: Final = "README.md"
 FAST: Final = "fast"
 """The folder, in an adapter's own, of the fast weights that the adapter is the slow average of (`sure-dual`)."""
+
+FULL_PRECISION: Final = "Set model.path to the full-precision weights of the same model; the server may keep its own"
+"""What to do about a quantised base where the weights themselves are needed."""
 
 _NAME: Final = re.compile(r"sc-(\d{4,9})-([0-9a-f]{8})", re.ASCII)
 TOKENIZER_FILES: Final = (
@@ -157,6 +160,20 @@ def model_width(model_dir: Path) -> int:
     if not isinstance(width, int):
         raise ConfigError(f"{model_dir}/config.json names no hidden_size", "Name the folder of a Hugging Face model")
     return width
+
+
+def quantised_by(model_dir: Path) -> str:
+    """How a model's weights are quantised, as its config.json has it (gptq, awq, bitsandbytes, ...); "" for not at all.
+
+    Raises ConfigError when there is no config.json that can be read.
+    """
+    try:
+        config = json.loads((model_dir / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{model_dir}/config.json cannot be read ({error})", "Name the folder of a model") from error
+    parts: list[dict[str, Any]] = [config, config.get("text_config") or {}]
+    found = next((part["quantization_config"] for part in parts if part.get("quantization_config") is not None), None)
+    return "" if found is None else str(found.get("quant_method") or "an unknown method")
 
 
 def tokenizer_sha256(model_dir: Path) -> str:

@@ -308,13 +308,20 @@ class RecipeSettings(Section):
 
 
 class TrainingSettings(Section):
-    """Training in several processes, one per GPU (docs/how-to/scale.md)."""
+    """What training may take of the machine (docs/how-to/scale.md)."""
 
     processes: int = Field(1, ge=1, le=1024, description="Processes that train together under `accelerate launch`.")
     strategy: Literal["ddp", "fsdp"] = Field(
         "ddp", description="Each process holds the base model (ddp), or all hold it together (fsdp)."
     )
     accelerate_args: tuple[str, ...] = Field((), description="More arguments of `accelerate launch`, as it takes them.")
+    rows_at_once: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="Rows that go through the model together; changes memory and speed and not what is learned. "
+        "Unset: 1 on a GPU, all of a batch on a CPU.",
+    )
 
 
 ONE_PROCESS: Final = TrainingSettings()  # pyright: ignore[reportCallIssue]

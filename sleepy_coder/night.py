@@ -32,6 +32,7 @@ from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.learn.outputs import Training
 from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.learn.surprise import Surprise
+from sleepy_coder.learn.trainer import refuse_quantised
 from sleepy_coder.nap import recover_own
 from sleepy_coder.nap_files import NapFiles
 from sleepy_coder.parts import Parts
@@ -154,6 +155,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     night.once("shadow", Replay, lambda: replay_day(parts, night.cycle, day.until))  # which may roll back
     if RECIPES[parts.config.recipe.name].objective == "none":
         return _skip(parts, night, started, f"recipe {parts.config.recipe.name} trains nothing")
+    refuse_quantised(parts.base.path)
     serving = night.once("serve", Adapter | None, parts.registry.active)
     if serving is not None:  # a server that was restarted has forgotten it, also in the middle of a night
         ensure_loaded(parts.registry, parts.server, serving, parts.canary)

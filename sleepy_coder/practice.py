@@ -243,7 +243,7 @@ def train_candidate(parts: Parts, night: Journal, mix: TrainingMix, parent: Adap
         _log.warning("train.killed", cycle=cycle, tries=tries, of=_TRAINING_TRIES)
         if tries < _TRAINING_TRIES:
             raise
-        remedy = "give the machine more memory, or lower recipe.batch_size or model.max_length"
+        remedy = "give the machine more memory, or lower training.rows_at_once or model.max_length"
         raise TrainingError(f"{killed.message}, {tries} times", remedy) from killed
     if (step := last_step(folder)) is not None:
         night.note(KL, step.kl)

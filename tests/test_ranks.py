@@ -179,3 +179,12 @@ def test_the_death_of_one_process_ends_all_and_is_told_from_a_failure(model: Pat
 def test_more_processes_than_rows_in_a_batch_are_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="cannot share 1 rows"):
         together(model, []).train(MIX, None, RECIPE.model_copy(update={"batch_size": 1}), tmp_path)
+
+
+@slow
+def test_with_fsdp_a_process_with_fewer_rows_makes_as_many_passes(
+    model: Path, alone: tuple[Path, list[Step]], tmp_path: Path
+) -> None:
+    one_row = TWO.model_copy(update={"strategy": "fsdp", "rows_at_once": 1})
+    trained = together(model, [], one_row).train(MIX, None, RECIPE, tmp_path)  # of 3 rows one has 2, the other 1
+    assert apart(trained, alone[0]) < 1e-5

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sleepy_coder.adapter_check import check_adapter
+from sleepy_coder.config import TrainingSettings
 from sleepy_coder.errors import TrainingError, TrainingPaused
 from sleepy_coder.learn.trainer import ChildTrainer, Step
 from sleepy_coder.types import Example, Message, Recipe, Task, TrainingMix
@@ -97,6 +98,50 @@ def test_training_that_was_paused_ends_with_the_same_bits(
         trainer(model, heard).train(MIX, None, RECIPE, tmp_path, asks_at(3, heard))
     trained = trainer(model, heard).train(MIX, None, RECIPE, tmp_path)
     assert (trained / WEIGHTS).read_bytes() == (distilled[0] / WEIGHTS).read_bytes()
+
+
+def test_few_answers_at_once_teach_what_all_at_once_do(
+    model: Path, distilled: tuple[Path, list[Step]], tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file
+
+    one = TrainingSettings(rows_at_once=1)  # pyright: ignore[reportCallIssue]
+    trained = ChildTrainer(model, threads=1, max_tokens=8, together=one).train(MIX, None, RECIPE, tmp_path)
+    mine, theirs = load_file(trained / WEIGHTS), load_file(distilled[0] / WEIGHTS)
+    assert max(float(abs(mine[name] - theirs[name]).max()) for name in theirs) < 1e-4
+
+
+@pytest.mark.parametrize("torn", ["adapter_model.safetensors", "optimizer.pt", "trainer_state.json"])
+def test_a_checkpoint_that_cannot_be_read_is_passed_over_for_the_one_before(tmp_path: Path, torn: str) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from sleepy_coder.learn.trl_checkpoints import last_checkpoint
+
+    (tmp_path / "job").write_text("job")
+    for step in (10, 20, 30):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        save_file({"a": torch.ones(1000)}, folder / "adapter_model.safetensors")
+        torch.save({"a": torch.ones(1000)}, folder / "optimizer.pt")
+        (folder / "trainer_state.json").write_text("{}")
+        if step < 30:
+            (folder / "whole").touch()
+    assert last_checkpoint(tmp_path, "job") == tmp_path / "checkpoint-20"
+    whole = (tmp_path / "checkpoint-20" / torn).read_bytes()
+    for content in (whole[: len(whole) // 2], b"\0" * len(whole)):
+        (tmp_path / "checkpoint-20" / torn).write_bytes(content)
+        assert last_checkpoint(tmp_path, "job") == tmp_path / "checkpoint-10"
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_is_called_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sleepy_coder.learn import trl_checkpoints
+
+    done: list[str] = []
+    monkeypatch.setattr(trl_checkpoints, "fsync_tree", lambda folder: done.append(f"synced {folder.name}"))
+    monkeypatch.setattr(trl_checkpoints, "write_atomic", lambda path, _: done.append(f"wrote {path.name}"))
+    trl_checkpoints.mark_whole(tmp_path / "checkpoint-10")
+    assert done == ["synced checkpoint-10", "wrote whole"]
 
 
 def test_another_job_in_the_same_folder_begins_anew(model: Path, tmp_path: Path) -> None:

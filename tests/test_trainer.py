@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from dying import killed_at
 
 from sleepy_coder import log
 from sleepy_coder.adapter_check import check_adapter
-from sleepy_coder.errors import TrainingError, TrainingKilled, TrainingPaused
-from sleepy_coder.learn.trainer import JOB_FILE, OUTPUT, ChildTrainer, Step, TrainingJob, last_step
+from sleepy_coder.errors import AdapterError, InfraError, TrainingError, TrainingKilled, TrainingPaused
+from sleepy_coder.learn.trainer import JOB_FILE, OUTPUT, ChildTrainer, Step, TrainingJob, environment_for, last_step
 from sleepy_coder.types import Example, Message, Recipe, TrainingMix
 
 pytestmark = [
@@ -309,7 +310,7 @@ def losses(model: Any, rows: list[Any]) -> tuple[Any, float, float]:
     from sleepy_coder.learn.lora_loss import losses as of
     from sleepy_coder.learn.lora_loss import references_of
 
-    return of(model, rows, references_of(model, rows, batch_size=2, pad=0), pad=0)
+    return of(model, rows, references_of(model, rows, at_once=2, pad=0), pad=0)
 
 
 def by_transformers(model: Any, ids: list[int], learn_from: int) -> float:
@@ -446,7 +447,7 @@ def test_a_night_trains_on_from_its_parent(
 
 
 def batches(tokenizer: Any, steps: int) -> tuple[list[Any], list[list[int]]]:
-    from sleepy_coder.learn.train_lora import batch_of
+    from sleepy_coder.learn.batches import batch_of
 
     rows = encoded(tokenizer, *(row(number) for number in range(10)))
     recipe = RECIPE.model_copy(update={"batch_size": 4, "steps": steps})
@@ -467,6 +468,39 @@ def test_rows_of_a_batch_are_of_similar_length_and_batches_come_in_any_order(tok
     ordered = sorted(spans)
     assert all(max(one) <= min(other) for one, other in zip(ordered, ordered[1:], strict=False))
     assert spans != ordered
+
+
+def talk(number: int, turns: int) -> Example:
+    """A conversation of so many turns of the model, each with a thought."""
+    said: list[Message] = []
+    for turn in range(turns):
+        said += [Message(role="user", content=f"do {turn}"), Message(role="assistant", content="ok", reasoning="hm")]
+    *asked, reply = said
+    return row(number).model_copy(update={"messages": tuple(asked), "reply": reply, "first_turn": 1})
+
+
+def test_every_example_is_drawn_as_often_as_any_other_however_many_rows_the_template_makes_of_it(
+    model: Path, tokenizer: Any
+) -> None:
+    from copy import deepcopy
+
+    from test_learn_rows import FORGETFUL
+
+    from sleepy_coder.learn.batches import batch_of
+    from sleepy_coder.learn.train_lora import read_rows
+
+    forgetful = deepcopy(tokenizer)
+    forgetful.chat_template = FORGETFUL
+    mix = mix_of(*(row(number, anchor=True) for number in range(5)), *(talk(5 + n, turns=6) for n in range(4)))
+    recipe = RECIPE.model_copy(update={"steps": 13, "batch_size": 3})  # 39 draws of 9 examples: 5 passes begin
+    rows = read_rows(TrainingJob(model=model, parent=None, mix=mix, recipe=recipe), forgetful).learned
+    drawn = [index for step in range(recipe.steps) for index in batch_of(step, rows, recipe)]
+    by_example = Counter(rows[index].example for index in drawn)
+    assert len(by_example) == 9
+    assert max(by_example.values()) - min(by_example.values()) <= 1
+    # No row of a conversation comes twice before all of them have come, and one that never comes is not kept.
+    assert Counter(one.example for one in rows) == {number: 1 if number < 5 else 5 for number in range(9)}
+    assert max(Counter(index for index in drawn if (rows[index].example or 0) >= 5).values()) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint at all", b"PK\x03\x04 and then nothing"])
@@ -497,10 +531,75 @@ def test_a_training_that_diverged_is_an_error_at_once(tokenizer: Any, attach: At
 
     model, rows = attach(noise=float("nan")), encoded(tokenizer, row(1))
     with pytest.raises(TrainingError, match="step 1"):
-        one_step(Run(model, optimizer(model), {}, 0), rows, references_of(model, rows, 1, 0), RECIPE, 0)
+        one_step(Run(model, optimizer(model), {}, 0), rows, references_of(model, rows, 1, 0), RECIPE, 0, 2)
 
 
 def optimizer(model: Any) -> Any:
     import torch
 
     return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+
+
+# A child that ends badly
+
+
+def with_child(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Have this program run in place of the training child."""
+    from sleepy_coder.learn import trainer
+
+    def command(*_: object) -> list[str]:
+        return [sys.executable, "-c", program]
+
+    monkeypatch.setattr(trainer, "command", command)
+
+
+def test_a_full_disk_is_no_failed_training(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_child(monkeypatch, "import os, errno; raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))")
+    with pytest.raises(InfraError, match="is full") as caught:
+        ChildTrainer(model).train(MIX, None, RECIPE, tmp_path)
+    assert "goes on from its checkpoint" in caught.value.remedy
+
+
+def test_a_child_that_dies_on_a_disk_without_room_is_no_failed_training_whatever_it_says(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from sleepy_coder.learn import trainer
+
+    with_child(monkeypatch, "raise RuntimeError('unexpected pos 64 vs 0')")
+    monkeypatch.setattr(trainer.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    with pytest.raises(InfraError, match="is full"):
+        ChildTrainer(model).train(MIX, None, RECIPE, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", "can't allocate memory: 9 bytes"],
+)
+def test_training_that_finds_no_memory_names_the_settings_that_need_less(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    with_child(monkeypatch, f"import sys; sys.exit({words!r})")
+    with pytest.raises(TrainingError, match="ran out of memory") as caught:
+        ChildTrainer(model).train(MIX, None, RECIPE, tmp_path)
+    assert words in caught.value.message
+    for setting in ("training.rows_at_once", "model.max_length", "night.share_gpu"):
+        assert setting in caught.value.remedy
+
+
+def test_an_adapter_that_is_not_the_recipes_is_refused_before_anybody_loads_it(
+    model: Path, uninterrupted: tuple[Path, list[Step]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_child(monkeypatch, f"import shutil; shutil.copytree({str(uninterrupted[0])!r}, {str(tmp_path / OUTPUT)!r})")
+    with pytest.raises(AdapterError, match="alpha"):
+        ChildTrainer(model).train(MIX, None, RECIPE.model_copy(update={"alpha": 16}), tmp_path)
+
+
+def test_what_learns_through_trl_sees_one_gpu_and_the_rest_all_of_them() -> None:
+    given = {"CUDA_VISIBLE_DEVICES": "2,3"}
+    assert environment_for("grpo", given)["CUDA_VISIBLE_DEVICES"] == "2"
+    assert environment_for("sdft", {})["CUDA_VISIBLE_DEVICES"] == "0"
+    assert environment_for("sdft", {"CUDA_VISIBLE_DEVICES": ""})["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment_for("sft", given)["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert "CUDA_VISIBLE_DEVICES" not in environment_for("sft", {})

@@ -18,9 +18,16 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+)
+from transformers.pytorch_utils import Conv1D
 
-from sleepy_coder.adapter_manifest import CONFIG, WEIGHTS
+from sleepy_coder.adapter_manifest import CONFIG, FULL_PRECISION, WEIGHTS
+from sleepy_coder.errors import TrainingError
 from sleepy_coder.files import atomic_writer, folder_in_the_making, replace_folder
 from sleepy_coder.learn.outputs import PROBE, Probe
 from sleepy_coder.types import Recipe
@@ -34,22 +41,90 @@ def device() -> str:
 
 
 def load_base(folder: Path) -> Any:
-    """The base model in the precision of training: as it is served, bfloat16 on a GPU and float32 on a CPU."""
-    dtype = torch.bfloat16 if device() == "cuda" else torch.float32
-    return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype)
+    """The base model in the precision of training: as it is served, bfloat16 on a GPU and float32 on a CPU.
+
+    Raises TrainingError when its weights are quantised in a way that lets no gradient through.
+    """
+    model = open_model(folder, torch.bfloat16 if device() == "cuda" else torch.float32)
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is not None and not quantizer.is_trainable:
+        raise TrainingError(
+            f"{folder} is quantised ({quantizer.quantization_config.quant_method}) and cannot be trained",
+            FULL_PRECISION,
+        )
+    return model
+
+
+def open_model(folder: Path, dtype: torch.dtype) -> Any:
+    """The model in `folder`; one that sees images whole, because its text part alone has its layers by other names."""
+    config = AutoConfig.from_pretrained(str(folder))
+    text = any(name.endswith("ForCausalLM") for name in config.architectures or ())
+    sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not text
+    loader: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    return loader.from_pretrained(str(folder), dtype=dtype)
 
 
 def attach_adapter(model: Any, recipe: Recipe) -> PeftModel:
-    """A fresh LoRA on all linear layers but the head."""
+    """A fresh LoRA on `layers_to_learn`. Raises TrainingError when PEFT makes something else of it."""
     torch.manual_seed(recipe.seed)
-    config = LoraConfig(
+    made = get_peft_model(model, _lora(recipe, layers_to_learn(model)))
+    given: Any = made.peft_config["default"]
+    if getattr(given, "target_parameters", None) or given.rank_pattern:
+        raise TrainingError(
+            f"PEFT gives this {model.config.model_type} model an adapter that is no plain LoRA", "install another PEFT"
+        )
+    return made  # pyright: ignore[reportReturnType]
+
+
+def layers_to_learn(model: Any) -> list[str]:
+    """Full names of the linear layers of the text decoder, but for the head.
+
+    Experts are no such layers: a layer's are all in one tensor. Where the names of a mixture's other MLPs (a dense
+    layer's, a shared expert's) make PEFT turn to the experts instead, these are left out too.
+    """
+    head, inside = model.get_output_embeddings(), {id(module) for module in model.get_decoder().modules()}
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and id(module) in inside and module is not head
+    ]
+    return [name for name in names if not _means_experts(name, model)]
+
+
+def _means_experts(name: str, model: Any) -> bool:
+    """Whether PEFT takes this layer's name for one that experts had before transformers 5."""
+    try:
+        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers as convert
+    except ImportError:  # PEFT 0.18 takes every name as it is
+        return False
+    trial = LoraConfig(target_modules=[name])
+    try:
+        convert(trial, model, None)
+    except ValueError:  # it wants the other half of a fused pair as well
+        return True
+    return bool(trial.target_parameters)
+
+
+def _lora(recipe: Recipe, layers: list[str]) -> LoraConfig:
+    return LoraConfig(
         r=recipe.rank,
         lora_alpha=recipe.alpha,
         lora_dropout=recipe.dropout,
-        target_modules="all-linear",
+        target_modules=layers,
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)  # pyright: ignore[reportReturnType]
+
+
+def save_memory(model: PeftModel) -> None:
+    """Have each layer keep only its input, and compute the rest again for the gradient, which stays the same.
+
+    It costs half as much work again, since the frozen weights need no gradient of their own.
+    """
+    base: Any = model.get_base_model()
+    # transformers 5 renames it on the way to 6.
+    enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    base.enable_input_require_grads()
 
 
 def weights_in(folder: Path, recipe: Recipe) -> dict[str, torch.Tensor]:

@@ -6,7 +6,6 @@ memory takes only the child with it.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, cast
 
+from sleepy_coder.adapter_manifest import quantised_by
 from sleepy_coder.errors import ConfigError, TrainingError
 from sleepy_coder.learn.trainer import message_in
 from sleepy_coder.types import Record
@@ -53,7 +53,7 @@ def merge(job: MergeJob, on_step: Callable[[str, int], None] = lambda _, __: Non
     Raises ConfigError for a quantised base, whose weights cannot take the update, and TrainingError, with the end of
     the child's own words, when it ends without a model whose proof holds.
     """
-    if "quantization_config" in json.loads((job.model / "config.json").read_bytes()):
+    if quantised_by(job.model):
         raise ConfigError("the base is quantised", "serve the adapter beside it, or set model.path to the full weights")
     argv = [sys.executable, "-m", "sleepy_coder.learn.merge_lora", job.model_dump_json()]
     last: deque[str] = deque(maxlen=_QUOTED_LINES)

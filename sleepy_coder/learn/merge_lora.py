@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from sleepy_coder.adapter_manifest import TOKENIZER_FILES
 from sleepy_coder.errors import SleepyError, TrainingError
 from sleepy_coder.learn.child import say
+from sleepy_coder.learn.lora_run import open_model
 from sleepy_coder.learn.merge import STEPS, MergeJob, MergeProof
 from sleepy_coder.serve.canary import PROMPTS
 
@@ -61,7 +62,7 @@ def merge(job: MergeJob) -> MergeProof:
 
 def load(folder: Path) -> Any:
     """The model in float32, ready to be asked."""
-    return AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+    return open_model(folder, torch.float32).eval()
 
 
 @torch.no_grad()

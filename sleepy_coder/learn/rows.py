@@ -24,12 +24,16 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class EncodedRow:
-    """Token ids of a conversation; the loss covers `ids[prompt:]`, or only the `turns` in it where they are given."""
+    """Token ids of a conversation; the loss covers `ids[prompt:]`, or only the `turns` in it where they are given.
+
+    `example` numbers the example of the mix that the row is one of; None stands for one of its own.
+    """
 
     ids: list[int]
     prompt: int
     kl: float
     turns: tuple[Span, ...] = ()
+    example: int | None = None
 
     def learned(self) -> list[int]:
         """The places of the tokens under the loss, in order."""

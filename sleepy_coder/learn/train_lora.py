@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +32,11 @@ from transformers import AutoTokenizer
 
 from sleepy_coder.errors import TrainingError
 from sleepy_coder.files import sha256_file, write_atomic
+from sleepy_coder.learn.batches import batch_of, passes
 from sleepy_coder.learn.child import Parent, Pause, only_child, say, say_left_out
 from sleepy_coder.learn.held_out import held_out, probe
 from sleepy_coder.learn.lora_loss import losses, measure, references_of, refuse_other_head
-from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, weights_of, write_folder
+from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, save_memory, weights_of, write_folder
 from sleepy_coder.learn.outputs import (
     AVERAGE,
     CHECKPOINTS,
@@ -55,26 +55,7 @@ from sleepy_coder.types import Recipe
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_EVERY = 10
-WINDOW = 8  # steps
 ALONE = Ranks()
-
-
-def batch_of(step: int, rows: Sequence[EncodedRow], recipe: Recipe) -> list[int]:
-    """Indices of the rows of `step`, from (seed, step) alone: fresh shuffles of the data, one after the other.
-
-    Within a window of WINDOW steps rows of similar length go together, so that little is padded.
-    """
-    window = step // WINDOW
-    first, end = window * WINDOW, min((window + 1) * WINDOW, recipe.steps)
-    places = range(first * recipe.batch_size, end * recipe.batch_size)
-    passes = {place // len(rows): list(range(len(rows))) for place in places}
-    for number, order in passes.items():
-        random.Random(f"{recipe.seed}/{number}").shuffle(order)
-    drawn = [passes[place // len(rows)][place % len(rows)] for place in places]
-    drawn.sort(key=lambda index: len(rows[index].ids))
-    batches = [drawn[at : at + recipe.batch_size] for at in range(0, len(drawn), recipe.batch_size)]
-    random.Random(f"{recipe.seed}/window/{window}").shuffle(batches)
-    return batches[step - first]
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
@@ -97,11 +78,12 @@ def read_rows(job: TrainingJob, tokenizer: Any) -> Rows:
     encoded = [encode_all(example, tokenizer, recipe) for example in examples]
     say_left_out(reason for one in encoded for reason in one.left_out)
     out = set(held_out(examples, recipe.held_out))
-    learned = [row for i, one in enumerate(encoded) if i not in out for row in one.rows]
-    if not learned:
+    left = {i: one.rows for i, one in enumerate(encoded) if i not in out and one.rows}
+    if not left:
         raise TrainingError("every row is longer than the model's context", "raise model.max_length")
+    drawn = passes(len(left), recipe)
     return Rows(
-        learned,
+        [replace(row, example=i) for i, several in left.items() for row in several[:drawn]],
         [row for i in sorted(out) for row in encoded[i].rows],
         [row for i in probe(examples) for row in encoded[i].rows],
     )
@@ -128,14 +110,17 @@ def train(job: TrainingJob, workdir: Path, pause: Pause, ranks: Ranks = ALONE) -
         say("resumed", step=run.step, steps=recipe.steps)
     probes = kept_probes(workdir, run.step)
     parent = Parent()
-    refuse_other_head(run.model, rows.learned[0], pad)
-    references = references_of(run.model, rows.learned, recipe.batch_size, pad)
+    at_once = rows_at_once(job, recipe.batch_size)
+    refuse_other_head(run.model, min(rows.learned, key=lambda row: len(row.ids)), pad)
+    references = references_of(run.model, rows.learned, at_once, pad)
     run.model.train()
+    if device() == "cuda":
+        save_memory(run.model)
     pause.stepping = True
     while run.step < recipe.steps and not any(ranks.any(bool(reason_to_stop(probes, recipe.kl_limit)))):
-        one_step(run, rows.learned, references, recipe, pad, ranks)
+        one_step(run, rows.learned, references, recipe, pad, at_once, ranks)
         if run.step in recipe.checkpoints:
-            found = probe_of(run, rows, checkpoint_folder(run.step), recipe, pad)
+            found = probe_of(run, rows, checkpoint_folder(run.step), at_once, pad)
             write_folder(run.model, weights_of(run.model), job.model.name, workdir / found.folder, found)
             probes.append(found)
         if run.step % CHECKPOINT_EVERY == 0:
@@ -150,6 +135,11 @@ def train(job: TrainingJob, workdir: Path, pause: Pause, ranks: Ranks = ALONE) -
     finish(run, rows, probes, job, workdir, pad)
 
 
+def rows_at_once(job: TrainingJob, batch_size: int) -> int:
+    """How many rows of a batch go through the model together: as the job says, else all of them, or one on a GPU."""
+    return min(batch_size, job.rows_at_once or (1 if device() == "cuda" else batch_size))
+
+
 def kept_probes(workdir: Path, step: int) -> list[Probe]:
     """What was measured up to `step`; what a run that was killed, or an earlier job, kept of later steps is removed."""
     found = [Probe.model_validate_json(path.read_bytes()) for path in (workdir / CHECKPOINTS).glob(f"[0-9]*/{PROBE}")]
@@ -158,10 +148,10 @@ def kept_probes(workdir: Path, step: int) -> list[Probe]:
     return sorted((one for one in found if one.step <= step), key=lambda one: one.step)
 
 
-def probe_of(run: Run, rows: Rows, folder: str, recipe: Recipe, pad: int) -> Probe:
+def probe_of(run: Run, rows: Rows, folder: str, at_once: int, pad: int) -> Probe:
     """The present weights, measured."""
-    held = measure(run.model, rows.held_out, recipe.batch_size, pad)
-    anchors = measure(run.model, rows.anchors, recipe.batch_size, pad)
+    held = measure(run.model, rows.held_out, at_once, pad)
+    anchors = measure(run.model, rows.anchors, at_once, pad)
     return Probe(folder=folder, step=run.step, nll=held[0] if held else None, kl=anchors[1] if anchors else None)
 
 
@@ -175,7 +165,7 @@ def finish(run: Run, rows: Rows, probes: Sequence[Probe], job: TrainingJob, work
     found = list(probes)
     if recipe.checkpoints and recipe.ema:
         set_peft_model_state_dict(run.model, run.average)
-        found.append(probe_of(run, rows, AVERAGE, recipe, pad))
+        found.append(probe_of(run, rows, AVERAGE, rows_at_once(job, recipe.batch_size), pad))
         write_folder(run.model, run.average, base, workdir / AVERAGE, found[-1])
     if recipe.dual:
         write_folder(run.model, last, base, workdir / FAST)
@@ -190,6 +180,7 @@ def one_step(
     references: Sequence[torch.Tensor],
     recipe: Recipe,
     pad: int,
+    at_once: int,
     ranks: Ranks = ALONE,
 ) -> None:
     """One optimiser step: gradient, clipping at norm 1, AdamW, running average.
@@ -203,10 +194,10 @@ def one_step(
     batch = ranks.share(batch_of(run.step, rows, recipe))
     some = [rows[i] for i in batch], [references[i] for i in batch]
     learned = [p for p in run.model.parameters() if p.requires_grad]
-    nll, kl = backward(run, *some, recipe, pad, ranks)
+    nll, kl = backward(run, *some, recipe, pad, at_once, ranks)
     if recipe.sam_rho:
         before = climb(learned, recipe.sam_rho)
-        backward(run, *some, recipe, pad, ranks)
+        backward(run, *some, recipe, pad, at_once, ranks)
         for weight, value in zip(learned, before, strict=True):
             weight.data.copy_(value)
     torch.nn.utils.clip_grad_norm_(learned, 1.0)
@@ -223,18 +214,24 @@ def backward(
     references: Sequence[torch.Tensor],
     recipe: Recipe,
     pad: int,
+    at_once: int,
     ranks: Ranks = ALONE,
 ) -> tuple[float, float]:
     """Fresh gradients on `rows`, this process's share of the batch; the batch's (mean NLL, mean KL).
 
-    Each process draws dropout masks of its own for this step.
+    `at_once` of them go through the model together, and their gradients add up to those of all. Every process makes as
+    many passes: with FSDP each is a meeting of all. Each draws dropout masks of its own for this step.
     """
     run.optimizer.zero_grad(set_to_none=True)
     torch.manual_seed(recipe.seed * 100_003 + run.step + 1_000_000_007 * ranks.rank)
-    loss, nll, kl = losses(run.model, rows, references, pad)
-    part = len(rows) / recipe.batch_size  # every row of the batch counts as one, wherever it is
-    (loss * part).backward()
-    nll, kl = ranks.add_up((p for p in run.model.parameters() if p.requires_grad), nll * part, kl * part)
+    nll = kl = 0.0
+    for at in range(0, math.ceil(recipe.batch_size / ranks.size), at_once):
+        some = slice(at, at + at_once) if at < len(rows) else slice(0, 1)  # none left: one that counts nothing
+        loss, one_nll, one_kl = losses(run.model, rows[some], references[some], pad)
+        part = len(rows[at : at + at_once]) / recipe.batch_size  # every row of the batch counts as one, wherever it is
+        (loss * part).backward()
+        nll, kl = nll + one_nll * part, kl + one_kl * part
+    nll, kl = ranks.add_up((p for p in run.model.parameters() if p.requires_grad), nll, kl)
     if not math.isfinite(nll + kl):
         raise TrainingError(f"training diverged at step {run.step + 1}", "lower recipe.learning_rate")
     return nll, kl

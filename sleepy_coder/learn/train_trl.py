@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 import random
-import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,13 +33,14 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from sleepy_coder.errors import InfraError, TrainingError
-from sleepy_coder.files import sha256_file, write_atomic
+from sleepy_coder.files import sha256_file
 from sleepy_coder.learn.child import Parent, Pause, only_child, say, say_left_out
 from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, weights_of, write_folder
 from sleepy_coder.learn.outputs import OUTPUT
 from sleepy_coder.learn.reward import Reward
-from sleepy_coder.learn.train_lora import CHECKPOINT_EVERY, learning_rate
+from sleepy_coder.learn.train_lora import CHECKPOINT_EVERY, learning_rate, rows_at_once
 from sleepy_coder.learn.trainer import JOB_FILE, PAUSED, TrainingJob
+from sleepy_coder.learn.trl_checkpoints import last_checkpoint, mark_whole, step_of
 from sleepy_coder.serve.rollout import opening
 from sleepy_coder.types import Message, Recipe
 from sleepy_coder.verify.command import verifier
@@ -53,7 +53,6 @@ This answer to the same question was verified:
 
 Now give an answer of your own."""
 _CHECKPOINTS = "trl"
-_WHOLE = "whole"  # written last: a checkpoint without it was cut off by a kill
 _TOP_TOKENS = 100
 
 
@@ -91,7 +90,7 @@ class Reporter(TrainerCallback):
         )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: object) -> None:
-        write_atomic(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE, "")
+        mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +109,18 @@ class Child:
         return len(prompt) + self.job.max_tokens <= self.job.recipe.max_length
 
     def settings(self, batch_size: int) -> dict[str, Any]:
-        """What TRL's two configurations have in common. Checkpoints after every CHECKPOINT_EVERY steps."""
+        """What TRL's two configurations have in common, of `batch_size` answers a step.
+
+        As many at once as the job allows and as divide them. Checkpoints after every CHECKPOINT_EVERY steps.
+        """
         recipe, cuda = self.job.recipe, torch.cuda.is_available()
+        most = rows_at_once(self.job, batch_size)
+        at_once = next(count for count in range(most, 0, -1) if batch_size % count == 0)
         return {
             "output_dir": str(self.folder),
             "max_steps": recipe.steps,
-            "per_device_train_batch_size": batch_size,
+            "per_device_train_batch_size": at_once,
+            "gradient_accumulation_steps": batch_size // at_once,
             "learning_rate": recipe.learning_rate,
             "max_grad_norm": 1.0,
             "max_completion_length": self.job.max_tokens,
@@ -124,7 +129,8 @@ class Child:
             "shuffle_dataset": False,
             "use_cpu": not cuda,
             "bf16": cuda,
-            "gradient_checkpointing": False,
+            "gradient_checkpointing": cuda,
+            "gradient_checkpointing_kwargs": {"use_reentrant": False},
             "dataloader_pin_memory": cuda,
             "logging_steps": 1,
             "logging_nan_inf_filter": False,
@@ -206,7 +212,7 @@ def sdft(child: Child) -> SDFTTrainer:
             teacher_model_kind="base",
             teacher_prompt_template=TEACHER_PROMPT,
             distillation_alpha=1.0,  # KL(student || teacher)
-            distillation_topk=min(_TOP_TOKENS, child.run.model.config.vocab_size),
+            distillation_topk=min(_TOP_TOKENS, child.run.model.config.get_text_config().vocab_size),
             distillation_add_tail=True,
             max_prompt_length=None,
         ),
@@ -229,21 +235,6 @@ def dataset(rows: Sequence[dict[str, Any]], at_once: int, recipe: Recipe) -> Dat
     for number in range(math.ceil(count / len(rows))):
         drawn += random.Random(f"{recipe.seed}/{number}").sample(rows, len(rows))
     return Dataset.from_list(drawn[:count])
-
-
-def last_checkpoint(folder: Path, job_sha: str) -> Path | None:
-    """The newest whole checkpoint of this very job; those of another are deleted."""
-    mark = folder / "job"
-    if not mark.is_file() or mark.read_text() != job_sha:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        write_atomic(mark, job_sha)
-    whole = [path.parent for path in folder.glob(f"checkpoint-*/{_WHOLE}")]
-    return max(whole, key=step_of, default=None)
-
-
-def step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def train(job: TrainingJob, workdir: Path, pause: Pause) -> None:

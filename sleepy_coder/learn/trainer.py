@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import threading
@@ -22,9 +23,10 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from sleepy_coder import log
-from sleepy_coder.adapter_manifest import fast_weights
+from sleepy_coder.adapter_check import check_adapter
+from sleepy_coder.adapter_manifest import FULL_PRECISION, fast_weights, quantised_by
 from sleepy_coder.config import ONE_PROCESS, TrainingSettings
-from sleepy_coder.errors import ConfigError, TrainingError, TrainingKilled, TrainingPaused
+from sleepy_coder.errors import ConfigError, InfraError, TrainingError, TrainingKilled, TrainingPaused
 from sleepy_coder.files import write_atomic
 from sleepy_coder.learn.launch import TRAINER_VARIABLE, command
 from sleepy_coder.learn.outputs import OUTPUT
@@ -40,6 +42,10 @@ _CHILDREN: Final[Mapping[Objective, str]] = {"sft": "sleepy_coder.learn.train_lo
 # Behind the launcher a status is lost: what it says last tells that SIGTERM came, or that a process was killed.
 _STOPPED: Final = "got signal: 15"
 _KILLED: Final = "Signal 9 (SIGKILL)"
+_NO_MEMORY: Final = ("out of memory", "outofmemoryerror", "can't allocate memory")  # the last are a CPU's words
+_GPUS: Final = "CUDA_VISIBLE_DEVICES"
+_NO_SPACE: Final = "No space left"
+_LITTLE_SPACE: Final = 64 << 20  # bytes; the checkpoint that found no room is removed again
 _log = log.get("train")
 
 
@@ -48,7 +54,8 @@ class TrainingJob(Record):
 
     Training goes on from the adapter in `parent`, of two learners the fast one from the weights in `fast`.
     `max_tokens` bounds the answers of a child that generates while it trains; `spread` says that several processes
-    hold the base model together (FSDP) and not one copy each.
+    hold the base model together (FSDP) and not one copy each; `rows_at_once` how many rows go through the model
+    together (None: what suits the machine).
     """
 
     model: Path
@@ -58,6 +65,7 @@ class TrainingJob(Record):
     recipe: Recipe
     max_tokens: int = 160
     spread: bool = False
+    rows_at_once: int | None = None
 
 
 class Step(Record):
@@ -114,9 +122,12 @@ class ChildTrainer:
         """Train, or go on where an earlier child of the same job stopped; the folder of the new adapter.
 
         Raises TrainingPaused when `pause`, asked at least once a second, said so; TrainingKilled when the child was
-        killed from outside; TrainingError, with the end of the child's own words, when it ends without an adapter; and
-        ConfigError when the recipe needs an extra that is not installed.
+        killed from outside; InfraError when the disk is full (the same call goes on from the last checkpoint then);
+        TrainingError, with the end of the child's own words, when it ends without an adapter, and beforehand when the
+        base is quantised; AdapterError when the adapter is none of this recipe for this base; and ConfigError when the
+        recipe needs an extra that is not installed.
         """
+        refuse_quantised(self._model)
         child_module, processes = _CHILDREN[recipe.objective], self._together.processes
         if child_module == _TRL:
             require("trl", "trl")
@@ -131,14 +142,10 @@ class ChildTrainer:
             recipe=recipe,
             max_tokens=self._max_tokens,
             spread=processes > 1 and self._together.strategy == "fsdp",
+            rows_at_once=self._together.rows_at_once,
         )
         write_atomic(workdir / JOB_FILE, job.model_dump_json())
-        environment = os.environ | {
-            "HF_HUB_OFFLINE": "1",  # the model is on the disk, and TRL would send telemetry
-            TRAINER_VARIABLE: str(os.getpid()),
-        }
-        if self._threads:
-            environment["OMP_NUM_THREADS"] = str(self._threads)
+        environment = environment_for(recipe.objective, os.environ, self._threads)
         argv = command(child_module, workdir, processes, self._together.accelerate_args)
         last: deque[str] = deque(maxlen=_LAST_LINES)
         self._steps, self._last, began = 0, None, time.monotonic()
@@ -150,6 +157,7 @@ class ChildTrainer:
                 write_atomic(workdir / LAST_STEP, self._last.model_dump_json())
             loss = self._last.loss if self._last else None
             _log.info("train.finished", steps=self._steps, loss=loss, seconds=seconds)
+            check_adapter(workdir / OUTPUT, recipe, self._model)  # before anybody loads it
             return workdir / OUTPUT
         said = "\n".join(last)
         # One that is still loading ends by SIGTERM itself, one that does not listen was killed.
@@ -160,10 +168,7 @@ class ChildTrainer:
             raise TrainingKilled(
                 "training was killed from outside", "look for `Out of memory` in the kernel's log (dmesg)"
             )
-        raise TrainingError(
-            f"training ended with status {child.returncode}:\n{said}",
-            f"its work is kept in {workdir}; the next night trains anew",
-        )
+        raise _failure(child.returncode, said, workdir)
 
     def _follow(self, child: subprocess.Popen[str], last: deque[str], pause: Callable[[], bool]) -> bool:
         """Hear the child out, with its last words in `last`; whether it was asked to pause."""
@@ -212,10 +217,52 @@ def message_in(line: str) -> dict[str, Any] | None:
     return cast("dict[str, Any]", data) if isinstance(data, dict) and "event" in data else None
 
 
+def environment_for(objective: Objective, own: Mapping[str, str], threads: int = 0) -> dict[str, str]:
+    """The environment of a training child whose parent has `own`; `threads` bounds its CPU threads, 0 does not.
+
+    What learns through TRL sees the first GPU alone: with several it would make a DataParallel of the model, which
+    GRPO refuses and SDFT does not expect.
+    """
+    made = {
+        **own,
+        "HF_HUB_OFFLINE": "1",  # the model is on the disk, and TRL would send telemetry
+        TRAINER_VARIABLE: str(os.getpid()),
+    }
+    if threads:
+        made["OMP_NUM_THREADS"] = str(threads)
+    if _CHILDREN[objective] == _TRL:
+        made[_GPUS] = own.get(_GPUS, "0").partition(",")[0]
+    return made
+
+
+def _failure(status: int, said: str, workdir: Path) -> TrainingError | InfraError:
+    """What to call it that a child ended by itself. A full disk is no fault of the training's: it goes on later."""
+    if _NO_SPACE in said or shutil.disk_usage(workdir).free < _LITTLE_SPACE:
+        return InfraError(f"the disk of {workdir} is full", "Free some: the night goes on from its checkpoint")
+    kept = f"its work is kept in {workdir}"
+    if any(words in said.lower() for words in _NO_MEMORY):
+        return TrainingError(
+            f"training ran out of memory, with status {status}:\n{said}",
+            "lower training.rows_at_once or model.max_length, or set night.share_gpu, so that the model server sleeps"
+            f" meanwhile; {kept}",
+        )
+    return TrainingError(f"training ended with status {status}:\n{said}", f"{kept}; the next night trains anew")
+
+
 def require(package: str, extra: str) -> None:
     """Raises ConfigError, with the command that mends it, when an optional package is not installed."""
     if importlib.util.find_spec(package) is None:
         raise ConfigError(f"this recipe needs the package {package}", f"pip install 'sleepy-coder[{extra}]'")
+
+
+def refuse_quantised(model: Path) -> None:
+    """Raises TrainingError when the base's weights are quantised, other than by an installed bitsandbytes.
+
+    What else there is lets no gradient through, or needs packages of its own. Cheap: asked before anything is dreamed.
+    """
+    method = quantised_by(model)
+    if method and not (method == "bitsandbytes" and importlib.util.find_spec(method)):
+        raise TrainingError(f"{model} is quantised ({method}) and cannot be trained here", FULL_PRECISION)
 
 
 @contextmanager

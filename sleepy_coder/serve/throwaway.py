@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from sleepy_coder.adapter_check import base_shapes
+from sleepy_coder.adapter_manifest import FULL_PRECISION, quantised_by
 from sleepy_coder.errors import AdapterError
 
 PREFIX: Final = "doctor-"
@@ -31,7 +32,7 @@ def throwaway_adapters(
     """`count` different random LoRAs of `rank` for the model in `base`, in `folder`; all gone afterwards.
 
     Their names begin with `prefix`; `strength` scales what they add to a layer's output, about its own size at 1.
-    Raises AdapterError when the model has no layer that is known here.
+    Raises AdapterError when the model has no layer that is known here, or its layers are packed.
     """
     layers = _layers(base)
     made = [folder / f"{prefix}{secrets.token_hex(4)}" for _ in range(count)]
@@ -56,6 +57,8 @@ def _layers(base: Path) -> dict[str, tuple[int, int]]:
         found = sorted(name for name, shape in shapes.items() if name.endswith(f".{module}.weight") and len(shape) == 2)
         if found:
             return {name.removesuffix(".weight"): (shapes[name][0], shapes[name][1]) for name in found[:_LAYERS]}
+    if method := quantised_by(base):
+        raise AdapterError(f"{base} is quantised ({method}): its layers are packed", FULL_PRECISION)
     raise AdapterError(f"{base} has none of the layers {', '.join(_MODULES)}", "Load an adapter of your own by hand")
 
 

@@ -10,7 +10,7 @@ were written.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +58,7 @@ def encode(example: Example, tokenizer: Any, recipe: Recipe) -> EncodedRow | Non
         raise TrainingError("the chat template rewrites earlier turns", "use the template the server uses")
     # Whatever the template writes after the end-of-turn token is never generated.
     completion = whole[len(prompt) :].rstrip("\n")
-    head: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    tail: list[int] = tokenizer(completion, add_special_tokens=False)["input_ids"]
+    head, tail = _pieces(prompt + completion, (len(prompt), len(prompt + completion)), tokenizer)
     if len(head) + len(tail) > recipe.max_length:
         return None
     row = EncodedRow(head + tail, len(head), _strength(example, recipe))
@@ -136,22 +135,43 @@ def _row(
 ) -> tuple[EncodedRow | None, int]:
     """The row of as many turns, from the first on, as fit, and how many these are.
 
-    Cut is the end: without its beginning, a conversation is one that the model never saw. Each piece is tokenised on
-    its own, because what the model writes is never joined with the end of the prompt into one token.
+    Cut is the end: without its beginning, a conversation is one that the model never saw.
     """
     ids: list[int] = []
     learned: list[Span] = []
-    done = 0
-    for start, end in spans.values():
-        between: list[int] = tokenizer(text[done:start], add_special_tokens=False)["input_ids"]
-        turn: list[int] = tokenizer(text[start:end], add_special_tokens=False)["input_ids"]
+    pieces = _pieces(text, (border for span in spans.values() for border in span), tokenizer)
+    for between, turn in zip(pieces, pieces, strict=True):
         if len(ids) + len(between) + len(turn) > most:
             break
         ids += between + turn
         learned.append((len(ids) - len(turn), len(ids)))
-        done = end
     row = EncodedRow(ids, learned[0][0], strength, tuple(learned)) if learned else None
     return row, len(learned)
+
+
+def _pieces(text: str, borders: Iterable[int], tokenizer: Any) -> Iterator[list[int]]:
+    """The tokens of `text` between each two of its `borders`, as they are within the whole.
+
+    Some tokenizers put a space before the first word of whatever they are given, so a piece on its own would begin
+    with one that was never served. Where both sides of a border are joined into one token, each is tokenised on its
+    own all the same: what the model writes never changes the tokens of the prompt.
+    """
+
+    def tokens(start: int, end: int | None = None) -> list[int]:
+        return tokenizer(text[start:end], add_special_tokens=False)["input_ids"]
+
+    begin = last = taken = 0
+    whole = tokens(0)
+    for border in borders:
+        piece = tokens(last, border)
+        if whole[taken : taken + len(piece)] == piece:  # spares most tokenizers the look at all that came before
+            taken += len(piece)
+        elif whole[: len(head := tokens(begin, border))] == head:
+            piece, taken = head[taken:], len(head)
+        else:
+            begin, taken, whole = border, 0, tokens(border)
+        yield piece
+        last = border
 
 
 class _Template:

@@ -64,14 +64,14 @@ def encode(example: Example, tokenizer: Any, recipe: Recipe) -> EncodedRow | Non
 
 
 def encode_all(example: Example, tokenizer: Any, recipe: Recipe, ends: Iterable[str] = ()) -> Encoding:
-    """All rows of an example: one for a question with its answer, one or more for a conversation with tools.
+    """All rows of an example: one for a question with its answer, one or more for a conversation.
 
     `ends` are those of `turn_ends`. Raises TrainingError when the template does not keep the prompt of a question as a
     prefix of the whole.
     """
-    if example.first_turn is None and not (example.tools or example.reply or _has_tools(example.messages)):
-        return _encode_answer(example, tokenizer, recipe, ends)
-    return _encode_conversation(example, tokenizer, recipe, ends)
+    more = example.tools or example.reply or example.thoughts or _has_tools(example.messages)
+    encoded = _encode_conversation if more or example.first_turn is not None else _encode_answer
+    return encoded(example, tokenizer, recipe, ends)
 
 
 def _encode_answer(example: Example, tokenizer: Any, recipe: Recipe, ends: Iterable[str]) -> Encoding:
@@ -104,7 +104,7 @@ def _as_written(turn: str, message: Message, ends: Iterable[str]) -> str:
     """
     turn = turn.rstrip("\n")
     texts = _THOUGHT.split(message.content)
-    said = (*map(str.strip, texts), *(call.name for call in message.tool_calls))
+    said = (message.reasoning.strip(), *map(str.strip, texts), *(call.name for call in message.tool_calls))
     found = sorted(match.span() for end in ends for match in re.finditer(re.escape(end), turn))
     for start, end in (*found, (len(turn), len(turn))):
         if all(part in turn[:start] for part in said):
@@ -265,7 +265,7 @@ def _for_template(message: Message) -> dict[str, Any]:
     """The message as vLLM hands it to the template: arguments are objects there, not JSON texts."""
     out: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.reasoning:
-        out["reasoning_content"] = message.reasoning
+        out["reasoning_content"] = out["thinking"] = message.reasoning  # the second in gpt-oss's template
     if message.tool_calls:
         out["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _parsed(call.arguments)}}

@@ -122,10 +122,10 @@ def insert_quarantine(db: sqlite3.Connection, bad: Refused) -> None:
 
 
 def example_hash(example: Example) -> str:
-    """Equal for rows that teach the same: the messages and the completion, and the tools where there are any."""
+    """Equal for rows that teach the same: the messages, the completion, and tools and thoughts where there are any."""
     plain = (*(part for m in example.messages for part in (m.role, m.content)), example.completion)
     rest = example.model_dump_json(include={"messages", "reply", "tools", "first_turn", "thoughts"})
-    more = example.reply or example.tools or example.first_turn is not None
+    more = example.reply or example.tools or example.first_turn is not None or example.thoughts
     return _sha256(*plain, rest) if more or any(map(_more_than_text, example.messages)) else _sha256(*plain)
 
 

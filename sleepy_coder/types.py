@@ -139,13 +139,17 @@ class Verdict(Record):
 
 
 class Reply(Record):
-    """A completion. `model` is the name the server says it answered with, not the one asked for."""
+    """A completion. `model` is the name the server says it answered with, not the one asked for.
+
+    `reasoning` is what the model thought before `text`, where a reasoning parser sets that apart.
+    """
 
     text: str
     model: str
     finish_reason: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    reasoning: str = Field(default="", exclude_if=_is_empty)
 
 
 Thoughts = dict[NonNegativeInt, str]
@@ -155,7 +159,7 @@ class Attempt(Record):
     """One turn of the agent: what was asked, what came back, what the compiler said of it.
 
     Of another agent's conversation there is one attempt: all of it, with the last reply as completion.
-    `reply` is that reply as a message when it holds more than text; `tools` the JSON text of what could be called;
+    `reply` is then that reply as a message when it holds more than text; `tools` the JSON text of what could be called;
     `first_turn` where in `messages` the first reply stands (or would): what an agent put before it is no reply.
     `thoughts` says which turns the model is known to have written, and written to their end: by the place of each (the
     reply's is the one after `messages`) what it thought before it, which agents do not always send again.

@@ -164,8 +164,8 @@ class FakeServer:
     """`ports.ModelServer` in memory.
 
     `reachable` and `answers_as` (another model's name in every reply) can be set at any time, and so can `not_applied`:
-    adapters that are listed and answer with the base's weights. `requests` is what `busy` says. `restart` forgets the
-    adapters, as a real server does.
+    adapters that are listed and answer with the base's weights. `requests` is what `busy` says, and `thought` stands
+    apart from every reply. `restart` forgets the adapters, as a real server does.
     """
 
     def __init__(self, base: Answer, url: str = "http://fake", **others: Answer) -> None:
@@ -176,6 +176,7 @@ class FakeServer:
         self.url, self.runs, self.requests = url, "fake 1", 0
         self.sleeping = False
         self.answers_as: str | None = None
+        self.thought = ""
         self.room = 1_000_000  # characters of a conversation
         self.asked: list[Asked] = []
         self.loads: list[str] = []
@@ -200,7 +201,7 @@ class FakeServer:
         with self._lock:
             self.asked.append(Asked(model, tuple(messages), temperature, seed, max_tokens))
         text = self.answers[model](messages, temperature, seed)
-        return Reply(text=text, model=self.answers_as or model, finish_reason="stop")
+        return Reply(text=text, model=self.answers_as or model, finish_reason="stop", reasoning=self.thought)
 
     def nll(self, model: str, messages: Sequence[Message], completion: str) -> float:
         """Any number, but always the same one for the same bytes."""

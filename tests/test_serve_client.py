@@ -72,6 +72,16 @@ def test_an_error_that_is_not_json_is_shown_as_it_is() -> None:
         assert not client.health()
 
 
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_what_the_model_thought_comes_beside_what_it_said(name: str) -> None:
+    message = {"role": "assistant", "content": "1|x", name: "Hm."}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    body = {"model": "m", "choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+    with answering(200, json.dumps(body)) as (url, _), VllmClient(url) as client:
+        reply = client.chat("m", ASKED)
+    assert (reply.text, reply.reasoning) == ("1|x", "Hm.")
+
+
 def test_the_api_key_is_sent_and_v1_in_the_url_is_harmless() -> None:
     with answering(200, '{"data": []}') as (url, seen), VllmClient(f"{url}/v1/", api_key="k") as client:
         assert client.models() == ()

@@ -49,6 +49,7 @@ def solve(
                 completion=done.completion,
                 verdict=done.verdict,
                 served_by=done.served_by,
+                thoughts=done.thoughts,
             )
         )
         if done.verdict.outcome is not Outcome.FAIL:

@@ -50,5 +50,6 @@ def attempt_of(messages: Sequence[Message], first_turn: int, found: Label, serve
 
 
 def last_turn(attempt: Attempt) -> Message:
-    """The reply that an attempt ends with."""
-    return attempt.reply or Message(role="assistant", content=attempt.completion)
+    """The reply that an attempt ends with, with its thoughts."""
+    thought = (attempt.thoughts or {}).get(len(attempt.messages), "")
+    return attempt.reply or Message(role="assistant", content=attempt.completion, reasoning=thought)

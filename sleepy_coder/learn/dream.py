@@ -9,7 +9,7 @@ is never trained on.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from sleepy_coder.config import MixSettings
@@ -50,6 +50,7 @@ def verified_row(done: Rollout, task: Task, kind: ExampleKind, provenance: str, 
         family=task.family,
         provenance=provenance,
         anchor=anchor,
+        thoughts=done.thoughts,
     )
 
 
@@ -181,4 +182,4 @@ class _Night:
         except InfraError:
             self.unjudged.add(task.id)
             return None
-        return Rollout(first, done.completion, done.verdict, done.served_by)
+        return replace(done, messages=first)

@@ -11,7 +11,7 @@ from sleepy_coder.dialogue import without_hints
 from sleepy_coder.learn.mix import by_weight
 from sleepy_coder.store import Store
 from sleepy_coder.store_practice import Answers
-from sleepy_coder.types import Episode, Example
+from sleepy_coder.types import Attempt, Episode, Example, Thoughts
 
 WEIGHT_FLOOR = 0.2
 
@@ -74,5 +74,12 @@ def _row(episode: Episode, weight: float) -> Example:
         reply=last.reply,
         tools=last.tools,
         first_turn=last.first_turn,
-        thoughts=last.thoughts,
+        thoughts=_thoughts(first, last),
     )
+
+
+def _thoughts(first: Attempt, last: Attempt) -> Thoughts | None:
+    """Those of the last attempt, whose answer stands behind the first one's prompt."""
+    if last is first or not last.thoughts:
+        return last.thoughts
+    return {len(first.messages): last.thoughts.get(len(last.messages), "")}

@@ -1,25 +1,32 @@
 """Training rows: conversations as tokens in the serving chat template, and which of the tokens are learned.
 
 A row holds what the server saw and what the model answered. Where an assistant's turn stands is found by
-rendering the conversation up to it, once as a question and once with the answer: the difference is what the
-model wrote, whatever the template. Where history is rewritten (the template drops the thoughts of earlier turns, or
-the agent never sent them again) there is more than one row, each with the turns that read in it as they read when they
-were written.
+rendering the conversation up to it, once as a question and once with the answer: the difference, up to the token that
+ends the turn, is what the model wrote, whatever the template. Where history is rewritten (the template drops the
+thoughts of earlier turns, or the agent never sent them again) there is more than one row, each with the turns that read
+in it as they read when they were written.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from jinja2 import TemplateError
 
 from sleepy_coder.errors import TrainingError
+from sleepy_coder.serve.stops import stop_tokens
 from sleepy_coder.types import Example, Message, Recipe
 
 Span = tuple[int, int]
+
+_THOUGHT: Final = re.compile("</?think>")
+"""Around thoughts within a text. Templates put blank space of their own there, and a prompt may hold the first one."""
+_NOT_SHOWN: Final = "the chat template does not show what the model wrote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +56,43 @@ class Encoding:
     left_out: tuple[str, ...] = ()
 
 
-def encode(example: Example, tokenizer: Any, recipe: Recipe) -> EncodedRow | None:
-    """The row in the serving chat template, or None when it is longer than the model's context.
+def turn_ends(folder: Path, tokenizer: Any) -> frozenset[str]:
+    """The tokens, as texts, at which a server takes the model in `folder` to have ended its turn."""
+    named: list[str | None] = tokenizer.convert_ids_to_tokens(sorted(stop_tokens(folder)))
+    return frozenset(token for token in (*named, tokenizer.eos_token) if token)
 
-    Raises TrainingError when the template does not keep the prompt as a prefix of the whole.
+
+def encode(example: Example, tokenizer: Any, recipe: Recipe) -> EncodedRow | None:
+    """The first row of an example, or None where all of it is left out."""
+    return next(iter(encode_all(example, tokenizer, recipe).rows), None)
+
+
+def encode_all(example: Example, tokenizer: Any, recipe: Recipe, ends: Iterable[str] = ()) -> Encoding:
+    """All rows of an example: one for a question with its answer, one or more for a conversation.
+
+    `ends` are those of `turn_ends`. Raises TrainingError when the template does not keep the prompt of a question as a
+    prefix of the whole.
     """
+    more = example.tools or example.reply or example.thoughts or _has_tools(example.messages)
+    encoded = _encode_conversation if more or example.first_turn is not None else _encode_answer
+    return encoded(example, tokenizer, recipe, ends)
+
+
+def _encode_answer(example: Example, tokenizer: Any, recipe: Recipe, ends: Iterable[str]) -> Encoding:
     asked = [m.model_dump() for m in example.messages]
     prompt: str = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
-    answered = [*asked, {"role": "assistant", "content": example.completion}]
-    whole: str = tokenizer.apply_chat_template(answered, tokenize=False)
+    reply = Message(role="assistant", content=example.completion)
+    whole: str = tokenizer.apply_chat_template([*asked, reply.model_dump()], tokenize=False)
     if not whole.startswith(prompt):
         raise TrainingError("the chat template rewrites earlier turns", "use the template the server uses")
-    # Whatever the template writes after the end-of-turn token is never generated.
-    completion = whole[len(prompt) :].rstrip("\n")
-    head: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    tail: list[int] = tokenizer(completion, add_special_tokens=False)["input_ids"]
+    text = prompt + _as_written(whole[len(prompt) :], reply, ends)
+    if text == prompt:
+        return Encoding((), (_NOT_SHOWN,))
+    head, tail = _pieces(text, (len(prompt), len(text)), tokenizer)
     if len(head) + len(tail) > recipe.max_length:
-        return None
+        return Encoding((), (_beyond(recipe),))
     row = EncodedRow(head + tail, len(head), _strength(example, recipe))
-    return _with_prompt(row) if recipe.prompt_loss else row
+    return Encoding((_with_prompt(row) if recipe.prompt_loss else row,))
 
 
 def _with_prompt(row: EncodedRow) -> EncodedRow:
@@ -75,12 +100,20 @@ def _with_prompt(row: EncodedRow) -> EncodedRow:
     return EncodedRow(row.ids, row.prompt, row.kl, ((1, len(row.ids)),))
 
 
-def encode_all(example: Example, tokenizer: Any, recipe: Recipe) -> Encoding:
-    """All rows of an example: one for a question with its answer, one or more for a conversation with tools."""
-    if example.first_turn is None and not (example.tools or example.reply or _has_tools(example.messages)):
-        row = encode(example, tokenizer, recipe)
-        return Encoding((row,)) if row else Encoding((), (_beyond(recipe),))
-    return _encode_conversation(example, tokenizer, recipe)
+def _as_written(turn: str, message: Message, ends: Iterable[str]) -> str:
+    """What the model wrote of a rendered `turn`, with the token that ended it; empty where some of it is missing.
+
+    Templates write more behind that token, which is never generated, and some leave out what does not suit them: the
+    text beside a call, all calls, or every text that is not given in parts. An end within the message is text.
+    """
+    turn = turn.rstrip("\n")
+    texts = _THOUGHT.split(message.content)
+    said = (message.reasoning.strip(), *map(str.strip, texts), *(call.name for call in message.tool_calls))
+    found = sorted(match.span() for end in ends for match in re.finditer(re.escape(end), turn))
+    for start, end in (*found, (len(turn), len(turn))):
+        if all(part in turn[:start] for part in said):
+            return turn[:end]
+    return ""
 
 
 def _strength(example: Example, recipe: Recipe) -> float:
@@ -95,12 +128,12 @@ def _has_tools(messages: Sequence[Message]) -> bool:
     return any(message.role == "tool" or message.tool_calls for message in messages)
 
 
-def _encode_conversation(example: Example, tokenizer: Any, recipe: Recipe) -> Encoding:
+def _encode_conversation(example: Example, tokenizer: Any, recipe: Recipe, ends: Iterable[str]) -> Encoding:
     reply = example.reply or Message(role="assistant", content=example.completion)
     messages = (*example.messages, reply)
     written = _written(example, messages)
     turns: list[int] = list(written)
-    template = _Template(tokenizer, messages, written, example.tools)
+    template = _Template(tokenizer, messages, written, example.tools, ends)
     rows: list[EncodedRow] = []
     left_out = [] if turns else ["the model ended none of its turns"]
     while turns:
@@ -112,7 +145,7 @@ def _encode_conversation(example: Example, tokenizer: Any, recipe: Recipe) -> En
             turns.remove(last)
             continue
         if last not in spans:
-            left_out.append("the chat template does not show what the model wrote")
+            left_out.append(_NOT_SHOWN)
             turns.remove(last)
             continue
         row, kept = _row(template.text(last), spans, tokenizer, recipe.max_length, _strength(example, recipe))
@@ -140,22 +173,43 @@ def _row(
 ) -> tuple[EncodedRow | None, int]:
     """The row of as many turns, from the first on, as fit, and how many these are.
 
-    Cut is the end: without its beginning, a conversation is one that the model never saw. Each piece is tokenised on
-    its own, because what the model writes is never joined with the end of the prompt into one token.
+    Cut is the end: without its beginning, a conversation is one that the model never saw.
     """
     ids: list[int] = []
     learned: list[Span] = []
-    done = 0
-    for start, end in spans.values():
-        between: list[int] = tokenizer(text[done:start], add_special_tokens=False)["input_ids"]
-        turn: list[int] = tokenizer(text[start:end], add_special_tokens=False)["input_ids"]
+    pieces = _pieces(text, (border for span in spans.values() for border in span), tokenizer)
+    for between, turn in zip(pieces, pieces, strict=True):
         if len(ids) + len(between) + len(turn) > most:
             break
         ids += between + turn
         learned.append((len(ids) - len(turn), len(ids)))
-        done = end
     row = EncodedRow(ids, learned[0][0], strength, tuple(learned)) if learned else None
     return row, len(learned)
+
+
+def _pieces(text: str, borders: Iterable[int], tokenizer: Any) -> Iterator[list[int]]:
+    """The tokens of `text` between each two of its `borders`, as they are within the whole.
+
+    Some tokenizers put a space before the first word of whatever they are given, so a piece on its own would begin
+    with one that was never served. Where both sides of a border are joined into one token, each is tokenised on its
+    own all the same: what the model writes never changes the tokens of the prompt.
+    """
+
+    def tokens(start: int, end: int | None = None) -> list[int]:
+        return tokenizer(text[start:end], add_special_tokens=False)["input_ids"]
+
+    begin = last = taken = 0
+    whole = tokens(0)
+    for border in borders:
+        piece = tokens(last, border)
+        if whole[taken : taken + len(piece)] == piece:  # spares most tokenizers the look at all that came before
+            taken += len(piece)
+        elif whole[: len(head := tokens(begin, border))] == head:
+            piece, taken = head[taken:], len(head)
+        else:
+            begin, taken, whole = border, 0, tokens(border)
+        yield piece
+        last = border
 
 
 class _Template:
@@ -165,20 +219,31 @@ class _Template:
     have been sent again, and then no later prompt held them.
     """
 
-    def __init__(self, tokenizer: Any, messages: Sequence[Message], written: Mapping[int, Message], tools: str) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        messages: Sequence[Message],
+        written: Mapping[int, Message],
+        tools: str,
+        ends: Iterable[str],
+    ) -> None:
         self._tokenizer = tokenizer
+        self._ends = ends
         self._written = written
         self._given = [_for_template(message) for message in messages]
         self._tools = json.loads(tools) if tools else None
         self._answered: dict[int, str] = {}
         self._asked: dict[int, str] = {}
 
-    def text(self, last: int) -> str:
-        """The conversation up to and with the turn `last`, without what follows its end-of-turn token."""
-        if last not in self._answered:
-            whole = [*self._given[:last], _for_template(self._written[last])]
-            self._answered[last] = self._render(whole, False).rstrip("\n")
-        return self._answered[last]
+    def text(self, turn: int) -> str:
+        """The conversation up to and with what the model wrote at `turn`; empty where the template does not show it."""
+        if turn not in self._answered:
+            asked = self.question(turn)
+            whole = self._render([*self._given[:turn], _for_template(self._written[turn])], False)
+            own = whole[len(asked) :] if whole.startswith(asked) else ""
+            shown = _as_written(own, self._written[turn], self._ends)
+            self._answered[turn] = asked + shown if shown else ""
+        return self._answered[turn]
 
     def question(self, turn: int) -> str:
         """What the server saw when the model wrote message `turn`."""
@@ -190,13 +255,9 @@ class _Template:
         """(turn, where it stands) for the turns that read in the text of the last one as when they were written."""
         whole = self.text(turns[-1])
         for turn in turns:
-            asked, answered = self.question(turn), self.text(turn)
-            if whole.startswith(answered) and answered.startswith(asked) and self._shows(turn, answered[len(asked) :]):
-                yield turn, (len(asked), len(answered))
-
-    def _shows(self, turn: int, written: str) -> bool:
-        """Whether the template writes out the tools that were called; some leave them out without a word."""
-        return written != "" and all(call.name in written for call in self._written[turn].tool_calls)
+            answered = self.text(turn)
+            if answered and whole.startswith(answered):
+                yield turn, (len(self.question(turn)), len(answered))
 
     def _render(self, messages: Sequence[dict[str, Any]], question: bool) -> str:
         return self._tokenizer.apply_chat_template(
@@ -208,7 +269,7 @@ def _for_template(message: Message) -> dict[str, Any]:
     """The message as vLLM hands it to the template: arguments are objects there, not JSON texts."""
     out: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.reasoning:
-        out["reasoning_content"] = message.reasoning
+        out["reasoning_content"] = out["thinking"] = message.reasoning  # the second in gpt-oss's template
     if message.tool_calls:
         out["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _parsed(call.arguments)}}

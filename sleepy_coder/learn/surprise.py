@@ -26,10 +26,10 @@ class Surprise(Record):
 def measure_surprise(rows: Sequence[Example], model: str, server: ModelServer, concurrency: int, seed: int) -> Surprise:
     """How unlikely `model` finds up to MOST of the rows.
 
-    It is asked anew each night, for it changes with the model. Conversations with tools are left out: what the
-    server's template makes of their turns is not the text of one answer. Raises ServerError.
+    It is asked anew each night, for it changes with the model. Conversations with tools and answers with thoughts are
+    left out: what the server's template makes of their turns is not the text of one answer. Raises ServerError.
     """
-    plain = {example_hash(row): row for row in rows if not (row.tools or row.reply or row.first_turn is not None)}
+    plain = {example_hash(row): row for row in rows if _is_plain(row)}
     chosen = random.Random(seed).sample(sorted(plain), min(MOST, len(plain)))
 
     def ask(sha: str) -> tuple[str, float] | None:
@@ -37,3 +37,7 @@ def measure_surprise(rows: Sequence[Example], model: str, server: ModelServer, c
             return sha, server.nll(model, plain[sha].messages, plain[sha].completion)
 
     return Surprise(nll=dict(found for found in in_parallel(ask, chosen, concurrency) if found))
+
+
+def _is_plain(row: Example) -> bool:
+    return not (row.tools or row.reply or row.thoughts or row.first_turn is not None)

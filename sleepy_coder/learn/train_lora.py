@@ -49,7 +49,7 @@ from sleepy_coder.learn.outputs import (
     reason_to_stop,
 )
 from sleepy_coder.learn.ranks import Ranks, spread
-from sleepy_coder.learn.rows import EncodedRow, encode_all
+from sleepy_coder.learn.rows import EncodedRow, encode_all, turn_ends
 from sleepy_coder.learn.trainer import JOB_FILE, OUTPUT, PAUSED, TrainingJob
 from sleepy_coder.types import Recipe
 
@@ -75,7 +75,8 @@ class Rows:
 def read_rows(job: TrainingJob, tokenizer: Any) -> Rows:
     """The mix as tokens. Raises TrainingError when there is nothing to learn from."""
     examples, recipe = job.mix.examples, job.recipe
-    encoded = [encode_all(example, tokenizer, recipe) for example in examples]
+    ends = turn_ends(job.model, tokenizer)
+    encoded = [encode_all(example, tokenizer, recipe, ends) for example in examples]
     say_left_out(reason for one in encoded for reason in one.left_out)
     out = set(held_out(examples, recipe.held_out))
     left = {i: one.rows for i, one in enumerate(encoded) if i not in out and one.rows}

@@ -89,7 +89,9 @@ class VllmClient:
         """One chat completion. The reply's `model` is the name that the server says answered."""
         body = _chat_body(model, messages, temperature, seed, max_tokens)
         answer = self._post("/v1/chat/completions", body)
-        return _reply(answer, answer["choices"][0]["message"]["content"] or "")
+        message = answer["choices"][0]["message"]
+        thoughts = message.get("reasoning") or message.get("reasoning_content")  # the second in older ones
+        return _reply(answer, message["content"] or "", thoughts or "")
 
     def complete(
         self,
@@ -324,13 +326,14 @@ def _chat_body(
     }
 
 
-def _reply(answer: Mapping[str, Any], text: str) -> Reply:
+def _reply(answer: Mapping[str, Any], text: str, reasoning: str = "") -> Reply:
     return Reply(
         text=text,
         model=answer["model"],
         finish_reason=answer["choices"][0]["finish_reason"] or "",
         prompt_tokens=answer["usage"]["prompt_tokens"],
         completion_tokens=answer["usage"]["completion_tokens"],
+        reasoning=reasoning,
     )
 
 

@@ -10,7 +10,6 @@ adapters take turns.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import threading
@@ -28,6 +27,7 @@ from sleepy_coder.config import is_loopback
 from sleepy_coder.serve.embedded_app import Server, Text
 from sleepy_coder.serve.embedded_engine import Limits
 from sleepy_coder.serve.embedded_model import load_weights, read_shape
+from sleepy_coder.serve.stops import stop_tokens
 
 _LOOK_SECONDS = 1.0  # between two looks whether the parent is there
 
@@ -51,16 +51,6 @@ def load_text(folder: Path) -> Text:
         return fast.decode(tokens, skip_special_tokens=False)
 
     return Text(encode, chat, decode, show)
-
-
-def stop_tokens(folder: Path) -> frozenset[int]:
-    """The end-of-text tokens that config.json and generation_config.json name."""
-    found: set[int] = set()
-    for name in ("config.json", "generation_config.json"):
-        if (folder / name).is_file():
-            value: int | list[int] | None = json.loads((folder / name).read_text()).get("eos_token_id")
-            found.update([value] if isinstance(value, int) else value or [])
-    return frozenset(found)
 
 
 def _positive(text: str) -> int:

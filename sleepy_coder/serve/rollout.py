@@ -11,7 +11,7 @@ from typing import TypeVar
 from sleepy_coder.dialogue import ReplyFormatError, apply_reply, first_messages, with_hints
 from sleepy_coder.errors import InfraError, ServerError
 from sleepy_coder.ports import ModelServer, Verifier
-from sleepy_coder.types import Message, Outcome, Task, Verdict
+from sleepy_coder.types import Message, Outcome, Task, Thoughts, Verdict
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,12 +30,18 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """An answer and what the verifier says of it."""
+    """An answer and what the verifier says of it. What the model thought before it is learned, and not judged."""
 
     messages: tuple[Message, ...]
     completion: str
     verdict: Verdict
     served_by: str
+    reasoning: str = ""
+
+    @property
+    def thoughts(self) -> Thoughts | None:
+        """As `Attempt` and `Example` hold them; None where there are none."""
+        return {len(self.messages): self.reasoning} if self.reasoning else None
 
 
 def opening(verifier: Verifier, task: Task, hints: Hinter | None = None) -> tuple[Message, ...]:
@@ -74,7 +80,8 @@ def attempt(
         raise ServerError(f"asked for {model}, but {reply.model} answered", "check the server's model names")
     if reply.finish_reason == "abort":
         raise ServerError(f"{model}'s answer was cut off by the server", "see the server's log; then start again")
-    return Rollout(tuple(messages), reply.text, verdict_on(verifier, task, reply.text), reply.model)
+    verdict = verdict_on(verifier, task, reply.text)
+    return Rollout(tuple(messages), reply.text, verdict, reply.model, reply.reasoning)
 
 
 def verdict_on(verifier: Verifier, task: Task, answer: str) -> Verdict:

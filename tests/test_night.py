@@ -513,6 +513,17 @@ def test_a_damaged_serving_adapter_is_stepped_back_from_and_the_night_is_held(ho
     assert house.open().registry.get(served.name).state is AdapterState.QUARANTINED
 
 
+def test_a_quantised_base_fails_the_night_before_anything_is_dreamed(house: House) -> None:
+    house.day()
+    config = house.home / "base" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"quantization_config": {"quant_method": "awq"}}))
+    report = house.night()
+    assert (report.outcome, house.serving()) == ("failed", None)
+    assert "quantised (awq)" in report.reason and "model.path" in report.reason
+    assert "dream" not in {phase.name for phase in report.phases}
+    assert house.open().store.count_episodes(unused=True) == 40
+
+
 def test_a_failed_training_fails_the_night_in_its_own_words(house: House) -> None:
     house.day()
     report = house.night(trainer=FakeTrainer(fails="out of memory"))

@@ -14,6 +14,7 @@ from sleepy_coder.config import CONFIG_FILE, NANO, Config
 from sleepy_coder.drill import complaint
 from sleepy_coder.errors import ServerError, ServerUnreachable, SleepyError
 from sleepy_coder.files import private_folder, temporary_beside
+from sleepy_coder.learn.trainer import refuse_quantised
 from sleepy_coder.registry import Registry
 from sleepy_coder.report.standing import daemon_line
 from sleepy_coder.serve.checkup import Finding, check_server, checked, fail, ok, warn
@@ -142,6 +143,7 @@ def _base_model(config: Config, registry: Registry, active: Adapter | None) -> F
             f"{path} is not the model that {active.name} was trained on",
             "Set model.path to that model, or go back to the base: `sleepy-coder adapters rollback`.",
         )
+    refuse_quantised(path)
     return ok("base model", f"{path}, sha256 {sha256[:12]}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -242,6 +243,16 @@ def test_another_base_model_than_the_adapter_s_is_found(tmp_path: Path, tiny_ser
     )
     found = examined(config)
     assert found["base model"].level == "fail" and "rollback" in found["base model"].remedy
+
+
+def test_a_base_that_nights_cannot_train_is_found_before_one_begins(tmp_path: Path, tiny_server: TinyServer) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_server.model, model)
+    config = json.loads((model / "config.json").read_text()) | {"quantization_config": {"quant_method": "awq"}}
+    (model / "config.json").write_text(json.dumps(config))
+    named = settings(tmp_path, tiny_server).model_copy(update={"model": ModelSettings(path=model)})
+    found = examined(named)["base model"]
+    assert found.level == "fail" and "awq" in found.what and "full-precision" in found.remedy
 
 
 def test_a_model_server_beside_which_nights_would_train_the_nano_model_is_found(

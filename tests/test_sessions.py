@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from talks import START, WIRES, Talk, assistant, bash, exchanges_of, result, system, thinking, user
 
 from sleepy_coder.collect.sessions import group
-from sleepy_coder.types import Exchange, Message, WireApi
+from sleepy_coder.types import Exchange, Message, ToolCall, WireApi
 
 AGENT = system("You are a coding agent.")
 
@@ -193,6 +193,16 @@ def test_a_reply_that_the_agent_rewrote_is_not_the_models() -> None:
     first = exchanges_of(Talk((AGENT, user("Go."), assistant("as it was"))), "x")
     then = exchanges_of(Talk((AGENT, user("Go."), assistant("as it is"), user("on"), assistant("Done."))), "y")[1:]
     assert learned([*first, *then]) == [4]
+
+
+def test_a_call_that_the_agent_sends_again_with_its_defaults_written_in_is_still_the_models() -> None:
+    called, again = (ToolCall(id="c", name="Edit", arguments=given) for given in ('{"a": 1}', '{"a": 1, "all": false}'))
+    first = exchanges_of(Talk((AGENT, user("Go."), assistant("", called))), "x")
+    then = exchanges_of(Talk((AGENT, user("Go."), assistant("", again), result("c", "ok"), assistant("Done."))), "y")
+    assert learned([*first, then[-1]]) == [2, 4]
+    other = assistant("", again.model_copy(update={"id": "another"}))
+    then = exchanges_of(Talk((AGENT, user("Go."), other, result("another", "ok"), assistant("Done."))), "y")
+    assert learned([*first, then[-1]]) == [4]
 
 
 @pytest.mark.parametrize("reason", ["length", "max_tokens", "max_output_tokens", "content_filter", "stop_sequence"])

@@ -263,7 +263,7 @@ def _conversation(node: _Node) -> Conversation:
 
 
 def _is_reply(sent: Message, reply: Message) -> bool:
-    """Whether `sent` is `reply`. Calls are known by their ids: Claude Code writes the defaults of its tools into them."""
+    """Whether `sent` is `reply`. Calls are known by their ids: Claude Code writes its tools' defaults into them."""
     ids = [(call.id, call.name) for call in reply.tool_calls if call.id]
     if ids and ids == [(call.id, call.name) for call in sent.tool_calls]:
         reply = reply.model_copy(update={"tool_calls": sent.tool_calls})

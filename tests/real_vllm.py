@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file  # pyright: ignore[reportUnkn
 from serve_model import tiny_adapter
 
 from sleepy_coder.adapter_manifest import WEIGHTS, model_sha256
-from sleepy_coder.config import Config, RecipeSettings, ServerSettings
+from sleepy_coder.config import Config, NightSettings, RecipeSettings, ServerSettings
 from sleepy_coder.deploy import ensure_loaded
 from sleepy_coder.learn.recipes import recipe_for
 from sleepy_coder.nano import MODEL_DIR
@@ -44,7 +44,8 @@ def real_vllm(log: Path) -> ServerProcess:
         raise FileNotFoundError(f"{VLLM} is missing: make it with scripts/vllm-env")
     port = free_port()
     settings = ServerSettings(url=f"http://127.0.0.1:{port}", base_name=BASE, vllm=str(VLLM), extra_args=FLAGS)
-    start = vllm_command(Config(server=settings), MODEL_DIR)
+    napping = NightSettings(share_gpu=True)  # which opens the sleep endpoints
+    start = vllm_command(Config(server=settings, night=napping), MODEL_DIR)
     environment = {**start.environment, "VLLM_CPU_KVCACHE_SPACE": "1"}
     return ServerProcess(start.argv, port, log, environment=environment, start_seconds=START_SECONDS)
 

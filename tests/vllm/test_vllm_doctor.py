@@ -10,7 +10,7 @@ from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.process import ServerProcess
 
 
-def test_a_vllm_that_was_started_as_we_say_tells_in_which_dtype_it_computes(client: VllmClient) -> None:
+def test_a_vllm_that_may_sleep_tells_in_which_dtype_it_computes(client: VllmClient) -> None:
     assert client.precision().startswith("float32, ")
 
 

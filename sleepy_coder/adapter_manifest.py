@@ -155,8 +155,7 @@ def model_sha256(model_dir: Path) -> str:
 
 def model_width(model_dir: Path) -> int:
     """Channels of a base model's hidden states, from its config.json. Raises ConfigError when it does not say."""
-    config = json.loads((model_dir / "config.json").read_bytes())
-    width = config.get("hidden_size") or config.get("text_config", {}).get("hidden_size")
+    width = next((part["hidden_size"] for part in _config_parts(model_dir) if part.get("hidden_size")), None)
     if not isinstance(width, int):
         raise ConfigError(f"{model_dir}/config.json names no hidden_size", "Name the folder of a Hugging Face model")
     return width
@@ -167,13 +166,18 @@ def quantised_by(model_dir: Path) -> str:
 
     Raises ConfigError when there is no config.json that can be read.
     """
+    named = (part.get("quantization_config") for part in _config_parts(model_dir))
+    found = next((one for one in named if one is not None), None)
+    return "" if found is None else str(found.get("quant_method") or "an unknown method")
+
+
+def _config_parts(model_dir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A model's config.json, and what it says of the text part of a model that has others. Raises ConfigError."""
     try:
         config = json.loads((model_dir / "config.json").read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{model_dir}/config.json cannot be read ({error})", "Name the folder of a model") from error
-    parts: list[dict[str, Any]] = [config, config.get("text_config") or {}]
-    found = next((part["quantization_config"] for part in parts if part.get("quantization_config") is not None), None)
-    return "" if found is None else str(found.get("quant_method") or "an unknown method")
+    return config, config.get("text_config") or {}
 
 
 def tokenizer_sha256(model_dir: Path) -> str:

@@ -48,8 +48,8 @@ def private_folder(folder: Path) -> None:
 
     Raises InfraError.
     """
+    have_folder(folder, 0o700)
     with _explained(folder, _FOLDER_REMEDY):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
         if found.st_mode & 0o077 and found.st_uid == os.geteuid():
             folder.chmod(0o700)

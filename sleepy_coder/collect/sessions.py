@@ -262,12 +262,13 @@ def _conversation(node: _Node) -> Conversation:
     )
 
 
-def _is_reply(sent: Message, reply: Message) -> bool:
-    """Whether `sent` is `reply`. Calls are known by their ids: Claude Code writes its tools' defaults into them."""
+def _is_reply(sent: Message, node: _Node, reply: Message) -> bool:
+    """Whether `sent` is the `reply` of `node`. Calls are known by their ids: Claude Code writes its tools' defaults
+    into them."""
     ids = [(call.id, call.name) for call in reply.tool_calls if call.id]
     if ids and ids == [(call.id, call.name) for call in sent.tool_calls]:
-        reply = reply.model_copy(update={"tool_calls": sent.tool_calls})
-    return _essence(sent) == _essence(reply)
+        sent = sent.model_copy(update={"tool_calls": reply.tool_calls})
+    return _essence(sent) == node.answer
 
 
 def _thoughts(messages: Sequence[Message], chain: Sequence[_Node]) -> dict[int, str]:
@@ -278,7 +279,7 @@ def _thoughts(messages: Sequence[Message], chain: Sequence[_Node]) -> dict[int, 
     found: dict[int, str] = {}
     for node in chain:
         place, reply = len(node.said.messages), node.said.reply
-        if reply and node.exchange.finish_reason in _ENDED and _is_reply(messages[place], reply):
+        if reply and node.exchange.finish_reason in _ENDED and _is_reply(messages[place], node, reply):
             sent = messages[place].reasoning
             # Some agents send thoughts without the white space around them; that is no reason to tell the two apart.
             found[place] = sent if sent.strip() == reply.reasoning.strip() else reply.reasoning

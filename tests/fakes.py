@@ -46,6 +46,7 @@ from sleepy_coder.errors import (
 )
 from sleepy_coder.judge.clusters import Cluster
 from sleepy_coder.learn.passed import passed_rows
+from sleepy_coder.learn.rows import EncodedRow, encode_all
 from sleepy_coder.parts import BaseModel, Parts
 from sleepy_coder.ports import Clock, Fingerprint, Redactor, ServedModel, Trainer, Watcher
 from sleepy_coder.registry import Registry, model_sha256
@@ -462,6 +463,11 @@ def make_episode(number: int, *outcomes: Outcome, source: str = "verifier", name
         served_by=BASE,
         created=datetime(2026, 11, 22, tzinfo=UTC),
     )
+
+
+def encode(example: Example, tokenizer: Any, recipe: Recipe) -> EncodedRow | None:
+    """The first row of an example, or None where all of it is left out."""
+    return next(iter(encode_all(example, tokenizer, recipe).rows), None)
 
 
 def passed_examples(episodes: Sequence[Episode], per_task: int) -> list[Example]:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import structlog
+from fakes import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from talks import Talk, assistant, bash, exchanges_of, result, system, thinking, user
 
 from sleepy_coder import log
 from sleepy_coder.collect.sessions import group
-from sleepy_coder.learn.rows import EncodedRow, encode, encode_all
+from sleepy_coder.learn.rows import EncodedRow, encode_all
 from sleepy_coder.learn.trainer import ChildTrainer, Step
 from sleepy_coder.types import Example, Message, Recipe, ToolCall, TrainingMix
 

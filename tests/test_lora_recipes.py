@@ -93,10 +93,10 @@ def test_sam_climbs_by_its_radius_along_the_gradient_and_comes_back() -> None:
 
 def test_the_naive_loss_covers_every_token_but_the_first(model: Path) -> None:
     import torch
+    from fakes import encode
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from sleepy_coder.learn.lora_run import attach_adapter
-    from sleepy_coder.learn.rows import encode
 
     naive = RECIPE.model_copy(update={"prompt_loss": True})
     found = encode(row(3), AutoTokenizer.from_pretrained(model), naive)

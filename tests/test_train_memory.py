@@ -68,11 +68,11 @@ Step = Callable[..., tuple[dict[str, Any], int]]
 def step(model: Path) -> Step:
     """One step of a random adapter: its weights afterwards, and the most bytes that were kept for a gradient."""
     import torch
+    from fakes import encode
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from sleepy_coder.learn.lora_loss import references_of
     from sleepy_coder.learn.lora_run import Run, attach_adapter, save_memory, weights_of
-    from sleepy_coder.learn.rows import encode
     from sleepy_coder.learn.train_lora import one_step
 
     tokenizer = AutoTokenizer.from_pretrained(model)

@@ -298,7 +298,7 @@ def attach(model: Path) -> Attach:
 
 
 def encoded(tokenizer: Any, *rows: Example) -> list[Any]:
-    from sleepy_coder.learn.rows import encode
+    from fakes import encode
 
     found = [encode(example, tokenizer, RECIPE) for example in rows]
     assert None not in found
@@ -338,7 +338,7 @@ def test_anchors_are_held_to_the_base_more_firmly(tokenizer: Any) -> None:
 
 
 def test_a_row_longer_than_the_context_is_left_out(tokenizer: Any) -> None:
-    from sleepy_coder.learn.rows import encode
+    from fakes import encode
 
     (whole,) = encoded(tokenizer, row(3))
     exact = RECIPE.model_copy(update={"max_length": len(whole.ids)})
@@ -360,7 +360,7 @@ def test_rows_that_were_left_out_are_counted_in_the_log(
 def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Any) -> None:
     from copy import deepcopy
 
-    from sleepy_coder.learn.rows import encode
+    from fakes import encode
 
     other = deepcopy(tokenizer)
     other.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"

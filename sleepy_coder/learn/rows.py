@@ -62,11 +62,6 @@ def turn_ends(folder: Path, tokenizer: Any) -> frozenset[str]:
     return frozenset(token for token in (*named, tokenizer.eos_token) if token)
 
 
-def encode(example: Example, tokenizer: Any, recipe: Recipe) -> EncodedRow | None:
-    """The first row of an example, or None where all of it is left out."""
-    return next(iter(encode_all(example, tokenizer, recipe).rows), None)
-
-
 def encode_all(example: Example, tokenizer: Any, recipe: Recipe, ends: Iterable[str] = ()) -> Encoding:
     """All rows of an example: one for a question with its answer, one or more for a conversation.
 

@@ -124,6 +124,10 @@ def renew_command(
         Path | None,
         typer.Option("--from", help="A JSONL file of tasks, or a folder of cargo projects, instead of unseen koans."),
     ] = None,
+    dev: Annotated[
+        Path | None,
+        typer.Option("--dev", help="Others of yours, on which each night's weights are chosen before they are judged."),
+    ] = None,
     early: Annotated[bool, typer.Option("--early", help="Also while the epoch has openings left.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,
@@ -132,7 +136,7 @@ def renew_command(
 
     The set before it is retired for good and stays out of training. A new epoch begins, and all arms are measured anew.
 
-    Example: [bold]sleepy-coder gate renew --from own-exam.jsonl[/]
+    Example: [bold]sleepy-coder gate renew --from own-exam.jsonl --dev own-dev.jsonl[/]
     """
     from sleepy_coder.renewal import practice_tasks, renew
 
@@ -152,6 +156,7 @@ def renew_command(
                 early,
                 lambda total: progress.update(bar, advance=1, total=total),
                 practice_tasks(),
+                dev,
             )
     if json:
         as_json(found)
@@ -160,6 +165,8 @@ def renew_command(
         f"{found.tasks} tasks in {found.clusters} clusters judge from now on (set {found.set_id}); "
         f"{found.retired} are retired. The next judged night begins a new epoch and measures the baseline anew."
     )
+    if not found.dev:
+        out.print("No dev tasks: a night's weights are not chosen before they are judged. `--dev FILE` gives some.")
     if found.clusters < config.gate.autonomous_clusters:
         out.print(
             f"[yellow]With fewer than {config.gate.autonomous_clusters} clusters nothing is promoted on its own: "

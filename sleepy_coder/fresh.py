@@ -11,7 +11,6 @@ from sleepy_coder.learn.mix import without
 from sleepy_coder.material import own_of
 from sleepy_coder.parts import Parts
 from sleepy_coder.serve.rollout import in_parallel
-from sleepy_coder.tasks import load_split
 from sleepy_coder.tasks.leaks import LeakIndex, example_rows, find_leaks, task_texts
 from sleepy_coder.types import Task, TrainingMix
 
@@ -56,7 +55,7 @@ def _close_to(parts: Parts, held: Collection[str], rows: Iterable[tuple[str, str
 def judgeable(parts: Parts, held: Collection[str]) -> tuple[Task, ...]:
     """The latest of the tasks `held` that tell their fix from their broken input, far from frozen and dev tasks."""
     tasks = parts.store.latest_tasks(held, parts.config.eval.fresh_tasks)
-    index = LeakIndex((*parts.judging, *load_split("dev")))
+    index = LeakIndex((*parts.judging, *parts.dev))
     apart = [task for task in untrained(parts, tasks) if not any(index.find(*row) for row in _programs([task]))]
     controls = in_parallel(lambda task: run_control(parts.verifier, task, 1), apart, parts.config.eval.concurrency)
     out = quarantined(controls)

@@ -24,11 +24,15 @@ from sleepy_coder.types import Record, Task
 
 
 class Renewed(Record):
-    """The set that judges from now on. `retired` is how many tasks of the one before it are not in it."""
+    """The set that judges from now on, and how many tasks a night's weights are chosen on.
+
+    `retired` is how many tasks of the set before it are not in it.
+    """
 
     path: Path
     set_id: str
     tasks: int
+    dev: int
     clusters: int
     retired: int
 
@@ -42,8 +46,9 @@ def renew(
     early: bool,
     step: Callable[[int], object],
     practice: Sequence[Task],
+    dev: Path | None = None,
 ) -> Renewed:
-    """Put unseen koans, or the tasks in `source`, in the place of the frozen set.
+    """Put unseen koans, or the tasks in `source`, in the place of the frozen set; weights are chosen on those in `dev`.
 
     The next judged night begins an epoch.
 
@@ -52,12 +57,13 @@ def renew(
     unless `early`; TaskFormatError for tasks that cannot judge.
     """
     _refuse_early(config, store, early)
-    rows = list(_practised(store, practice))
+    chosen_on = _own(dev) if dev else ()
+    rows = list(_practised(store, (*practice, *chosen_on)))
     if source is None:
         seen = {task.cluster for tasks in sets.all() for task in tasks}
         tasks = unseen_koans(len(sets.all()), seen, rows, Rustc.find(), step)
     else:
-        tasks = own_frozen(list(load_cargo_folder(source) if source.is_dir() else load_jsonl(source)), rows)
+        tasks = own_frozen(_own(source), rows)
         _refuse_blind(config, witness, tasks, step)
     if not store.begins_epoch([task.cluster for task in tasks]):
         raise TaskFormatError(
@@ -65,14 +71,19 @@ def renew(
             "take tasks that have not judged yet; otherwise the epoch goes on, and its budget with it",
         )
     before = {task.id for task in sets.current()}
-    path = sets.add(tasks)
+    path = sets.add(tasks, chosen_on)
     return Renewed(
         path=path,
         set_id=set_id(tasks),
         tasks=len(tasks),
+        dev=len(sets.dev()),
         clusters=len(form_clusters(tasks)),
         retired=len(before - {task.id for task in tasks}),
     )
+
+
+def _own(source: Path) -> tuple[Task, ...]:
+    return tuple(load_cargo_folder(source) if source.is_dir() else load_jsonl(source))
 
 
 def _refuse_early(config: Config, store: Store, early: bool) -> None:

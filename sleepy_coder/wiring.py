@@ -242,7 +242,7 @@ def open_parts(config: Config, watcher: Watcher, *, until: datetime | None = Non
             environment=environment_of(server, judge),
             curfew=Curfew(SystemClock(), until),
             witness=judge.forgetful(),
-            dev=load_split("dev"),
+            dev=sets.dev(),
             retired=sets.retired(),
         )
 

@@ -109,6 +109,38 @@ def test_own_tasks_take_the_place_of_the_frozen_set(tmp_path: Path, store: Store
     assert sets.current() == tasks
 
 
+def test_weights_are_chosen_on_the_packaged_koans_where_koans_judge(tmp_path: Path) -> None:
+    sets = FrozenSets(tmp_path)
+    assert sets.dev() == load_split("dev")
+    sets.add(load_split("frozen")[:40])
+    assert sets.dev() == load_split("dev")
+
+
+def test_no_koans_choose_what_own_tasks_will_judge(tmp_path: Path) -> None:
+    sets = FrozenSets(tmp_path)
+    sets.add(tuple(make_task(number) for number in range(3)))
+    assert sets.dev() == ()
+
+
+def test_own_dev_tasks_choose_until_the_next_set_judges(tmp_path: Path, store: Store) -> None:
+    exam, dev = tasks_of(FROZEN[:1]), (make_task(6), make_task(7))
+    sets, config = FrozenSets(tmp_path), settings(tmp_path)
+    source, beside = written(tmp_path / "own.jsonl", exam), written(tmp_path / "own-dev.jsonl", dev)
+    found = renew(config, store, sets, FakeVerifier(), source, False, lambda _: None, (), beside)
+    assert (found.dev, sets.dev()) == (2, dev)
+    sets.add((make_task(8),))
+    assert sets.dev() == ()
+
+
+def test_a_task_that_is_chosen_on_cannot_judge(tmp_path: Path, store: Store) -> None:
+    source = written(tmp_path / "own.jsonl", (*tasks_of(FROZEN[:1]), make_task(6)))
+    dev = written(tmp_path / "own-dev.jsonl", (make_task(6),))
+    sets = FrozenSets(tmp_path)
+    with pytest.raises(TaskFormatError, match=make_task(6).id):
+        renew(settings(tmp_path), store, sets, FakeVerifier(), source, False, lambda _: None, (), dev)
+    assert sets.current() == load_split("frozen")
+
+
 def test_tasks_that_pass_as_they_stand_or_whose_fix_fails_are_refused_by_name(tmp_path: Path, store: Store) -> None:
     tasks = load_split("frozen")[:4]
     no_fix = tasks[0].model_copy(update={"reference": {"main.rs": "fn main() { wrong }"}})

@@ -19,7 +19,7 @@ from sleepy_coder.types import Task
 
 @dataclass(frozen=True, slots=True)
 class FrozenSets:
-    """The sets in `folder` (the home's state), as `frozen-<number>-<id>.jsonl`, and their dev tasks as `dev-<the same>`.
+    """The sets in `folder` (the home's state), as `frozen-<number>-<id>.jsonl`; dev tasks are in `dev-<the same>`.
 
     Every method may raise TaskFormatError.
     """

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections import Counter
+from pathlib import Path
 
 from fakes import make_task
 from hypothesis import given, settings
@@ -14,6 +17,7 @@ from sleepy_coder.tasks import load_split
 from sleepy_coder.tasks.build import choose, full_plan
 from sleepy_coder.tasks.koans import FAMILIES
 from sleepy_coder.tasks.koans.words import Words
+from sleepy_coder.tasks.loaders import load_cargo_folder
 
 
 def templates() -> dict[str, tuple[str, object]]:
@@ -51,7 +55,33 @@ def test_a_renamed_copy_is_in_the_cluster_of_its_original() -> None:
     one = make_task(1000)
     copy = make_task(1500, family=one.family)
     assert len(form_clusters([one, copy])) == 1
-    assert len(form_clusters([one, make_task(1500, family="another")])) == 2
+
+
+def test_copies_that_go_by_the_names_of_different_families_count_once() -> None:
+    assert len(form_clusters([make_task(1000, family="one"), make_task(1500, family="another")])) == 1
+
+
+def test_near_copies_in_cargo_projects_of_their_own_count_once(tmp_path: Path) -> None:
+    apart = {cluster.id for cluster in form_clusters(load_split("frozen"))}
+    originals = random.Random(3).sample([task for task in load_split("frozen") if task.id in apart], 4)
+    for task in originals:
+        for copy in range(3):
+            project = tmp_path / f"{task.id}_{copy}"
+            (project / "src").mkdir(parents=True)
+            (project / "Cargo.toml").write_text(f'[package]\nname = "p{copy}"\n')
+            (project / "README.md").write_text(task.prompt)
+            (project / "src/main.rs").write_text(task.files["main.rs"].replace("1", str(copy + 2)))
+    assert len(form_clusters(load_cargo_folder(tmp_path))) == 4
+
+
+def test_koans_of_two_families_are_different_programs_however_alike_they_look() -> None:
+    one = load_split("frozen")[0]
+    assert len(form_clusters([one, one.model_copy(update={"id": "other", "family": "another"})])) == 2
+
+
+def test_the_clusters_of_the_packaged_set_are_those_of_the_committed_study() -> None:
+    found = json.dumps([cluster.model_dump(mode="json") for cluster in form_clusters(load_split("frozen"))])
+    assert hashlib.sha256(found.encode()).hexdigest()[:16] == "afe5c0ac2064eaf0"
 
 
 clusters = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(

@@ -1,10 +1,14 @@
 """Clusters: the gate's unit. Tasks that are variants of one program stand or fall together, so they count once.
 
-Two tasks of one family are linked when they have the same `Task.cluster`, when their prompts differ in one word
+Two tasks are linked when they have the same `Task.cluster`, when their prompts differ in one word
 at most (names, numbers and quoted texts apart), or when most of the shorter program's runs of 5 tokens, all names
 taken as one, occur in the other. A cluster is what links connect. On the frozen koans this finds the templates
 from which they were drawn without being told: 233 clusters for 233 templates, two templates split and two clusters
 holding two. Template mates that are counted as independent make the gate err more often than it promises.
+
+Koans of two families are never linked: these are different templates by construction, and in programs this short a
+common beginning is enough to look alike. Any other family is a name that somebody gave, such as a project's folder,
+and copies under two names are copies.
 """
 
 from __future__ import annotations
@@ -48,17 +52,13 @@ def form_clusters(tasks: Sequence[Task]) -> tuple[Cluster, ...]:
             task = parent[task]
         return task
 
-    families: dict[str, list[Task]] = defaultdict(list)
-    for task in sorted(tasks, key=lambda t: t.id):
-        families[task.family].append(task)
-    for family in families.values():
-        for one, other in _links(family):
-            low, high = sorted((root(one), root(other)))
-            parent[high] = low
+    ordered = sorted(tasks, key=lambda t: t.id)
+    for one, other in _links(ordered):
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
     members: dict[str, list[Task]] = defaultdict(list)
-    for family in families.values():
-        for task in family:
-            members[root(task.id)].append(task)
+    for task in ordered:
+        members[root(task.id)].append(task)
     return tuple(
         Cluster(id=id, family=of[0].family, group=of[0].category or of[0].family, tasks=tuple(t.id for t in of))
         for id, of in sorted(members.items())
@@ -78,11 +78,13 @@ def in_order(clusters: Iterable[Cluster], seed: int) -> tuple[Cluster, ...]:
     return tuple(cluster for _, _, cluster in sorted(placed, key=lambda p: p[:2]))
 
 
-def _links(family: Sequence[Task]) -> Iterator[tuple[str, str]]:
-    """Pairs of task ids of one family that belong together."""
-    seen = [(task, _blanked(task), _runs(task)) for task in family]
+def _links(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
+    """Pairs of task ids that belong together."""
+    seen = [(task, _blanked(task), _runs(task)) for task in tasks]
     for i, (one, said, ours) in enumerate(seen):
         for other, heard, theirs in seen[:i]:
+            if one.family != other.family and one.origin == other.origin == "koan":
+                continue
             same = one.cluster != "" and one.cluster == other.cluster
             near = len(ours & theirs) >= NEAR * min(len(ours), len(theirs))
             if same or near or _alike(said, heard):

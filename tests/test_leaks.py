@@ -177,3 +177,43 @@ def test_a_source_file_of_a_project_is_compared_and_its_manifest_is_not() -> Non
     )
     assert find_leaks([("a", program(FROZEN[0]))], [project])[0].kind == "exact"
     assert find_leaks([("a", '[package]\nname = "x"\n')], [project]) == ()
+
+
+def project(*sources: str, reference: dict[str, str] | None = None, others: dict[str, str] | None = None) -> Task:
+    files = {f"src/m{number}.rs": source for number, source in enumerate(sources)} | (others or {})
+    return FROZEN[0].model_copy(update={"files": files, "reference": reference, "id": f"p{hash(sources)}"})
+
+
+def sources(count: int) -> list[str]:
+    return [program(task) for task in FROZEN[0 : 2 * count : 2]]
+
+
+def test_one_file_of_a_frozen_project_gives_it_away() -> None:
+    frozen = project(*sources(3))
+    for source in sources(3):
+        assert [leak.kind for leak in find_leaks([("a", source)], [frozen])] == ["exact"]
+
+
+def test_of_a_project_whose_fix_is_known_the_file_that_it_changes_gives_it_away_and_no_other() -> None:
+    broken, other, _ = sources(3)
+    frozen = project(broken, other, reference={"src/m0.rs": f"{broken}fn more() {{}}\n", "src/m1.rs": other})
+    assert find_leaks([("a", broken)], [frozen])
+    assert not find_leaks([("a", other)], [frozen])
+
+
+def test_a_file_that_many_tasks_stand_on_gives_none_of_them_away() -> None:
+    common, *others = sources(6)
+    assert not find_leaks([("a", common)], [project(common, other, other * 2) for other in others])
+    assert len(find_leaks([("a", common)], [project(common, other, other * 2) for other in others[:2]])) == 2
+
+
+def test_a_list_of_modules_and_a_test_file_give_no_project_away() -> None:
+    tests = sources(2)[1]
+    frozen = project(sources(1)[0] * 3, others={"src/lib.rs": "mod m0;\nmod m1;\n", "tests/all.rs": tests})
+    assert not find_leaks([("a", "mod m0;\nmod m1;\n"), ("b", tests)], [frozen])
+
+
+def test_a_task_about_settings_alone_is_compared_by_these() -> None:
+    settings = '{"name": "shop", "port": 8080, "hosts": ["a", "b"]}\n'
+    frozen = FROZEN[0].model_copy(update={"files": {"shop.json": settings}, "reference": None})
+    assert [leak.kind for leak in find_leaks([("a", settings)], [frozen])] == ["exact"]

@@ -19,7 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from sleepy_coder.tasks.koans.family import skeleton
-from sleepy_coder.tasks.leaks import SHINGLE
+from sleepy_coder.tasks.leaks import SHINGLE, program_of
 from sleepy_coder.types import Record, Task
 
 NEAR = 0.7
@@ -106,5 +106,5 @@ def _alike(one: Counter[str], other: Counter[str]) -> bool:
 
 def _runs(task: Task) -> frozenset[tuple[str, ...]]:
     """All runs of SHINGLE tokens of the program, with one word for all names."""
-    parts = _NUMBERED_NAME.sub("v", skeleton("\n".join(task.files.values()))).split()
+    parts = _NUMBERED_NAME.sub("v", skeleton(program_of(task.files))).split()
     return frozenset(tuple(parts[i : i + SHINGLE]) for i in range(max(1, len(parts) - SHINGLE + 1)))

@@ -6,6 +6,8 @@ and containment of documents, 1997) of 5-token shingles: the share of a frozen p
 the row. It is never below their Jaccard similarity, so the usual bound of 0.8 for near-duplicates in
 training data (Lee et al., Deduplicating training data makes language models better, 2022, section 4.2)
 holds, and a frozen program inside a longer text is found as well. An inverted index makes it exact and fast.
+
+A project is compared as a whole and file by file, since an agent's row shows one file at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, cast
@@ -21,9 +23,16 @@ from typing import Literal, cast
 from sleepy_coder.errors import LeakError
 from sleepy_coder.tasks.koans.family import skeleton, tokens
 from sleepy_coder.types import Example, Task
+from sleepy_coder.verify.cheat import TEST_FILE
 
 SHINGLE = 5
 THRESHOLD = 0.8
+
+LEAST = 30
+"""Tokens that a file needs to be compared by itself: shorter ones, such as a list of modules, look alike by chance."""
+
+SHARED = 3
+"""A file that more tasks than this have is what they stand on, and gives none of them away."""
 
 _PROSE_SUFFIXES = frozenset({".toml", ".md", ".txt", ".lock", ".json", ".yaml", ".yml"})
 _NUMBERED = re.compile(r"^\s*\d{1,5}\|", re.MULTILINE)
@@ -55,10 +64,13 @@ class LeakIndex:
         self._renamed: dict[str, list[str]] = defaultdict(list)
         self._programs: list[tuple[str, int]] = []
         self._postings: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        files = {task.id: _single_files(task) for task in frozen}
+        holders = Counter(text for texts in files.values() for text in texts)
         for task in frozen:
-            for files in (task.files, task.reference or {}):
-                if program := _program_of(files):
-                    self._add(task.id, program)
+            whole = [program_of(form) for form in (task.files, task.reference) if form]
+            single = [text for text in files[task.id] if holders[text] <= SHARED]
+            for program in dict.fromkeys((*whole, *single)):
+                self._add(task.id, program)
 
     def _add(self, task: str, program: str) -> None:
         parts = tokens(program)
@@ -144,9 +156,25 @@ def _texts_in(arguments: str) -> Iterator[str]:
             values.extend(cast("list[object]", value))
 
 
-def _program_of(files: dict[str, str]) -> str:
-    """The source files as one text, in the order in which they are shown to the model."""
-    return "\n".join(text for path, text in files.items() if PurePosixPath(path).suffix not in _PROSE_SUFFIXES)
+def program_of(files: Mapping[str, str]) -> str:
+    """The source files as one text, in the order in which they are shown to the model; all files if none is source."""
+    return "\n".join(files[path] for path in filter(_is_source, files)) or "\n".join(files.values())
+
+
+def _is_source(path: str) -> bool:
+    return PurePosixPath(path).suffix not in _PROSE_SUFFIXES
+
+
+def _single_files(task: Task) -> dict[str, None]:
+    """The texts, in order, of the source files that may hold the error or the fix: without a reference, all of them.
+
+    Test files are not the program, and those of different tasks are often written alike.
+    """
+    fixed = task.reference or {}
+    asked = [path for path, text in fixed.items() if text != task.files.get(path)] or task.files
+    paths = [path for path in asked if _is_source(path) and not TEST_FILE.search(path)]
+    texts = (form[path] for path in paths for form in (task.files, fixed) if path in form)
+    return {text: None for text in texts if len(tokens(text)) >= LEAST}
 
 
 def _programs_in(text: str) -> list[str]:

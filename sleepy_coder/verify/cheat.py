@@ -32,7 +32,7 @@ _PRINTS = frozenset({"print", "println", "eprint", "eprintln", "write", "writeln
 # A file's own `assert_eq!` would be used by the tests that are appended to it.
 _SHADOWING = frozenset({"assert", "assert_eq", "assert_ne", "panic", "format", "vec", *_PRINTS})
 
-_TEST_FILE = re.compile(
+TEST_FILE = re.compile(
     r"(?:^|/)(?:(?:tests?|__tests__)/.*|test_[^/]*|tests\.py|[^/]*[._](?:test|spec)\.[^/]*|conftest\.py)$"
 )
 _CHECK = re.compile(r"(?:^|[/_.-])(?:check|test|verify|validate|spec|ci)s?(?:[_.-]|$)", re.IGNORECASE)
@@ -102,7 +102,7 @@ def _file_reasons(task: Task, files: Mapping[str, str]) -> Iterator[str]:
             yield f"removes the file `{path}`"
         elif path in checks:
             yield f"changes the check `{path}`"
-        elif (path in task.files and _TEST_FILE.search(path)) or _STEERS_TESTS.search(path) or path in scripts:
+        elif (path in task.files and TEST_FILE.search(path)) or _STEERS_TESTS.search(path) or path in scripts:
             yield f"changes the test file `{path}`"
         elif PurePosixPath(path).name in _SETTINGS and _steering(files[path]).difference(*map(_steering, known)):
             yield f"changes how `{path}` has tests run"
@@ -188,7 +188,7 @@ def _read(files: Mapping[str, str]) -> _Program:
         uses[f"macro_rules! {name}"] = items.names[f"macro_rules {name}"]
     uses["unsafe"] = sum(token.text == "unsafe" for token in tokens)
     for path, text in files.items():
-        is_test = bool(_TEST_FILE.search(path))
+        is_test = bool(TEST_FILE.search(path))
         if path in rust:
             uses.update(rust_escapes(rust[path], is_test))
         elif path.endswith(".py"):

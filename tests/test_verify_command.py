@@ -111,7 +111,7 @@ def test_a_cheat_fails_without_being_run(real: TaskVerifier):
 def test_a_known_answer_is_not_run_again(real: TaskVerifier):
     files = {"main.rs": 'fn main() {\n    println!("a");\n}\n'}
     for expected in ("a\n", "b\n"):
-        check = task(("rust-run",), files, expected_stdout=expected)
+        check = task(("rust-run",), {"main.rs": "fn main() {\n}\n"}, expected_stdout=expected)
         first, second = real.verify(check, files), real.verify(check, files)
         assert (first.cached, second.cached) == (False, True)
         assert second == first.model_copy(update={"cached": True})
@@ -212,6 +212,21 @@ def test_a_timeout_is_a_failure_only_while_the_tasks_own_fix_passes(
         first, second = dispatcher.verify(fixable, {"a": "slow"}), dispatcher.verify(fixable, {"a": "slow"})
     assert first.outcome is second.outcome is outcome
     assert second.cached is (outcome is Outcome.FAIL)
+
+
+@pytest.mark.parametrize(("status", "files"), [(1, {"a": "right"}), (0, {"a": "broken"})])
+def test_a_control_that_failed_is_asked_again_and_what_it_says_then_is_remembered(
+    tmp_path: Path, status: int, files: dict[str, str]
+):
+    sandbox = CountingSandbox(returncode=status)
+    fixable = task(("x",), {"a": "broken"}, reference={"a": "right"})
+    with closing(VerdictCache(tmp_path / "v.db")) as cache:
+        dispatcher = TaskVerifier(sandbox, None, CommandVerifier(sandbox, None, Limits()), cache)
+        in_the_bad_night = dispatcher.verify(fixable, files)
+        sandbox.returncode = 1 - status
+        later = [dispatcher.verify(fixable, files) for _ in range(2)]
+    assert in_the_bad_night.passed is (status == 0)
+    assert [(verdict.passed, verdict.cached) for verdict in later] == [(status == 1, False), (status == 1, True)]
 
 
 def test_a_verifier_without_memory_asks_again_and_shares_the_room_for_sandboxes(tmp_path: Path):

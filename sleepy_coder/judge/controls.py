@@ -33,7 +33,8 @@ def nightly_controls(
 
     The tenth says how the machine is tonight, and in turn finds tasks whose outcome depends on luck. What the others
     are remembered to have given is as good as what the arms' answers are judged by: equal answers to one task are
-    compiled once, and the machine of tonight has no say in them.
+    compiled once, and the machine of tonight has no say in them. `verifier` must not remember that a control failed:
+    one bad night would leave the task out for good.
     """
     ids = sorted(task.id for task in tasks)
     anew = {task for number, task in enumerate(ids) if number % NIGHTS == cycle % NIGHTS}

@@ -212,11 +212,11 @@ class TaskVerifier:
     ) -> Verdict:
         """The cached verdict, else that of a check. Samples of one task are often equal: the first is checked, and
         those that come meanwhile wait for it."""
-        if known := cache.get(key):
+        if (known := cache.get(key)) and _lasts(task, files, known):
             return known
         with self._lock:
             running = self._running.get(key)
-            if running is None and (known := cache.get(key)):  # who had it has just finished
+            if running is None and (known := cache.get(key)) and _lasts(task, files, known):  # who had it just finished
                 return known
             mine = self._running.setdefault(key, Future())
         if running is not None:
@@ -255,6 +255,17 @@ class TaskVerifier:
     def _can_pass(self, checker: _Checker, task: Task) -> bool:
         """Whether the task's own fix, where there is one, passes right now: the control of a timeout."""
         return task.reference is None or checker.verify(task, {**task.files, **task.reference}).passed
+
+
+def _lasts(task: Task, files: Mapping[str, str], known: Verdict) -> bool:
+    """Whether a remembered verdict still counts.
+
+    One by which the task cannot tell its own fix from its broken input may be about the machine of that day, such as a
+    tool that was broken. It is asked again each time, or one bad night would leave the task out for good.
+    """
+    if files == task.files:
+        return not known.passed
+    return known.passed or task.reference is None or files != {**task.files, **task.reference}
 
 
 def _timed_out(verdict: Verdict) -> bool:

@@ -19,7 +19,7 @@ from sleepy_coder.tasks.frozen import FrozenSets
 from sleepy_coder.tasks.leaks import example_rows, task_texts
 from sleepy_coder.tasks.loaders import load_cargo_folder, load_jsonl
 from sleepy_coder.tasks.proof import Rustc
-from sleepy_coder.tasks.renew import own_frozen, unseen_koans
+from sleepy_coder.tasks.renew import own_frozen, programs_of, unseen_koans
 from sleepy_coder.types import Record, Task
 
 
@@ -62,12 +62,16 @@ def renew(
     if source is None:
         seen = {task.cluster for tasks in sets.all() for task in tasks}
         tasks = unseen_koans(len(sets.all()), seen, rows, Rustc.find(), step)
+        programs = [task.cluster for task in tasks]  # new ones, though of the same templates
     else:
         tasks = own_frozen(_own(source), rows)
         _refuse_blind(config, witness, tasks, step)
-    if not store.begins_epoch([task.cluster for task in tasks]):
+        judged = store.judged_programs()
+        programs = programs_of(tasks, [task for task in chain(*sets.all()) if task.cluster in judged])
+    if not store.begins_epoch(programs):
         raise TaskFormatError(
-            "at least half of these programs have judged before, or more than half of the last set are kept",
+            "more than half of these programs, or near copies of them, have judged before, "
+            "or more than half of the last set are kept",
             "take tasks that have not judged yet; otherwise the epoch goes on, and its budget with it",
         )
     before = {task.id for task in sets.current()}

@@ -140,6 +140,11 @@ class GateStore:
         epochs = self._db.rows("SELECT programs FROM gate_epochs ORDER BY epoch")
         return not epochs or renews([json.loads(known) for (known,) in epochs], programs)
 
+    def judged_programs(self) -> frozenset[str]:
+        """The programs of all epochs."""
+        epochs = self._db.rows("SELECT programs FROM gate_epochs")
+        return frozenset[str]().union(*(json.loads(known) for (known,) in epochs))
+
     def append_verdict(self, cycle: int, payload: str) -> StoredVerdict:
         """Put a verdict at the end of the chain. The same one again changes nothing.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -205,6 +206,30 @@ def test_tasks_that_have_judged_before_do_not_renew_the_budget(tmp_path: Path, s
     source, sets = written(tmp_path / "own.jsonl", tasks), FrozenSets(tmp_path)
     with pytest.raises(TaskFormatError, match="have judged before"):
         renew(settings(tmp_path), store, sets, FakeVerifier(), source, True, lambda _: None, ())
+
+
+def test_the_same_exam_with_a_line_more_does_not_renew_the_budget(tmp_path: Path, store: Store) -> None:
+    def exam(more: str) -> Path:
+        rows = [
+            {
+                "prompt": task.prompt,
+                "files": {"main.rs": task.files["main.rs"] + more, "note.md": more},
+                "reference": {"main.rs": (task.reference or {})["main.rs"] + more, "note.md": more},
+                "expected_stdout": "",
+            }
+            for task in load_split("frozen")[:40]
+        ]
+        path = tmp_path / "own.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)))
+        return path
+
+    sets = FrozenSets(tmp_path)
+    renew(settings(tmp_path), store, sets, FakeVerifier(), exam(""), False, lambda _: None, ())
+    judged = sets.current()
+    store.open_gate(1, "a", [task.cluster for task in judged], [0.05])
+    with pytest.raises(TaskFormatError, match="near copies of them, have judged before"):
+        renew(settings(tmp_path), store, sets, FakeVerifier(), exam("\n"), True, lambda _: None, ())
+    assert sets.current() == judged
 
 
 def test_a_task_that_was_met_by_day_cannot_judge(tmp_path: Path, store: Store) -> None:

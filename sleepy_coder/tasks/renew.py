@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from sleepy_coder.errors import TaskFormatError
 from sleepy_coder.tasks.build import PER_FAMILY, SEED, Drawn, generate, prove_all, to_task
 from sleepy_coder.tasks.koans import FAMILIES
-from sleepy_coder.tasks.leaks import find_leaks
+from sleepy_coder.tasks.leaks import find_leaks, task_texts
 from sleepy_coder.tasks.proof import Rustc
 from sleepy_coder.types import Task
 
@@ -54,3 +54,13 @@ def own_frozen(tasks: Sequence[Task], rows: Rows) -> tuple[Task, ...]:
             "leave them out: a task that was practised cannot judge",
         )
     return found
+
+
+def programs_of(tasks: Sequence[Task], judged: Iterable[Task]) -> list[str]:
+    """The program (`Task.cluster`) of each task, or that of the last one in `judged` that it is too close to.
+
+    So an exam that is written down a little differently is still the exam that has judged.
+    """
+    rows = [(task.cluster, text) for task in judged for text in task_texts(task)]
+    copied = {leak.task_id: leak.provenance for leak in find_leaks(rows, tasks)}
+    return [copied.get(task.id, task.cluster) for task in tasks]

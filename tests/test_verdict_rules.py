@@ -188,6 +188,45 @@ def test_many_missing_measurements_are_held_whatever_the_rest_says() -> None:
     assert len(finding.missing) == 11
 
 
+def spread(gains: int, of: int = 233) -> tuple[list[str], list[str]]:
+    """What serves, and a candidate that gains so many tasks, spread over the set, and loses none."""
+    served = passing(160, of)
+    fails = [i for i in range(of) if served[i] == "F"]
+    chosen = {fails[i * len(fails) // gains] for i in range(gains)}
+    return served, ["P" if i in chosen else letter for i, letter in enumerate(served)]
+
+
+@pytest.mark.parametrize("arm", [1, 2], ids=["served", "candidate"])
+def test_an_outage_in_the_first_block_rejects_no_candidate_that_gains(arm: int) -> None:
+    served, candidate = spread(40)
+    arms = [served, list(served), candidate]
+    arms[arm][:11] = ["I"] * 11
+    first = judge(case(*(letters[:20] for letters in arms), total=233))
+    assert (first.final, first.reasons) == (False, ())
+    whole = judge(case(*arms))
+    assert (whole.decision, whole.reasons) == (Decision.INCONCLUSIVE, ("INFRA_MISSING",))
+
+
+def test_an_outage_that_hits_one_family_is_not_its_harm() -> None:
+    served, candidate = spread(50)
+    candidate[::8] = [letter if i > 1 and i % 3 else "I" for i, letter in enumerate(served[::8])]  # 11 of 30 of g0
+    finding = judge(case(served, served, candidate, groups=8))
+    assert (finding.decision, finding.reasons) == (Decision.INCONCLUSIVE, ("INFRA_MISSING",))
+    assert not any(change.blocked for change in finding.families)
+
+
+def test_harm_that_was_seen_rejects_beside_what_was_not_measured() -> None:
+    served = ["P"] * 233
+    finding = judge(case(served, served, ["I"] * 5 + ["F"] * 15 + ["P"] * 213))
+    assert (finding.decision, finding.reasons[0]) == (Decision.REJECT, "FUTILE_OR_HARMFUL")
+
+
+def test_a_few_measurements_lost_here_and_there_leave_a_gain_its_promotion() -> None:
+    served, candidate = spread(40)
+    candidate[::40] = ["I"] * 6
+    assert judge(case(served, served, candidate)).decision is Decision.PROMOTE
+
+
 def test_arms_that_cannot_be_compared_and_spent_budgets_are_held() -> None:
     arms = (passing(100, 300), passing(100, 300), passing(300, 300))
     assert judge(case(*arms, drifted="another stack")).reasons[0] == "ENV_DRIFT"

@@ -15,10 +15,11 @@ from sleepy_coder.types import FamilyChange
 
 
 def family_guard(units: Units, policy: GatePolicy) -> tuple[FamilyChange, ...]:
-    """Harm against served in each large enough group, by Holm's step-down test."""
+    """Harm against served in each large enough group, by Holm's step-down test, in what is known."""
     members: dict[str, list[float]] = defaultdict(list)
-    for group, d in zip(units.groups, units.progress.tolist(), strict=True):
-        members[group].append(d)
+    for group, d, known in zip(units.groups, units.progress.tolist(), units.known.tolist(), strict=True):
+        if known:
+            members[group].append(d)
     tested = sorted(
         (paired.p_gain([-x for x in d], units.single), group)
         for group, d in members.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 
+import numpy as np
 import pytest
 from fakes import make_task
 from gate_cases import case, passing
@@ -19,6 +20,7 @@ from sleepy_coder.judge.clusters import Cluster
 from sleepy_coder.judge.controls import quarantined, run_control, without
 from sleepy_coder.judge.eprocess import Array
 from sleepy_coder.judge.gate import as_verdict
+from sleepy_coder.judge.guards import leak_gap
 from sleepy_coder.judge.record import VerdictRecord, read, replay, write
 from sleepy_coder.judge.sequential import judge
 from sleepy_coder.judge.trunk import trunk
@@ -166,6 +168,49 @@ def test_a_gain_on_frozen_tasks_that_fresh_tasks_do_not_show_is_held_as_a_leak()
     fresh = [("P", "P", "P")] * 150 + [("F", "F", "F")] * 50
     finding = judge(case(passing(150, 300), passing(150, 300), passing(250, 300), fresh=fresh))
     assert (finding.decision, finding.reasons) == (Decision.INCONCLUSIVE, ("LEAK_GAP",))
+
+
+def leaks(steps: tuple[float, float, float], fresh: tuple[float, float, float], nights: int = 200) -> float:
+    """How often LEAK_GAP holds, on 233 frozen and 120 fresh clusters of which served fails, candidate gains and loses
+    such shares."""
+    rng, policy = np.random.default_rng(5), GatePolicy()
+
+    def draw(n: int, fails: float, gains: float, loses: float) -> units.Units:
+        failed, luck = rng.random(n) < fails, rng.random(n)
+        served = ["F" if f else "P" for f in failed]
+        candidate = [
+            ("P" if u < gains / fails else "F") if f else ("F" if u < loses / (1 - fails) else "P")
+            for f, u in zip(failed, luck, strict=True)
+        ]
+        return units.by_cluster(case(served, served, candidate).tasks)
+
+    found = [leak_gap(draw(233, *steps), draw(120, *fresh), policy) for _ in range(nights)]
+    return sum(z is not None and z > policy.leak_z for z in found) / nights
+
+
+@pytest.mark.parametrize(
+    ("frozen", "fresh"),
+    [
+        ((0.31, 0.12, 0.02), (0.31, 0.12, 0.02)),
+        ((0.31, 0.12, 0.02), (0.08, 0.05, 0.01)),
+        ((0.31, 0.25, 0.02), (0.10, 0.08, 0.01)),
+        ((0.08, 0.06, 0.01), (0.50, 0.17, 0.02)),
+    ],
+    ids=["alike", "the day is easier", "the day is easier and much is gained", "the day is harder"],
+)
+def test_a_gain_that_shows_on_the_day_as_well_is_no_leak_however_easy_or_hard_the_day_is(
+    frozen: tuple[float, float, float], fresh: tuple[float, float, float]
+) -> None:
+    assert leaks(frozen, fresh) <= 0.03
+
+
+@pytest.mark.parametrize(
+    ("fresh", "power"), [((0.31, 0.01, 0.01), 0.99), ((0.31, 0.06, 0.01), 0.9), ((0.08, 0.01, 0.01), 0.75)]
+)
+def test_twenty_points_of_frozen_tasks_known_by_heart_are_found_as_a_leak(
+    fresh: tuple[float, float, float], power: float
+) -> None:
+    assert leaks((0.31, 0.21, 0.01), fresh) >= power
 
 
 def test_a_loss_on_fresh_tasks_that_cannot_be_ruled_out_is_held() -> None:

@@ -54,14 +54,23 @@ def fresh_evidence(fresh: Units, policy: GatePolicy) -> float | None:
 
 
 def leak_gap(frozen: Units, fresh: Units, policy: GatePolicy) -> float | None:
-    """z value of (gain over baseline on frozen tasks) - (gain on fresh tasks); None with too few fresh clusters.
+    """z value of (gain over served on frozen tasks) - (that on fresh tasks); None with too few fresh clusters.
 
-    A frozen set that leaked into training gains where nothing else does.
+    A frozen set that leaked into training gains where nothing else does. Where less is left to be gained on fresh
+    tasks, a gain there counts for as much more: tasks of the day may be easier. Only this candidate's step is compared,
+    since earlier ones were judged already. What was not measured makes the gap larger on both sides.
     """
     if len(fresh.names) < policy.min_fresh_clusters or len(frozen.names) < 2:
         return None
-    gap = float(frozen.anchor.mean() - fresh.anchor.mean())
-    return gap / math.sqrt(_error(frozen.anchor) + _error(fresh.anchor))
+    gains = np.where(frozen.known, frozen.progress, 1.0)
+    scale = max(1.0, _room(frozen) / _room(fresh))
+    gap = float(gains.mean() - scale * fresh.progress.mean())
+    return gap / math.sqrt(_error(gains) + scale**2 * _error(fresh.progress))
+
+
+def _room(units: Units) -> float:
+    """Mean share that served fails, with one observation of a half added so that it is never 0."""
+    return float((units.room[units.known].sum() + 0.5) / (units.known.sum() + 1))
 
 
 def _error(d: Array) -> float:

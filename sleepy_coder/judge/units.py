@@ -20,7 +20,8 @@ class Units:
 
     `single`: every unit is one task with one sample in each arm, so that each difference is -1, 0 or 1.
     `missing` names the units that could not be measured in some arm. Their difference is -1, and `known` says
-    where that of `progress` was seen: a loss that nobody saw keeps from a promotion and proves no harm.
+    where that of `progress` was seen: a loss that nobody saw keeps from a promotion and proves no harm. `room` is the
+    share that served leaves to be gained.
     """
 
     names: tuple[str, ...]
@@ -28,6 +29,7 @@ class Units:
     anchor: Array
     progress: Array
     known: Bools
+    room: Array
     missing: tuple[str, ...]
     single: bool
 
@@ -72,6 +74,7 @@ def _units(names: tuple[str, ...], members: Sequence[tuple[TaskOutcomes, ...]], 
         anchor=np.array([difference(of, "baseline") for of in members], dtype=np.float64),
         progress=np.array([difference(of, "served") for of in members], dtype=np.float64),
         known=np.array([not missing(of, "candidate", "served") for of in members], dtype=np.bool_),
+        room=np.array([1 - _mean(of, "served") for of in members], dtype=np.float64),
         missing=tuple(
             name for name, of in zip(names, members, strict=True) if missing(of, "candidate", "served", "baseline")
         ),
@@ -80,5 +83,5 @@ def _units(names: tuple[str, ...], members: Sequence[tuple[TaskOutcomes, ...]], 
 
 
 def _mean(tasks: tuple[TaskOutcomes, ...], arm: str) -> float:
-    shares = [getattr(task, arm).count(PASS) / len(getattr(task, arm)) for task in tasks]
+    shares = [getattr(task, arm).count(PASS) / max(len(getattr(task, arm)), 1) for task in tasks]
     return sum(shares) / len(shares)

@@ -21,6 +21,7 @@ from sleepy_coder.judge.controls import quarantined, run_control, without
 from sleepy_coder.judge.eprocess import Array
 from sleepy_coder.judge.gate import as_verdict
 from sleepy_coder.judge.guards import leak_gap
+from sleepy_coder.judge.paired import evidence_of_no_loss
 from sleepy_coder.judge.record import VerdictRecord, read, replay, write
 from sleepy_coder.judge.sequential import judge
 from sleepy_coder.judge.trunk import trunk
@@ -168,6 +169,35 @@ def test_a_gain_on_frozen_tasks_that_fresh_tasks_do_not_show_is_held_as_a_leak()
     fresh = [("P", "P", "P")] * 150 + [("F", "F", "F")] * 50
     finding = judge(case(passing(150, 300), passing(150, 300), passing(250, 300), fresh=fresh))
     assert (finding.decision, finding.reasons) == (Decision.INCONCLUSIVE, ("LEAK_GAP",))
+
+
+@pytest.mark.parametrize("clusters", [60, 90, 120])
+def test_fresh_tasks_that_come_out_as_with_the_base_let_a_candidate_pass_with_room(clusters: int) -> None:
+    tie = [("P", "P", "P")] * (clusters * 3 // 4) + [("F", "F", "F")] * (clusters - clusters * 3 // 4)
+    for fresh in (tie, [("P", "P", "F"), ("F", "F", "P"), *tie[1:-1]]):
+        finding = judge(case(passing(160, 233), passing(160, 233), passing(180, 233), fresh=fresh))
+        assert "FRESH_LOW" not in finding.reasons
+
+
+def passes_fresh(clusters: int, gains: float, loses: float, nights: int = 4000) -> float:
+    """How often the fresh guard lets a candidate pass that gains and loses such shares of fresh tasks."""
+    rng, policy = np.random.default_rng(6), GatePolicy()
+    draws = rng.choice([1.0, 0.0, -1.0], p=[gains, 1 - gains - loses, loses], size=(nights, clusters))
+    found = [evidence_of_no_loss(d, policy.fresh_margin) >= np.log(policy.fresh_threshold) for d in draws.tolist()]
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize(("gains", "loses"), [(0.0, 0.05), (0.02, 0.07), (0.05, 0.10), (0.15, 0.20)])
+@pytest.mark.parametrize("clusters", [60, 120])
+def test_a_loss_of_the_margin_on_fresh_tasks_passes_about_one_night_in_ten(
+    clusters: int, gains: float, loses: float
+) -> None:
+    assert passes_fresh(clusters, gains, loses) <= 0.13
+
+
+@pytest.mark.parametrize(("clusters", "power"), [(60, 0.8), (120, 0.95)])
+def test_a_gain_of_three_points_on_fresh_tasks_seldom_looks_like_a_loss(clusters: int, power: float) -> None:
+    assert passes_fresh(clusters, 0.05, 0.02) >= power
 
 
 def leaks(steps: tuple[float, float, float], fresh: tuple[float, float, float], nights: int = 200) -> float:

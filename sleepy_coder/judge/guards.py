@@ -9,7 +9,7 @@ import numpy as np
 
 from sleepy_coder.config import GatePolicy
 from sleepy_coder.judge import paired
-from sleepy_coder.judge.eprocess import Array, log_paths
+from sleepy_coder.judge.eprocess import Array
 from sleepy_coder.judge.units import Units
 from sleepy_coder.types import FamilyChange
 
@@ -44,13 +44,14 @@ def family_guard(units: Units, policy: GatePolicy) -> tuple[FamilyChange, ...]:
 
 
 def fresh_evidence(fresh: Units, policy: GatePolicy) -> float | None:
-    """Log e-value against "worse than the baseline on fresh tasks by the margin or more".
+    """Log of 1/p against "worse than the baseline on fresh tasks by the margin or more"; None with too few clusters.
 
-    None with too few fresh clusters: even a perfect tie could not reach the threshold then.
+    No e-value: fresh tasks are looked at once, all of them, and on so few an e-value asks for a gain, where a tie is
+    all that is needed. Whatever comes of it, the promise is kept by the frozen tasks.
     """
     if len(fresh.names) < policy.min_fresh_clusters:
         return None
-    return float(log_paths(fresh.anchor, -policy.fresh_margin)[-1])
+    return paired.evidence_of_no_loss(fresh.anchor.tolist(), policy.fresh_margin)
 
 
 def leak_gap(frozen: Units, fresh: Units, policy: GatePolicy) -> float | None:

@@ -4,7 +4,8 @@ Clusters are measured in blocks, in the night's fixed order. In each block both 
 same seeds, one after the other in random order, so that whatever changes in the course of a night meets both alike.
 Requests of the two are never in flight together: beside requests for adapters, vLLM's CPU build answers for the base
 with the weights of an adapter (vllm-project/vllm#48421). After each block the gate looks, and a final verdict ends
-the measuring. Each block is kept by itself: a night that was killed goes on with the next.
+the measuring. Each block is kept by itself: a night that was killed goes on with the next. What the machine failed on
+is asked once more at the end, of both: an outage that took some minutes of a night need not cost it the verdict.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sleepy_coder.deploy import ensure_loaded, measure
 from sleepy_coder.journal import Journal
 from sleepy_coder.judge.clusters import Cluster
 from sleepy_coder.judge.drift import drifted
-from sleepy_coder.judge.evaluate import Arm, evaluate, joined, stack_id
+from sleepy_coder.judge.evaluate import Arm, evaluate, joined, restricted, stack_id
 from sleepy_coder.parts import Parts
 from sleepy_coder.ports import counting
 from sleepy_coder.tasks import set_id
@@ -65,7 +66,20 @@ class Rivals:
             work = partial(self._block, number, asked, len(found[0].samples) * 2, total)
             current, candidate = self.night.part(f"{self.step}/{number}", Pair, work)
             found = (joined(found[0], current, measured), joined(found[1], candidate, measured))
+        else:
+            return self._asked_again(found, measured, len(blocks) + 1, total)
         return found
+
+    def _asked_again(self, found: Pair, tasks: Sequence[Task], number: int, total: int) -> Pair:
+        """`found` on `tasks`, with what either arm was not measured on asked once more as block `number`."""
+        lost = {s.task_id for report in found for s in report.samples if s.outcome is Outcome.INFRA}
+        if not lost:
+            return found
+        asked, kept = [t for t in tasks if t.id in lost], [t for t in tasks if t.id not in lost]
+        done = len(restricted(found[0], kept).samples) * 2
+        again = self.night.part(f"{self.step}/{number}", Pair, partial(self._block, number, asked, done, total))
+        current, candidate = (joined(restricted(f, kept), a, tasks) for f, a in zip(found, again, strict=True))
+        return current, candidate
 
     def _block(self, number: int, asked: Sequence[Task], done: int, total: int) -> Pair:
         order: list[Arm] = ["current", "candidate"]

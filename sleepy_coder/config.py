@@ -342,6 +342,15 @@ class EvalSettings(Section):
     concurrency: int = Field(48, ge=1, le=512, description="Requests in flight at the same time.")
     seed: int = Field(20_000, ge=0, description="Seeds of the samples count up from here; equal for all arms.")
 
+    @model_validator(mode="after")
+    def _each_sample_is_a_draw(self) -> Self:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                f"samples = {self.samples} at temperature = 0 counts one greedy answer {self.samples} times: "
+                "set samples = 1, or a temperature above 0, such as 0.8"
+            )
+        return self
+
 
 class GatePolicy(Section):
     """What the gate asks of a candidate."""
@@ -398,7 +407,7 @@ class GatePolicy(Section):
     fresh_margin: float = Field(
         default=0.05, gt=0, lt=1, description="Loss on fresh tasks that must be ruled out, as a share."
     )
-    fresh_threshold: float = Field(default=10, gt=1, description="E-value that rules this loss out.")
+    fresh_threshold: float = Field(default=10, gt=1, description="1/p of the test that rules this loss out.")
     leak_z: float = Field(
         default=2.33,
         gt=0,

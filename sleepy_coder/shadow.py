@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from typing import Final
 
 from sleepy_coder import log
 from sleepy_coder.canary import look, weigh
 from sleepy_coder.deploy import ensure_loaded
 from sleepy_coder.errors import AdapterError
 from sleepy_coder.fresh import untrained
-from sleepy_coder.judge.evaluate import evaluate
+from sleepy_coder.judge.evaluate import evaluate, joined
 from sleepy_coder.judge.metrics import task_scores
 from sleepy_coder.parts import Parts
 from sleepy_coder.ports import counting
@@ -17,6 +19,7 @@ from sleepy_coder.store_canary import LiveTrial
 from sleepy_coder.store_shadow import Replayed
 from sleepy_coder.types import EvalReport, Record, Task
 
+_TURN: Final = 5  # tasks that one model answers before it is the other's turn
 _log = log.get("canary")
 
 
@@ -73,17 +76,24 @@ def replay_day(parts: Parts, cycle: int, until: int) -> Replay:
 def answers(parts: Parts, models: tuple[str, str], tasks: Sequence[Task], seed: int) -> tuple[EvalReport, EvalReport]:
     """What the two models, which are loaded, do on `tasks`: one after the other, with the same seeds.
 
-    Not mixed: vLLM's CPU build answers for the base with an adapter's weights in a mixed batch (vllm#48421).
+    Not mixed: vLLM's CPU build answers for the base with an adapter's weights in a mixed batch (vllm#48421). Which of
+    them is first is drawn for each few tasks, so that what changes in the meantime meets both alike.
     """
     canary = parts.config.canary
     update = {"samples": canary.shadow_samples, "temperature": canary.shadow_temperature, "seed": 1000 * seed}
     settings = parts.config.eval.model_copy(update=update)
     tick = counting(parts.watcher, 2 * len(tasks) * canary.shadow_samples)
-    first, second = (
-        evaluate(parts.punctual, parts.verifier, model, "other", "", tasks, settings, parts.environment, tick)
-        for model in models
-    )
-    return first, second
+
+    def ask(model: str, few: Sequence[Task]) -> EvalReport:
+        return evaluate(parts.punctual, parts.verifier, model, "other", "", few, settings, parts.environment, tick)
+
+    found = {model: ask(model, ()) for model in models}
+    toss = random.Random(seed)
+    for start in range(0, len(tasks), _TURN):
+        for model in toss.sample(models, 2):
+            few = ask(model, tasks[start : start + _TURN])
+            found[model] = joined(found[model], few, tasks[: start + _TURN])
+    return found[models[0]], found[models[1]]
 
 
 def pairs(served: EvalReport, previous: EvalReport) -> tuple[Replayed, ...]:

@@ -447,9 +447,13 @@ class GateVerdict(Record):
 
     @property
     def harmful(self) -> bool:
-        """Rejected, and worse by more than chance explains, in all or in a family; gaining too little is no harm."""
+        """Rejected, and worse by more than chance explains, in all or in a family; gaining too little is no harm.
+
+        A family keeps from serving at 10% already. That costs a candidate; this costs the day's episodes.
+        """
         worse = any(comparison.p_harm <= HARM_ALPHA for comparison in self.comparisons)
-        return self.decision is Decision.REJECT and (worse or any(family.blocked for family in self.families))
+        worse |= any(family.p_harm <= HARM_ALPHA / len(self.families) for family in self.families)
+        return self.decision is Decision.REJECT and worse
 
 
 class Contender(Record):

@@ -115,6 +115,15 @@ def test_a_wrong_setting_is_named_with_its_file(home: Path, text: str, field: st
     assert str(home / CONFIG_FILE) in caught.value.remedy
 
 
+def test_several_samples_of_a_greedy_answer_are_refused_with_what_to_do(home: Path) -> None:
+    """Copies of one answer would count as so many pairs."""
+    write(home, "[eval]\nsamples = 4\n")
+    with pytest.raises(ConfigError, match=r"set samples = 1, or a temperature above 0"):
+        load_config()
+    write(home, "[eval]\nsamples = 4\ntemperature = 0.8\n")
+    assert load_config().eval.samples == 4
+
+
 @pytest.mark.parametrize("text", [b"[mix\nreplay = 1", b"seed = = 1", b"name = \xff"])
 def test_a_file_that_is_no_toml_is_named(home: Path, text: bytes) -> None:
     (home / CONFIG_FILE).write_bytes(text)

@@ -815,6 +815,19 @@ def test_machine_failures_while_evaluating_decide_nothing(house: House) -> None:
     assert 3 < len(report.verdict.infra_tasks) <= 10
 
 
+def test_an_outage_that_is_over_at_the_end_of_the_set_costs_a_gain_nothing(house: House) -> None:
+    house.day()
+    verifier = FakeVerifier()
+    three = dict.fromkeys([make_task(number).id for number in FROZEN[:3]], 4)  # the four tries of one arm
+    report = house.night(NEW, verifier=verifier, watcher=At("evaluate", lambda: verifier.fails_for_now(three)))
+    assert report.outcome == "promoted"
+    assert report.verdict is not None and report.verdict.infra_tasks == ()
+    keys = [[(s.task_id, s.index, s.seed) for s in arm.samples] for arm in report.reports[1:]]
+    assert keys[0] == keys[1] and len(set(keys[0])) == 64
+    (kept,) = house.open().store.verdicts()
+    assert replay(kept.payload) == kept.payload
+
+
 # Controls
 
 

@@ -31,6 +31,7 @@ from sleepy_coder.drill import complaint, drill, drill_if_due
 from sleepy_coder.errors import ServerError
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
+from sleepy_coder.shadow import answers
 from sleepy_coder.store_shadow import Replayed
 from sleepy_coder.types import AdapterState, NightReport
 
@@ -139,6 +140,22 @@ def test_a_task_that_the_machine_fails_on_is_left_out_for_both(homes: list[House
     home.night(verifier=FakeVerifier(blind=blind))
     state = last_state(now.store, now.config.canary)
     assert state is not None and state.evidence.replayed == 0
+
+
+def test_which_of_both_answers_first_is_drawn_for_each_few_tasks(homes: list[House], tmp_path: Path) -> None:
+    home = house(homes, tmp_path)
+    now = home.open()
+    serving = now.registry.active()
+    assert serving is not None
+    firsts: list[str] = []
+    for seed in range(4):
+        start = len(home.server.asked)
+        pair = answers(now, (serving.name, BASE), tasks_of(LATER[:10]), seed)
+        assert [report.model for report in pair] == [serving.name, BASE]
+        assert [len(report.samples) for report in pair] == [10 * now.config.canary.shadow_samples] * 2
+        asked = [call.model for call in home.server.asked[start:]]
+        firsts += [asked[0], asked[len(asked) // 2]]
+    assert set(firsts) == {serving.name, BASE}
 
 
 @pytest.mark.parametrize("canary", [{"shadow_tasks": 0}, {"enabled": False}])

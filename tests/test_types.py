@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
 from test_store import episode, example
 
 from sleepy_coder.store_rows import encode, example_hash
@@ -106,6 +107,13 @@ def test_a_candidate_that_is_rejected_did_harm_if_it_lost_more_than_chance_expla
     assert not verdict(Decision.INCONCLUSIVE, -0.2, HARM_ALPHA).harmful
 
 
-def test_a_candidate_that_is_rejected_for_one_family_did_harm() -> None:
-    family = FamilyChange(family="f", tasks=20, gained=0, lost=9, p_harm=0.002, blocked=True)
-    assert verdict(Decision.REJECT, 0.1, 1.0).model_copy(update={"families": (family,)}).harmful
+@pytest.mark.parametrize(
+    ("p_harm", "families", "harmful"), [(0.01, 1, True), (0.002, 5, True), (0.02, 1, False), (0.004, 5, False)]
+)
+def test_a_candidate_that_is_rejected_for_one_family_did_harm_at_one_percent_over_all_families(
+    p_harm: float, families: int, harmful: bool
+) -> None:
+    lost = FamilyChange(family="f", tasks=20, gained=0, lost=9, p_harm=p_harm, blocked=True)
+    others = [lost.model_copy(update={"p_harm": 1.0, "blocked": False})] * (families - 1)
+    found = verdict(Decision.REJECT, 0.1, 1.0).model_copy(update={"families": (lost, *others)})
+    assert found.harmful == harmful

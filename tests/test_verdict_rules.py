@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 
+import numpy as np
 import pytest
 from fakes import make_task
 from gate_cases import case, passing
@@ -19,6 +20,8 @@ from sleepy_coder.judge.clusters import Cluster
 from sleepy_coder.judge.controls import quarantined, run_control, without
 from sleepy_coder.judge.eprocess import Array
 from sleepy_coder.judge.gate import as_verdict
+from sleepy_coder.judge.guards import leak_gap
+from sleepy_coder.judge.paired import evidence_of_no_loss
 from sleepy_coder.judge.record import VerdictRecord, read, replay, write
 from sleepy_coder.judge.sequential import judge
 from sleepy_coder.judge.trunk import trunk
@@ -168,6 +171,78 @@ def test_a_gain_on_frozen_tasks_that_fresh_tasks_do_not_show_is_held_as_a_leak()
     assert (finding.decision, finding.reasons) == (Decision.INCONCLUSIVE, ("LEAK_GAP",))
 
 
+@pytest.mark.parametrize("clusters", [60, 90, 120])
+def test_fresh_tasks_that_come_out_as_with_the_base_let_a_candidate_pass_with_room(clusters: int) -> None:
+    tie = [("P", "P", "P")] * (clusters * 3 // 4) + [("F", "F", "F")] * (clusters - clusters * 3 // 4)
+    for fresh in (tie, [("P", "P", "F"), ("F", "F", "P"), *tie[1:-1]]):
+        finding = judge(case(passing(160, 233), passing(160, 233), passing(180, 233), fresh=fresh))
+        assert "FRESH_LOW" not in finding.reasons
+
+
+def passes_fresh(clusters: int, gains: float, loses: float, nights: int = 4000) -> float:
+    """How often the fresh guard lets a candidate pass that gains and loses such shares of fresh tasks."""
+    rng, policy = np.random.default_rng(6), GatePolicy()
+    draws = rng.choice([1.0, 0.0, -1.0], p=[gains, 1 - gains - loses, loses], size=(nights, clusters))
+    found = [evidence_of_no_loss(d, policy.fresh_margin) >= np.log(policy.fresh_threshold) for d in draws.tolist()]
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize(("gains", "loses"), [(0.0, 0.05), (0.02, 0.07), (0.05, 0.10), (0.15, 0.20)])
+@pytest.mark.parametrize("clusters", [60, 120])
+def test_a_loss_of_the_margin_on_fresh_tasks_passes_about_one_night_in_ten(
+    clusters: int, gains: float, loses: float
+) -> None:
+    assert passes_fresh(clusters, gains, loses) <= 0.13
+
+
+@pytest.mark.parametrize(("clusters", "power"), [(60, 0.8), (120, 0.95)])
+def test_a_gain_of_three_points_on_fresh_tasks_seldom_looks_like_a_loss(clusters: int, power: float) -> None:
+    assert passes_fresh(clusters, 0.05, 0.02) >= power
+
+
+def leaks(steps: tuple[float, float, float], fresh: tuple[float, float, float], nights: int = 200) -> float:
+    """How often LEAK_GAP holds, on 233 frozen and 120 fresh clusters of which served fails, candidate gains and loses
+    such shares."""
+    rng, policy = np.random.default_rng(5), GatePolicy()
+
+    def draw(n: int, fails: float, gains: float, loses: float) -> units.Units:
+        failed, luck = rng.random(n) < fails, rng.random(n)
+        served = ["F" if f else "P" for f in failed]
+        candidate = [
+            ("P" if u < gains / fails else "F") if f else ("F" if u < loses / (1 - fails) else "P")
+            for f, u in zip(failed, luck, strict=True)
+        ]
+        return units.by_cluster(case(served, served, candidate).tasks)
+
+    found = [leak_gap(draw(233, *steps), draw(120, *fresh), policy) for _ in range(nights)]
+    return sum(z is not None and z > policy.leak_z for z in found) / nights
+
+
+@pytest.mark.parametrize(
+    ("frozen", "fresh"),
+    [
+        ((0.31, 0.12, 0.02), (0.31, 0.12, 0.02)),
+        ((0.31, 0.12, 0.02), (0.08, 0.05, 0.01)),
+        ((0.31, 0.25, 0.02), (0.10, 0.08, 0.01)),
+        ((0.08, 0.06, 0.01), (0.50, 0.17, 0.02)),
+    ],
+    ids=["alike", "the day is easier", "the day is easier and much is gained", "the day is harder"],
+)
+def test_a_gain_that_shows_on_the_day_as_well_is_no_leak_however_easy_or_hard_the_day_is(
+    frozen: tuple[float, float, float], fresh: tuple[float, float, float]
+) -> None:
+    assert leaks(frozen, fresh) <= 0.03
+
+
+@pytest.mark.parametrize(
+    ("fresh", "power"), [((0.31, 0.01, 0.01), 0.99), ((0.31, 0.06, 0.01), 0.9), ((0.08, 0.01, 0.01), 0.75)]
+)
+def test_twenty_points_of_frozen_tasks_known_by_heart_are_found_as_a_leak(
+    fresh: tuple[float, float, float], power: float
+) -> None:
+    assert leaks((0.31, 0.21, 0.01), fresh) >= power
+
+
 def test_a_loss_on_fresh_tasks_that_cannot_be_ruled_out_is_held() -> None:
     fresh = [("P", "P", "F")] * 10 + [("P", "P", "P")] * 90
     finding = judge(case(passing(150, 300), passing(150, 300), passing(180, 300), fresh=fresh))
@@ -186,6 +261,45 @@ def test_many_missing_measurements_are_held_whatever_the_rest_says() -> None:
     assert finding.decision is Decision.INCONCLUSIVE
     assert finding.reasons[0] == "INFRA_MISSING"
     assert len(finding.missing) == 11
+
+
+def spread(gains: int, of: int = 233) -> tuple[list[str], list[str]]:
+    """What serves, and a candidate that gains so many tasks, spread over the set, and loses none."""
+    served = passing(160, of)
+    fails = [i for i in range(of) if served[i] == "F"]
+    chosen = {fails[i * len(fails) // gains] for i in range(gains)}
+    return served, ["P" if i in chosen else letter for i, letter in enumerate(served)]
+
+
+@pytest.mark.parametrize("arm", [1, 2], ids=["served", "candidate"])
+def test_an_outage_in_the_first_block_rejects_no_candidate_that_gains(arm: int) -> None:
+    served, candidate = spread(40)
+    arms = [served, list(served), candidate]
+    arms[arm][:11] = ["I"] * 11
+    first = judge(case(*(letters[:20] for letters in arms), total=233))
+    assert (first.final, first.reasons) == (False, ())
+    whole = judge(case(*arms))
+    assert (whole.decision, whole.reasons) == (Decision.INCONCLUSIVE, ("INFRA_MISSING",))
+
+
+def test_an_outage_that_hits_one_family_is_not_its_harm() -> None:
+    served, candidate = spread(50)
+    candidate[::8] = [letter if i > 1 and i % 3 else "I" for i, letter in enumerate(served[::8])]  # 11 of 30 of g0
+    finding = judge(case(served, served, candidate, groups=8))
+    assert (finding.decision, finding.reasons) == (Decision.INCONCLUSIVE, ("INFRA_MISSING",))
+    assert not any(change.blocked for change in finding.families)
+
+
+def test_harm_that_was_seen_rejects_beside_what_was_not_measured() -> None:
+    served = ["P"] * 233
+    finding = judge(case(served, served, ["I"] * 5 + ["F"] * 15 + ["P"] * 213))
+    assert (finding.decision, finding.reasons[0]) == (Decision.REJECT, "FUTILE_OR_HARMFUL")
+
+
+def test_a_few_measurements_lost_here_and_there_leave_a_gain_its_promotion() -> None:
+    served, candidate = spread(40)
+    candidate[::40] = ["I"] * 6
+    assert judge(case(served, served, candidate)).decision is Decision.PROMOTE
 
 
 def test_arms_that_cannot_be_compared_and_spent_budgets_are_held() -> None:

@@ -101,8 +101,8 @@ class Finding(Record):
     """What the gate says of a case. `final`: measuring more would not change the decision.
 
     `anchor_needs`, `progress_needs` and `futility_needs` are the logs of the thresholds. `units` is what was
-    counted: clusters, or pairs of answers when the scope is the frozen set alone. `fresh` is the log e-value
-    that rules a loss on fresh tasks out, `leak` the z value of frozen gain - fresh gain; both None without
+    counted: clusters, or pairs of answers when the scope is the frozen set alone. `fresh` is the log of 1/p against
+    a loss on fresh tasks, `leak` the z value of frozen gain - fresh gain; both None without
     enough fresh tasks.
     """
 

@@ -53,14 +53,18 @@ class Paths(NamedTuple):
     futility: Array
 
 
-def paths_of(anchor: Array, progress: Array, whole: bool, policy: GatePolicy) -> Paths:
-    """The three paths. `anchor` is candidate - baseline and `progress` candidate - served, per unit so far."""
+def paths_of(anchor: Array, progress: Array, whole: bool, policy: GatePolicy, known: Bools | bool = True) -> Paths:
+    """The three paths. `anchor` is candidate - baseline and `progress` candidate - served, per unit so far.
+
+    On futility a unit that is not `known` bets nothing: its factor is 1.
+    """
     ends = look_ends(anchor.shape[-1], whole, policy.block)
+    seen = np.where(known, progress, policy.futility_margin)
     return Paths(
         ends,
         log_paths(anchor, 0.0)[..., ends - 1],
         log_paths(progress, 0.0)[..., ends - 1],
-        log_paths(-progress, -policy.futility_margin)[..., ends - 1],
+        log_paths(-seen, -policy.futility_margin)[..., ends - 1],
     )
 
 

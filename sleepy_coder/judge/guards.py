@@ -9,16 +9,17 @@ import numpy as np
 
 from sleepy_coder.config import GatePolicy
 from sleepy_coder.judge import paired
-from sleepy_coder.judge.eprocess import Array, log_paths
+from sleepy_coder.judge.eprocess import Array
 from sleepy_coder.judge.units import Units
 from sleepy_coder.types import FamilyChange
 
 
 def family_guard(units: Units, policy: GatePolicy) -> tuple[FamilyChange, ...]:
-    """Harm against served in each large enough group, by Holm's step-down test."""
+    """Harm against served in each large enough group, by Holm's step-down test, in what is known."""
     members: dict[str, list[float]] = defaultdict(list)
-    for group, d in zip(units.groups, units.progress.tolist(), strict=True):
-        members[group].append(d)
+    for group, d, known in zip(units.groups, units.progress.tolist(), units.known.tolist(), strict=True):
+        if known:
+            members[group].append(d)
     tested = sorted(
         (paired.p_gain([-x for x in d], units.single), group)
         for group, d in members.items()
@@ -43,24 +44,34 @@ def family_guard(units: Units, policy: GatePolicy) -> tuple[FamilyChange, ...]:
 
 
 def fresh_evidence(fresh: Units, policy: GatePolicy) -> float | None:
-    """Log e-value against "worse than the baseline on fresh tasks by the margin or more".
+    """Log of 1/p against "worse than the baseline on fresh tasks by the margin or more"; None with too few clusters.
 
-    None with too few fresh clusters: even a perfect tie could not reach the threshold then.
+    No e-value: fresh tasks are looked at once, all of them, and on so few an e-value asks for a gain, where a tie is
+    all that is needed. Whatever comes of it, the promise is kept by the frozen tasks.
     """
     if len(fresh.names) < policy.min_fresh_clusters:
         return None
-    return float(log_paths(fresh.anchor, -policy.fresh_margin)[-1])
+    return paired.evidence_of_no_loss(fresh.anchor.tolist(), policy.fresh_margin)
 
 
 def leak_gap(frozen: Units, fresh: Units, policy: GatePolicy) -> float | None:
-    """z value of (gain over baseline on frozen tasks) - (gain on fresh tasks); None with too few fresh clusters.
+    """z value of (gain over served on frozen tasks) - (that on fresh tasks); None with too few fresh clusters.
 
-    A frozen set that leaked into training gains where nothing else does.
+    A frozen set that leaked into training gains where nothing else does. Where less is left to be gained on fresh
+    tasks, a gain there counts for as much more: tasks of the day may be easier. Only this candidate's step is compared,
+    since earlier ones were judged already. What was not measured makes the gap larger on both sides.
     """
     if len(fresh.names) < policy.min_fresh_clusters or len(frozen.names) < 2:
         return None
-    gap = float(frozen.anchor.mean() - fresh.anchor.mean())
-    return gap / math.sqrt(_error(frozen.anchor) + _error(fresh.anchor))
+    gains = np.where(frozen.known, frozen.progress, 1.0)
+    scale = max(1.0, _room(frozen) / _room(fresh))
+    gap = float(gains.mean() - scale * fresh.progress.mean())
+    return gap / math.sqrt(_error(gains) + scale**2 * _error(fresh.progress))
+
+
+def _room(units: Units) -> float:
+    """Mean share that served fails, with one observation of a half added so that it is never 0."""
+    return float((units.room[units.known].sum() + 0.5) / (units.known.sum() + 1))
 
 
 def _error(d: Array) -> float:

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import bdtrc
+from scipy.special import bdtrc, log_ndtr
 from scipy.stats import binomtest
 
 BETS = ((0.2, 0.2), (0.5, 0.3), (0.9, 0.5))
@@ -54,6 +54,17 @@ def log_e(d: Sequence[float], m: float) -> float:
     ]
     top = max(logs)
     return top + math.log(math.fsum(math.exp(value - top) for value in logs))
+
+
+def evidence_of_no_loss(d: Sequence[float], margin: float) -> float:
+    """Log of 1/p against "the mean difference is at most -margin", for one look at a size that was fixed beforehand.
+
+    A score test. The variance is the sample's, but at least that of a loss of the margin and no gains: of few
+    tasks that come out alike nothing is certain.
+    """
+    n, centre = len(d), mean(d)
+    variance = max(math.fsum((x - centre) ** 2 for x in d) / (n - 1), margin * (1 - margin))
+    return -float(log_ndtr(-(centre + margin) / math.sqrt(variance / n)))
 
 
 def interval(d: Sequence[float], single: bool, confidence: float) -> tuple[float, float]:

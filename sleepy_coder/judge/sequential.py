@@ -20,7 +20,7 @@ from sleepy_coder.judge.controls import quarantined
 from sleepy_coder.judge.eprocess import Array, Paths, futile, paths_of
 from sleepy_coder.judge.guards import family_guard, fresh_evidence, leak_gap
 from sleepy_coder.judge.spending import anchor_threshold
-from sleepy_coder.judge.units import by_cluster, by_pair
+from sleepy_coder.judge.units import Units, by_cluster, by_pair
 from sleepy_coder.types import Decision, FamilyChange
 
 _DIGITS = 6  # of the numbers in a record: enough to read, few enough to come out the same on every machine
@@ -32,7 +32,8 @@ GAINS = ("GAIN_VS_BASELINE", "GAIN_VS_CURRENT")
 def judge(case: Case) -> Finding:
     """Decide. The rules, first match first; reasons are listed worst first.
 
-    1. ENV_DRIFT, BUDGET_EXHAUSTED, or too much of the set could not be measured (INFRA_MISSING): hold.
+    1. ENV_DRIFT, BUDGET_EXHAUSTED, or too much of the set could not be measured (INFRA_MISSING): hold. At the end of
+       the set also if what was not measured would reject, were it lost.
     2. At some look a gain of the margin is ruled out (FUTILE_OR_HARMFUL), or at the end of the set a family
        is harmed (FAMILY_HARM(name)): reject.
     3. At the end of the set: promote when nothing is lacking, else hold and say what is (E_ANCHOR_LOW, E_PROG_LOW,
@@ -46,10 +47,11 @@ def judge(case: Case) -> Finding:
     pairs = small and policy.small_sets == "frozen-set-only"
     units, fresh = (by_pair if pairs else by_cluster)(case.tasks), by_cluster(case.fresh)
     whole = len({task.cluster for task in case.tasks}) >= case.clusters
-    paths = paths_of(units.anchor, units.progress, whole, policy)
-    families = family_guard(units, policy) if whole else ()
+    paths, families = _evidence(units, whole, policy)
     fresh_e, leak = fresh_evidence(fresh, policy), leak_gap(units, fresh, policy)
     reasons = [*_unusable(case, units.missing, len(units.names)), *_harms(paths, families, policy)]
+    if whole and not reasons and units.missing and any(_harms(*_evidence(units.at_worst(), True, policy), policy)):
+        reasons.append("INFRA_MISSING")
     if whole:
         reasons += _lacking(paths, fresh_e, leak, case)
         reasons += ["SMALL_SET"] if (small and not pairs) or len(units.names) < policy.min_clusters else []
@@ -71,6 +73,11 @@ def judge(case: Case) -> Finding:
         leak=None if leak is None else _round(leak),
         missing=units.missing,
     )
+
+
+def _evidence(units: Units, whole: bool, policy: GatePolicy) -> tuple[Paths, tuple[FamilyChange, ...]]:
+    paths = paths_of(units.anchor, units.progress, whole, policy, units.known)
+    return paths, family_guard(units, policy) if whole else ()
 
 
 def _unusable(case: Case, missing: tuple[str, ...], measured: int) -> Iterator[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 
 from sleepy_coder.judge.case import TaskOutcomes
-from sleepy_coder.judge.eprocess import Array
+from sleepy_coder.judge.eprocess import Array, Bools
 
 PASS, MISSING = "P", "I"
 
@@ -19,15 +19,23 @@ class Units:
     """Differences per unit, in order: `anchor` candidate - baseline, `progress` candidate - served, in [-1, 1].
 
     `single`: every unit is one task with one sample in each arm, so that each difference is -1, 0 or 1.
-    `missing` names the units that could not be measured in some arm.
+    `missing` names the units that could not be measured in some arm. Their difference is -1, and `known` says
+    where that of `progress` was seen: a loss that nobody saw keeps from a promotion and proves no harm. `room` is the
+    share that served leaves to be gained.
     """
 
     names: tuple[str, ...]
     groups: tuple[str, ...]
     anchor: Array
     progress: Array
+    known: Bools
+    room: Array
     missing: tuple[str, ...]
     single: bool
+
+    def at_worst(self) -> Units:
+        """The same, had each loss that was only assumed been seen."""
+        return replace(self, known=np.ones_like(self.known))
 
 
 def by_cluster(tasks: Sequence[TaskOutcomes]) -> Units:
@@ -65,6 +73,8 @@ def _units(names: tuple[str, ...], members: Sequence[tuple[TaskOutcomes, ...]], 
         groups=tuple(of[0].group for of in members),
         anchor=np.array([difference(of, "baseline") for of in members], dtype=np.float64),
         progress=np.array([difference(of, "served") for of in members], dtype=np.float64),
+        known=np.array([not missing(of, "candidate", "served") for of in members], dtype=np.bool_),
+        room=np.array([1 - _mean(of, "served") for of in members], dtype=np.float64),
         missing=tuple(
             name for name, of in zip(names, members, strict=True) if missing(of, "candidate", "served", "baseline")
         ),
@@ -73,5 +83,5 @@ def _units(names: tuple[str, ...], members: Sequence[tuple[TaskOutcomes, ...]], 
 
 
 def _mean(tasks: tuple[TaskOutcomes, ...], arm: str) -> float:
-    shares = [getattr(task, arm).count(PASS) / len(getattr(task, arm)) for task in tasks]
+    shares = [getattr(task, arm).count(PASS) / max(len(getattr(task, arm)), 1) for task in tasks]
     return sum(shares) / len(shares)

@@ -212,7 +212,7 @@ def _sentence(code: str, verdict: GateVerdict) -> str:
     return {
         "ENV_DRIFT": "The three models were not measured on the same tasks and stack and cannot be compared.",
         "INFRA_MISSING": f"{len(verdict.infra_tasks)} of {tasks} tasks could not be measured because the "
-        "machine failed, or failed their controls, which is more than the gate accepts.",
+        "machine failed, or failed their controls: more than the gate accepts, or enough to hide harm.",
         "BUDGET_EXHAUSTED": "This epoch of the frozen set has no opening left: `sleepy-coder gate renew` puts unseen "
         "tasks in its place, and a new epoch begins.",
         "FUTILE_OR_HARMFUL": "A gain over the served model that is worth a promotion is ruled out"

@@ -124,7 +124,7 @@ def _registry(registry: Registry) -> Finding:
 def _drill(config: Config) -> Finding:
     with wiring.read_store(config) as store:
         last, promotions = store.last_drill(), len(store.canaries())
-    wrong = complaint(last, promotions, wiring.SystemClock().now())
+    wrong = complaint(last, promotions, wiring.SystemClock().now(), config.canary.drill_days)
     if not wrong:
         return ok("drill", f"caught a broken adapter on {last.at:%Y-%m-%d}" if last else "nothing was promoted yet")
     remedy = "Hold one: `sleepy-coder drill`. Until it catches the broken adapter, do not rely on rollbacks."

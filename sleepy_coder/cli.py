@@ -113,7 +113,9 @@ def night(
         bool, typer.Option("--when-idle", help="Wait until nobody needs the machine; pause when the window closes.")
     ] = False,
     now: Annotated[bool, typer.Option("--now", help="Have the daemon that runs here begin it, and return.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would train on.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would train on; asks the model server who it is.")
+    ] = False,
     abandoned: Annotated[
         bool, typer.Option("--abandon", help="End the unfinished night as failed instead; the next starts over.")
     ] = False,
@@ -331,7 +333,7 @@ def status(json: Json = False) -> None:
                 "quarantined": (aside := store.count_quarantined()),
                 "canary": (watched := last_state(store, config.canary)),
                 "drill": (drilled := store.last_drill()),
-                "drill_complaint": (late := complaint(drilled, len(store.canaries()), now)),
+                "drill_complaint": (late := complaint(drilled, len(store.canaries()), now, config.canary.drill_days)),
                 "home": str(config.home),
             }
     if json:

@@ -474,7 +474,7 @@ class CanarySettings(Section):
     shadow_samples: int = Field(4, ge=1, le=64, description="Samples of each adapter on each of these tasks.")
     shadow_temperature: float = Field(0.8, ge=0, le=2, description="Sampling temperature of the replay.")
     drill_days: float = Field(
-        7, ge=0, le=365, description="So long after a drill a night ends with the next one; 0 for none by itself."
+        7, ge=0, le=365, description="So long after a drill the daemon ends a night with the next one; 0 for none."
     )
 
 

@@ -7,11 +7,13 @@ says so and fails.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.panel import Panel
 
@@ -74,7 +76,8 @@ def run_demo(config: Config) -> None:
         _command("replay-verdict")
         _command("status")
     out.print(f"[bold green]demo passed[/] in {time.monotonic() - started:.0f} s")
-    out.print(f"It is all in {config.home}: sleepy-coder --home {config.home} status", highlight=False, soft_wrap=True)
+    look = f"{typed()} --home {config.home} status"
+    out.print(f"It is all in {config.home}: {look}", highlight=False, soft_wrap=True)
 
 
 def poisoned(judge: Verifier) -> list[Episode]:
@@ -115,6 +118,15 @@ def wrong_fix(task: Task) -> str:
 
 def _argv(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "sleepy_coder", *arguments]
+
+
+def typed() -> str:
+    """How this command is called from here: `make demo` calls it where no environment is activated."""
+    script = Path(sys.argv[0])
+    if script.name != "sleepy-coder":
+        return f"{sys.executable} -m sleepy_coder"
+    found = shutil.which(script.name)
+    return script.name if found and script.samefile(found) else str(script)
 
 
 def _say(title: str, text: str) -> None:

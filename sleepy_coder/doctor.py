@@ -10,10 +10,11 @@ from typing import Final
 
 from sleepy_coder import wiring
 from sleepy_coder.adapter_manifest import model_sha256
-from sleepy_coder.config import CONFIG_FILE, NANO, Config
+from sleepy_coder.config import CONFIG_FILE, NANO, Config, GatePolicy
 from sleepy_coder.drill import complaint
 from sleepy_coder.errors import ServerError, ServerUnreachable, SleepyError
 from sleepy_coder.files import private_folder, temporary_beside
+from sleepy_coder.judge.clusters import form_clusters
 from sleepy_coder.learn.trainer import refuse_quantised
 from sleepy_coder.registry import Registry
 from sleepy_coder.report.standing import daemon_line
@@ -63,10 +64,22 @@ def _frozen_set(config: Config) -> Finding:
     tasks = wiring.frozen_sets(config).current()
     with wiring.read_store(config) as store:
         budget, some_left = wiring.budget(config, store)
-    said = f"{len(tasks)} tasks; {budget}"
+    clusters = len(form_clusters(tasks))
+    said = f"{len(tasks)} tasks in {clusters} clusters; {budget}"
+    if _is_too_small(clusters, len(tasks) * config.eval.samples, config.gate):
+        needed = max(config.gate.autonomous_clusters, config.gate.min_clusters)
+        remedy = f"Judge by {needed} clusters or more: `sleepy-coder gate renew`. Or see gate.small_sets."
+        return warn("frozen set", f"{said}; so small a set promotes nothing", remedy)
     if some_left:
         return ok("frozen set", said)
     return warn("frozen set", said, "Put unseen tasks in its place: `sleepy-coder gate renew`.")
+
+
+def _is_too_small(clusters: int, pairs: int, policy: GatePolicy) -> bool:
+    """Whether the gate promotes nothing on this set, whatever is measured (SMALL_SET)."""
+    if clusters >= policy.autonomous_clusters:
+        return clusters < policy.min_clusters
+    return policy.small_sets == "hold" or pairs < policy.min_clusters
 
 
 def _home(config: Config) -> Finding:
@@ -124,7 +137,7 @@ def _registry(registry: Registry) -> Finding:
 def _drill(config: Config) -> Finding:
     with wiring.read_store(config) as store:
         last, promotions = store.last_drill(), len(store.canaries())
-    wrong = complaint(last, promotions, wiring.SystemClock().now())
+    wrong = complaint(last, promotions, wiring.SystemClock().now(), config.canary.drill_days)
     if not wrong:
         return ok("drill", f"caught a broken adapter on {last.at:%Y-%m-%d}" if last else "nothing was promoted yet")
     remedy = "Hold one: `sleepy-coder drill`. Until it catches the broken adapter, do not rely on rollbacks."

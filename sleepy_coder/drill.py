@@ -25,7 +25,9 @@ from sleepy_coder.types import EvalReport, Outcome
 
 _log = log.get("canary")
 PREFIX: Final = "drill-"
-OVERDUE: Final = timedelta(days=8)
+_GRACE: Final = timedelta(days=1)
+"""A drill that is due waits for the next night."""
+
 _MOST_TASKS: Final = 100
 
 
@@ -71,13 +73,19 @@ def drill_if_due(parts: Parts) -> Drill | None:
     return None
 
 
-def complaint(last: Drill | None, promotions: int, now: datetime) -> str:
-    """What is wrong with the drills, "" when nothing is; before the first promotion none is needed."""
+def complaint(last: Drill | None, promotions: int, now: datetime, days: float) -> str:
+    """What is wrong with the drills, "" when nothing is; before the first promotion none is needed.
+
+    `days` is `canary.drill_days`: with 0 nobody waits for one, and only one that failed is complained of.
+    """
+    if last is not None and not last.caught:
+        return f"the last drill failed: {last.reason}"
+    if not days:
+        return ""
     if last is None:
         return "no drill was held yet" if promotions else ""
-    if not last.caught:
-        return f"the last drill failed: {last.reason}"
-    return f"the last drill was held {(now - last.at).days} days ago" if now - last.at > OVERDUE else ""
+    overdue = now - last.at > timedelta(days=days) + _GRACE
+    return f"the last drill was held {(now - last.at).days} days ago" if overdue else ""
 
 
 def _hold(parts: Parts) -> Drill:

@@ -502,6 +502,10 @@ class Phase(Record):
     resumed: bool = False
 
 
+NightOutcome = Literal["promoted", "rejected", "inconclusive", "skipped", "failed"]
+"""What became of the served model."""
+
+
 class NightReport(Record):
     """One night from start to end. `outcome` is what happened to the served model.
 
@@ -513,7 +517,7 @@ class NightReport(Record):
     cycle: int
     started: datetime
     finished: datetime
-    outcome: Literal["promoted", "rejected", "inconclusive", "skipped", "failed"]
+    outcome: NightOutcome
     reason: str
     phases: tuple[Phase, ...]
     shares: dict[str, float]

@@ -66,7 +66,8 @@ def model_path(config: Config) -> Path:
     """The base model's folder. Raises ConfigError when nothing is there."""
     path = config.home / config.model.path if config.model.path else MODEL_DIR
     if not (path / "config.json").is_file():
-        raise ConfigError(f"{path} holds no model", "set model.path, or build the nano model with `make nano`")
+        remedy = "correct model.path" if config.model.path else "set model.path, or build the nano model: `make nano`"
+        raise ConfigError(f"{path} holds no model", remedy)
     return path.resolve()
 
 
@@ -96,8 +97,8 @@ def read_store(config: Config) -> Generator[Store]:
 
 def embedded_arguments(config: Config) -> tuple[str, ...]:
     """What the embedded server is told of these settings, wherever it listens."""
-    rank = str(config.recipe.largest_rank)
-    return ("--served-model-name", config.server.base_name, "--max-lora-rank", rank)
+    rank, loras = str(config.recipe.largest_rank), str(config.server.max_loras)
+    return ("--served-model-name", config.server.base_name, "--max-loras", loras, "--max-lora-rank", rank)
 
 
 @contextmanager

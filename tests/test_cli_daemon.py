@@ -60,7 +60,7 @@ def test_right_settings_pass_the_check() -> None:
 def test_a_model_that_is_not_there_is_no_right_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLEEPY_CODER_MODEL__PATH", "/nope")
     done = Done("config", "check")
-    assert (done.status, "/nope holds no model" in done.err) == (1, True)
+    assert (done.status, "/nope holds no model" in done.err, "correct model.path" in done.err) == (1, True, True)
 
 
 def test_a_home_without_settings_is_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:

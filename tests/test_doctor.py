@@ -23,6 +23,7 @@ from sleepy_coder.config import (
     HOME_VARIABLE,
     Config,
     EvalSettings,
+    GatePolicy,
     GatewaySettings,
     ModelSettings,
     NightSettings,
@@ -274,6 +275,24 @@ def test_a_damaged_store_and_a_disk_with_too_little_room_for_a_night_are_found(
     found = examined(config)
     assert (found["store"].level, found["disk"].level) == ("fail", "fail")
     assert "episodes rescue" in found["store"].remedy and "a night needs 9999" in found["disk"].what
+
+
+@pytest.mark.parametrize(
+    ("policy", "level"),
+    [
+        ({}, "ok"),
+        ({"autonomous_clusters": 300}, "warn"),
+        ({"autonomous_clusters": 300, "small_sets": "frozen-set-only"}, "ok"),
+        ({"autonomous_clusters": 500, "min_clusters": 400, "small_sets": "frozen-set-only"}, "warn"),
+        ({"min_clusters": 300}, "warn"),
+    ],
+)
+def test_a_frozen_set_on_which_nothing_can_be_promoted_is_found(
+    tmp_path: Path, tiny_server: TinyServer, policy: dict[str, Any], level: str
+) -> None:
+    config = settings(tmp_path, tiny_server, f"http://127.0.0.1:{free_port()}")
+    found = examined(config.model_copy(update={"gate": GatePolicy(**policy)}))["frozen set"]
+    assert found.level == level and "372 tasks in 233 clusters" in found.what
 
 
 def test_without_a_daemon_nobody_begins_nights(tmp_path: Path, tiny_server: TinyServer) -> None:

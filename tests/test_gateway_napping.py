@@ -16,11 +16,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from aiohttp import web
+from aiohttp import WSServerHandshakeError, web
 from conftest import TinyServer
 from fakes import Arrived, FakeTrainer, parts, says
 from gateway_house import GatewayHouse, gateway_house, run, until
 from test_gateway_main import process, wait_for
+from test_gateway_sockets import echo, socket
 
 from sleepy_coder.config import NightSettings
 from sleepy_coder.errors import TrainingPaused
@@ -142,6 +143,32 @@ def test_a_held_request_whose_caller_is_gone_is_dropped(tmp_path: Path) -> None:
             house.nap.end()
             await asyncio.gather(tasks[0], tasks[2])
             assert sorted(numbers(house)) == [0, 2]
+
+    run(story)
+
+
+def test_a_websocket_waits_for_the_end_of_the_nap(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with gateway_house(tmp_path, socket(echo), while_asleep="hold") as house:
+            house.nap.begin(NAP)
+            opening = asyncio.create_task(house.http.ws_connect(f"{house.url}/v1/realtime"))
+            await until(lambda: house.gate.held == 1)
+            assert not house.upstream.arrived
+            house.nap.end()
+            async with await opening as ws:
+                await ws.send_str("one")
+                assert await ws.receive_str() == "one"
+
+    run(story)
+
+
+def test_a_websocket_is_refused_where_requests_are(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with gateway_house(tmp_path, socket(echo), while_asleep="refuse") as house:
+            house.nap.begin(NAP)
+            with pytest.raises(WSServerHandshakeError) as refused:
+                await house.http.ws_connect(f"{house.url}/v1/realtime")
+            assert (refused.value.status, house.upstream.arrived) == (503, [])
 
     run(story)
 

@@ -34,6 +34,7 @@ from sleepy_coder.types import Outcome
 MIDNIGHT = datetime(2026, 11, 23, tzinfo=UTC)
 GUARDED = ("/metrics", "/admin/state", "/admin/night", "/admin/check", "/dashboard")
 DOCS = Path(__file__).parent.parent / "docs"
+GATE = "sleepy_gate_decisions"
 
 
 OUTLOOK = Outlook(
@@ -169,10 +170,23 @@ def test_the_gates_decisions_are_counted_also_those_of_another_process(tmp_path:
     with Store(tmp_path / "store.db") as watched, Store(tmp_path / "store.db") as night:
         meters = Meters()
         meters.add(HomeMetrics(Remembered(lambda: shown(watched).get() or pytest.fail("unreadable"), seconds=0)))
-        assert ("sleepy_gate_decisions", "decision=reject") not in numbers(meters)
+        assert numbers(meters)["sleepy_gate_decisions", "decision=reject"] == 0
         night.begin_night(1)
         night.finish_phase(1, "gate", '{"decision": "reject"}', 0.1)
         assert numbers(meters)["sleepy_gate_decisions", "decision=reject"] == 1
+
+
+def test_a_new_home_counts_nights_and_decisions_of_every_kind_from_zero(tmp_path: Path) -> None:
+    with Store(tmp_path / "store.db") as store:
+        meters = Meters()
+        meters.add(HomeMetrics(shown(store)))
+        told = {key: value for key, value in numbers(meters).items() if key[0] in ("sleepy_nights", GATE)}
+    outcomes = ("promoted", "rejected", "inconclusive", "skipped", "failed")
+    decisions = ("promote", "reject", "inconclusive")
+    assert told == {
+        **{("sleepy_nights", f"outcome={outcome}"): 0 for outcome in outcomes},
+        **{(GATE, f"decision={decision}"): 0 for decision in decisions},
+    }
 
 
 def test_a_store_that_cannot_be_read_leaves_its_numbers_out_and_says_so() -> None:

@@ -239,10 +239,21 @@ def test_drills_come_by_themselves_once_a_week_and_again_after_one_that_failed(t
 def test_what_is_wrong_with_the_drills_is_said(tmp_path: Path) -> None:
     now = drilled(tmp_path, FakeServer(solver((*FROZEN[:30], *SKILLS))))
     held = drill(now)
-    assert complaint(None, 0, held.at) == ""
-    assert complaint(None, 1, held.at) == "no drill was held yet"
-    assert complaint(held, 1, held.at + timedelta(days=8)) == ""
-    assert complaint(held, 1, held.at + timedelta(days=9)) == "the last drill was held 9 days ago"
+    assert complaint(None, 0, held.at, 7) == ""
+    assert complaint(None, 1, held.at, 7) == "no drill was held yet"
+    assert complaint(held, 1, held.at + timedelta(days=8), 7) == ""
+    assert complaint(held, 1, held.at + timedelta(days=9), 7) == "the last drill was held 9 days ago"
     missed = held.model_copy(update={"caught": False, "reason": "it was asleep"})
-    assert complaint(missed, 1, held.at) == "the last drill failed: it was asleep"
+    assert complaint(missed, 1, held.at, 7) == "the last drill failed: it was asleep"
+    now.store.close()
+
+
+def test_drills_are_missed_by_as_often_as_they_are_wanted(tmp_path: Path) -> None:
+    now = drilled(tmp_path, FakeServer(solver((*FROZEN[:30], *SKILLS))))
+    held = drill(now)
+    assert complaint(held, 1, held.at + timedelta(days=31), 30) == ""
+    assert complaint(held, 1, held.at + timedelta(days=32), 30) == "the last drill was held 32 days ago"
+    assert complaint(None, 1, held.at, 0) == complaint(held, 1, held.at + timedelta(days=999), 0) == ""
+    missed = held.model_copy(update={"caught": False, "reason": "it was asleep"})
+    assert complaint(missed, 1, held.at, 0) == "the last drill failed: it was asleep"
     now.store.close()

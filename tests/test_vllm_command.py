@@ -17,6 +17,7 @@ from sleepy_coder.config import HOME_VARIABLE, Config, ModelSettings, NightSetti
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.serve.explain import LORA_RANKS
 from sleepy_coder.serve.vllm_command import vllm_command
+from sleepy_coder.wiring import embedded_arguments
 
 MODEL = Path("/srv/a model")
 
@@ -38,6 +39,10 @@ def test_the_flags_are_those_of_the_settings() -> None:
     flags = ("--served-model-name", "--host", "--port", "--max-model-len", "--max-loras", "--max-lora-rank")
     assert [value(argv, flag) for flag in flags] == ["mine", "127.0.0.1", "8123", "2048", "3", "16"]
     assert value(vllm_command(settings, MODEL, port=9).argv, "--port") == "9"
+
+
+def test_the_embedded_server_runs_as_many_adapters_at_once_as_the_settings_say() -> None:
+    assert value(embedded_arguments(config(max_loras=3)), "--max-loras") == "3"
 
 
 @given(st.integers(1, 512))

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, get_args
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -22,11 +22,15 @@ from sleepy_coder.canary import CanaryState
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.serve.gateway_client import Outlook
 from sleepy_coder.store_figures import Figures
-from sleepy_coder.types import Record
+from sleepy_coder.types import Decision, NightOutcome, Record
 
 T = TypeVar("T")
 _log = log.get("gateway")
 _KEEP_SECONDS: Final = 10.0
+
+# A series that begins with its first night has no change that an alert could see.
+_NO_NIGHTS: Final = dict.fromkeys(get_args(NightOutcome), 0)
+_NO_DECISIONS: Final = dict.fromkeys((str(decision) for decision in Decision), 0)
 
 
 class Snapshot(Record):
@@ -97,7 +101,7 @@ class HomeMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         found = self._snapshot.get()
         yield GaugeMetricFamily(
-            "sleepy_store_up", "1 while store and registry can be read; without them the others below are missing.",
+            "sleepy_store_up", "1 while store and registry can be read; without them their numbers are missing.",
             value=found is not None,
         )  # fmt: skip
         if found is not None:
@@ -130,8 +134,9 @@ def _of_store(figures: Figures) -> Iterator[Metric]:
     yield episodes
     yield GaugeMetricFamily("sleepy_episodes_today", "Episodes made since midnight.", value=figures.today)
     yield GaugeMetricFamily("sleepy_quarantined", "Inputs that were refused and put aside.", value=figures.quarantined)
-    yield _counts("sleepy_nights", "Nights that ended, by what became of them.", "outcome", figures.nights)
-    yield _counts("sleepy_gate_decisions", "What the gate said.", "decision", figures.decisions)
+    nights, decisions = {**_NO_NIGHTS, **figures.nights}, {**_NO_DECISIONS, **figures.decisions}
+    yield _counts("sleepy_nights", "Nights that ended, by what became of them.", "outcome", nights)
+    yield _counts("sleepy_gate_decisions", "What the gate said.", "decision", decisions)
     if figures.last is not None:
         last = figures.last
         yield GaugeMetricFamily("sleepy_last_night_cycle", "Number of the last night that ended.", value=last.cycle)

@@ -122,7 +122,8 @@ class Gateway:
         if target.refused:
             return self._refuse(403, "permission_error", "Adapters are loaded at the model server, not from here.")
         if asks_for_socket(request):
-            return await self._socket(request, target)
+            refused = await self._refused_asleep()
+            return await self._socket(request, target) if refused is None else refused
         try:
             body = await read_body(request, self._limit)
         except TooLarge:
@@ -130,12 +131,18 @@ class Gateway:
             return self._refuse(413, "request_too_large", f"The request is above gateway.max_body_mib ({mib} MiB).")
         if self._keep_feedback and request.method == "POST" and target.path == FEEDBACK:
             return await self._feedback(target, body)
-        if request.method == "POST":  # the others, such as the list of models, are answered asleep as well
-            try:
-                await self._gate.awake()
-            except Asleep as asleep:
-                return self._refuse(503, "overloaded_error", asleep.reason, asleep.retry_after)
+        # The others, such as the list of models, are answered asleep as well.
+        if request.method == "POST" and (refused := await self._refused_asleep()) is not None:
+            return refused
         return await self._pass(request, target, body)
+
+    async def _refused_asleep(self) -> web.Response | None:
+        """Wait until the model server may be asked; what to answer instead when it may not be."""
+        try:
+            await self._gate.awake()
+        except Asleep as asleep:
+            return self._refuse(503, "overloaded_error", asleep.reason, asleep.retry_after)
+        return None
 
     def _refuse(self, status: int, kind: str, message: str, retry_after: int | None = None) -> web.Response:
         self._meters.request("refused", status)

@@ -47,9 +47,9 @@ def ruling(best: Contender, whole: Contender, served: Contender) -> tuple[Litera
     Harm is looked for at full scale, whatever the best one does: small scales hide what bad rows taught, and the night
     that was fed them has to know. It is a one-sided exact sign test at 1%.
 
-    Without a gain of at least one task the candidate is dropped. What the gate would promote gains 7 points and more of
-    the frozen tasks, so that the best of twelve hardly ever shows none on 96 dev tasks; small gains are dropped more
-    often, and come again, because the episodes of such a night are kept.
+    Without a gain of at least one task the candidate is dropped. What the gate promotes in four nights of five gains
+    8.5 points of the frozen tasks (judge/power.py), so that the best of twelve hardly ever shows none on 96 dev tasks;
+    small gains are dropped more often, and come again, because the episodes of such a night are kept.
     """
     gains, losses = _apart(whole, served)
     if _measured(whole, served) >= ENOUGH and (p := sign_test(losses, gains)) <= HARM_ALPHA:

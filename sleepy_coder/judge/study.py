@@ -1,8 +1,8 @@
 """What a study says: recipes compared over seeds, with and without the gate. Pure functions over its finished cells.
 
 A trajectory is one recipe with one seed, gated or not, over several cycles of day and night. Without the gate every
-candidate becomes the next start. Rates and differences are fractions; intervals over seeds are Student's t, because
-seeds, and not tasks, are what a trajectory is repeated over.
+candidate is promoted. Rates and differences are fractions; intervals over seeds are Student's t, because seeds, and not
+tasks, are what a trajectory is repeated over.
 """
 
 # scipy ships no type information; every value it returns is converted to float right here.

@@ -30,7 +30,8 @@ def study_markdown(data: StudyData, found: Sequence[Row]) -> str:
         "## With the gate",
         _rows(data, [row for row in found if row.gated or not row.courses[0].steps]),
         "## Without the gate",
-        "Every candidate becomes the next start, whatever it is worth.",
+        "Every candidate is promoted, whatever it is worth; the next night begins from it, but for `naive`, "
+        "which always begins afresh.",
         _rows(data, [row for row in found if not row.gated]),
         _COLUMNS,
         "## The default recipe against the others",

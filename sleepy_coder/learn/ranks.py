@@ -79,4 +79,5 @@ def spread(model: Any) -> None:
     decoder = model.get_base_model().get_decoder()
     learned = {weight for weight in model.parameters() if weight.requires_grad}
     for layer in decoder.layers:
-        fully_shard(layer, ignored_params=learned)
+        # Each is a root of its own, which torch would by default leave whole after its forward pass.
+        fully_shard(layer, ignored_params=learned, reshard_after_forward=True)

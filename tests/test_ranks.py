@@ -71,6 +71,43 @@ def test_every_row_of_a_batch_is_taken_by_exactly_one_process(batch: list[int], 
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@pytest.fixture
+def partner(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Stands for another process of two: what it says, meeting after meeting."""
+    import torch
+    from torch import distributed
+
+    says: list[list[int]] = []
+
+    def all_reduce(told: torch.Tensor, _: object) -> None:
+        told.copy_(torch.maximum(told, torch.tensor(says.pop(0))))
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(distributed, "init_process_group", lambda *_, **__: None)  # as NCCL's: it waits for nobody
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(distributed, "all_reduce", all_reduce)
+    return says
+
+
+def test_a_process_goes_on_only_when_the_first_holds_the_lock_and_has_joined_too(partner: list[list[int]]) -> None:
+    from sleepy_coder.learn.ranks import Ranks
+
+    partner.append([1])
+    with Ranks(1, 2).joined():
+        assert not partner, "they have met"
+
+
+@pytest.mark.parametrize(("mine", "other", "said"), [(20, 20, ""), (20, 10, "10 and 20"), (0, 20, "0 and 20")])
+def test_processes_that_would_go_on_from_different_steps_are_refused(
+    partner: list[list[int]], mine: int, other: int, said: str
+) -> None:
+    from sleepy_coder.learn.ranks import Ranks
+
+    partner.append([other, -other])
+    with pytest.raises(TrainingError, match=said) if said else contextlib.nullcontext():
+        Ranks(0, 2).refuse_other(mine)
+
+
 def test_one_process_needs_no_launcher_and_several_are_given_its_arguments() -> None:
     assert "accelerate.commands.launch" not in command("child", Path("work"), 1, ("--debug",))
     several = command("child", Path("work"), 2, ("--debug",))

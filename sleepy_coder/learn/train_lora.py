@@ -109,7 +109,8 @@ def train(job: TrainingJob, workdir: Path, pause: Pause, ranks: Ranks = ALONE) -
     job_sha = sha256_file(workdir / JOB_FILE)
     if run.restore(workdir / CHECKPOINT, job_sha):
         say("resumed", step=run.step, steps=recipe.steps)
-    probes = kept_probes(workdir, run.step)
+    ranks.refuse_other(run.step)
+    probes = kept_probes(workdir, run.step) if ranks.first else []  # it also clears up
     parent = Parent()
     at_once = rows_at_once(job, recipe.batch_size)
     refuse_other_head(run.model, min(rows.learned, key=lambda row: len(row.ids)), pad)

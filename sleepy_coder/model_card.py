@@ -179,10 +179,14 @@ nights of 5; smaller changes, also for the worse, may go unseen.
 
 | what | SHA-256 |
 |---|---|
-| adapter (weights and config) | `{{ m.sha256 }}` |
+| adapter as it was judged (weights and config) | `{{ m.sha256 }}` |
 | base model | `{{ m.base_sha256 }}` |
 | tokenizer | `{{ m.tokenizer_sha256 }}` |
 | training mix | `{{ m.mix_sha256 }}` |
+{% if e.form == "peft" and e.base_model %}
+
+Judged were these weights; `adapter_config.json` has since been given the base's name on the Hub.
+{% endif %}
 """
 
 _environment = Environment(  # the card is Markdown, not HTML

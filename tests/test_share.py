@@ -73,6 +73,17 @@ def test_an_export_is_a_whole_copy_in_a_new_folder(house: House) -> None:
         exported(house, adapter.name)
 
 
+def test_an_export_names_the_base_as_the_hub_does_and_changes_nothing_else(house: House) -> None:
+    adapter = judged(house)
+    edition = Edition(base_model="acme/coder-7b")
+    folder = Exporter(house.registry, lambda: house.base).export(adapter.name, edition, house.root / "out").folder
+    weights, config = "adapter_model.safetensors", "adapter_config.json"
+    assert (folder / weights).read_bytes() == (adapter.path / weights).read_bytes()
+    known = json.loads((adapter.path / config).read_bytes())
+    assert json.loads((folder / config).read_bytes()) == known | {"base_model_name_or_path": "acme/coder-7b"}
+    assert "has since been given the base's name" in (folder / "README.md").read_text()
+
+
 def test_an_adapter_that_changed_on_disk_is_not_passed_on(house: House) -> None:
     adapter = judged(house)
     (adapter.path / "adapter_config.json").write_text("{}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,8 +53,8 @@ class Exporter:
         with folder_in_the_making(out.absolute()) as folder:
             proof = None
             if edition.form == "peft":
-                for file in (WEIGHTS, CONFIG):
-                    shutil.copyfile(adapter.path / file, folder / file)
+                shutil.copyfile(adapter.path / WEIGHTS, folder / WEIGHTS)
+                (folder / CONFIG).write_bytes(_config((adapter.path / CONFIG).read_bytes(), edition.base_model))
             else:
                 base = self.base()
                 self.registry.verify(name, model_sha256(base))
@@ -69,6 +70,13 @@ class Exporter:
             sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
             publish_folder(folder, out.absolute())
         return Bundle(adapter=name, form=edition.form, folder=out, files=sizes, proof=proof)
+
+
+def _config(known: bytes, base_model: str) -> bytes:
+    """PEFT's config as it is, but with the base's name on the Hub where it has one: PEFT loads the base by that."""
+    if not base_model:
+        return known
+    return json.dumps(json.loads(known) | {"base_model_name_or_path": base_model}, indent=2).encode()
 
 
 def shareable(manifest: Manifest, state: AdapterState) -> Manifest:

@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 
 from sleepy_coder.adapter_manifest import Manifest
 from sleepy_coder.serve.explain import rank_flag
-from sleepy_coder.types import NightReport, Record
+from sleepy_coder.types import AdapterState, NightReport, Record
 
 Form = Literal["peft", "merged", "gguf"]
 """How an adapter is passed on: PEFT's folder, a whole model, llama.cpp's file."""
@@ -24,7 +24,8 @@ class Edition(Record):
     """What the card says beside the manifest: the form, what only the owner knows, and the night where it is known.
 
     `base_model` is the base's name on the Hub, empty where it has none; `license` is in the Hub's spelling;
-    `rounding` is, of a merged model, the share of the update that its precision lost.
+    `rounding` is, of a merged model, the share of the update that its precision lost; `rolled_back` why these bytes
+    were, "" where they were not.
     """
 
     form: Form = "peft"
@@ -32,6 +33,7 @@ class Edition(Record):
     license: str = ""
     night: NightReport | None = None
     rounding: float | None = None
+    rolled_back: str = ""
 
 
 _CARD: Final = """\
@@ -164,6 +166,9 @@ With PEFT:
 
 ## Limits
 
+{% if withdrawn %}
+- It is {{ withdrawn }} and does not serve where it was trained.
+{% endif %}
 {% if m.verdict is none or m.verdict.decision.value != "promote" %}
 - The gate did not promote this adapter: it is not shown to be better than the base.
 {% endif %}
@@ -214,6 +219,14 @@ def plain_name(model: str) -> str:
     return PurePath(model).name if model.startswith("/") else model
 
 
+def withdrawn(manifest: Manifest, rolled_back: str) -> str:
+    """The state of an adapter that may not serve (any more), with the reason; "" of any other. Fits after "It is"."""
+    if manifest.state.may_serve:
+        return ""
+    refused = manifest.verdict.reasons if manifest.verdict and manifest.state is AdapterState.REJECTED else ()
+    return f"{manifest.state.value} ({rolled_back or ', '.join(refused) or 'no reason is recorded'})"
+
+
 def model_card(manifest: Manifest, edition: Edition = Edition()) -> str:  # noqa: B008  (frozen)
     """Markdown with YAML front matter."""
     recipe = {field: getattr(manifest.recipe, field) for field in type(manifest.recipe).model_fields}
@@ -223,4 +236,5 @@ def model_card(manifest: Manifest, edition: Edition = Edition()) -> str:  # noqa
         base=edition.base_model or plain_name(manifest.base_model),
         recipe=(recipe | {"alpha": f"{manifest.alpha:g}"}).items(),
         vllm_rank=rank_flag(manifest.recipe.rank),
+        withdrawn=withdrawn(manifest, edition.rolled_back),
     )

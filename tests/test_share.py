@@ -164,6 +164,25 @@ def test_an_exported_card_says_that_the_adapter_serves(house: House) -> None:
     assert "State: **active**" in (bundle.folder / "README.md").read_text()
 
 
+def assert_withdrawn(house: House, name: str, why: str) -> None:
+    bundle = exported(house, name)
+    assert bundle.withdrawn == why
+    for card in (bundle.folder, house.adapters / name):
+        assert f"- It is {why} and does not serve" in (card / "README.md").read_text()
+
+
+def test_a_rejected_adapter_is_exported_with_what_the_gate_found(house: House) -> None:
+    name, refusal = house.stage().name, verdict(Decision.REJECT)
+    house.registry.reject(name, refusal)
+    assert_withdrawn(house, name, f"rejected ({', '.join(refusal.reasons)})")
+
+
+def test_an_adapter_that_was_rolled_back_is_exported_with_the_reason(house: House) -> None:
+    name = judged(house).name
+    house.registry.rollback(why="too slow")
+    assert_withdrawn(house, name, "quarantined (too slow)")
+
+
 # GGUF
 
 
@@ -329,12 +348,12 @@ def test_a_wrong_token_a_wrong_name_and_no_network_each_say_what_to_do(
         push(bundle, "me/coder", endpoint="http://127.0.0.1:9")
 
 
-def command(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(home: Path, *words: str, answer: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """`sleepy-coder adapters ...` in a process of its own, with no login of this machine."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     env |= {"SLEEPY_CODER_HOME": str(home), "HF_HOME": str(home / "hf"), **environment}
     argv = [sys.executable, "-m", "sleepy_coder", "adapters", *words]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(argv, env=env, input=answer, capture_output=True, text=True, check=False)
 
 
 def test_the_command_shows_first_and_then_pushes_to_the_hub_of_the_environment(house: House) -> None:
@@ -350,6 +369,19 @@ def test_the_command_shows_first_and_then_pushes_to_the_hub_of_the_environment(h
     assert {file: len(data) for file, data in hub.files["me/coder"].items()} == dry["files"]
     weights = load_file(house.adapters / name / "adapter_model.safetensors")
     assert hub.objects and weights.keys() == lora(1).keys()
+
+
+def test_an_adapter_that_was_rolled_back_is_pushed_only_by_who_says_so_again(house: House) -> None:
+    name = judged(house).name
+    house.registry.rollback(why="too slow")
+    words = ("push", name, "--repo", "me/coder", "--yes")
+    with fake_hub() as hub:
+        env = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN}
+        refused = command(house.root, *words, **env)
+        assert f"{name} is quarantined (too slow)" in refused.stderr
+        assert (refused.returncode, hub.commits) == (1, [])
+        done = command(house.root, *words, answer="y\n", **env)
+    assert len(hub.commits) == 1, done.stderr
 
 
 # llama.cpp itself

@@ -167,7 +167,9 @@ def test_two_processes_have_the_losses_of_one_and_make_the_same_adapter(
 
 
 @slow
-def test_with_fsdp_two_processes_share_the_layers_and_none_holds_them_whole_after_a_pass(model: Path, tmp_path: Path) -> None:
+def test_with_fsdp_two_processes_share_the_layers_and_none_holds_them_whole_after_a_pass(
+    model: Path, tmp_path: Path
+) -> None:
     shutil.copytree(model, tmp_path / "model")
     (tmp_path / "recipe.json").write_text(RECIPE.model_dump_json())
     here = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]), "HF_HUB_OFFLINE": "1"}

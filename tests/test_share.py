@@ -256,6 +256,31 @@ def test_a_quantised_base_is_not_merged_into(house: House) -> None:
         merge(job)
 
 
+def test_a_merged_model_keeps_the_precision_and_the_processor_of_a_base_that_sees_images(tmp_path: Path) -> None:
+    import torch
+
+    from sleepy_coder.learn.merge_lora import write
+
+    class Merged:
+        def to(self, dtype: torch.dtype) -> Merged:
+            self.dtype = dtype
+            return self
+
+        def save_pretrained(self, _: str) -> None: ...
+
+    base, out, merged = tmp_path / "base", tmp_path / "out", Merged()
+    base.mkdir()
+    out.mkdir()
+    config = {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "dtype": "bfloat16"}}
+    (base / "config.json").write_text(json.dumps(config))
+    processor = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+    for name in processor:
+        (base / name).write_text(name)
+    write(merged, MergeJob(model=base, adapter=base, out=out, dtype="base"))
+    assert merged.dtype is torch.bfloat16
+    assert [(out / name).read_text() for name in processor] == list(processor)
+
+
 @pytest.mark.slow
 def test_merged_weights_are_the_base_plus_the_scaled_product_rounded_to_bfloat16(tmp_path: Path) -> None:
     import torch

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -115,6 +116,25 @@ def test_one_process_needs_no_launcher_and_several_are_given_its_arguments() -> 
     assert several[-4:] == ["--debug", "--module", "child", "work"]
 
 
+def test_what_the_owner_told_accelerate_for_other_work_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate.commands.launch import (  # pyright: ignore[reportMissingTypeStubs]
+        _validate_launch_command,  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
+        launch_command_parser,
+    )
+
+    own = tmp_path / "default_config.yaml"
+    own.write_text("{distributed_type: MULTI_GPU, gpu_ids: '0', num_processes: 1, mixed_precision: bf16}")
+    for place in ("launch", "config.config_args"):
+        monkeypatch.setattr(f"accelerate.commands.{place}.default_config_file", str(own))
+    arguments = command("child", tmp_path, 2)
+    read: Any = _validate_launch_command(
+        launch_command_parser().parse_args(arguments[arguments.index("accelerate.commands.launch") + 1 :])
+    )[0]
+    assert (read.gpu_ids, read.num_processes, read.mixed_precision) == ("all", 2, "no")
+
+
 # Two processes
 
 pytestmark = [
@@ -167,9 +187,7 @@ def test_two_processes_have_the_losses_of_one_and_make_the_same_adapter(
 
 
 @slow
-def test_with_fsdp_two_processes_share_the_layers_and_none_holds_them_whole_after_a_pass(
-    model: Path, tmp_path: Path
-) -> None:
+def test_with_fsdp_no_process_holds_the_layers_whole_after_any_pass(model: Path, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
     (tmp_path / "recipe.json").write_text(RECIPE.model_dump_json())
     here = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]), "HF_HUB_OFFLINE": "1"}

@@ -23,9 +23,7 @@ from torch.distributed.fsdp import fully_shard
 from sleepy_coder.errors import TrainingError
 
 Item = TypeVar("Item")
-_PATIENCE: Final = timedelta(
-    minutes=30
-)  # gloo's own; with NCCL's 10 a wait for the lock or a slow disk could end a run
+_PATIENCE: Final = timedelta(minutes=30)  # gloo's own; NCCL's 10 may pass while one waits for the lock or the disk
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,11 +84,16 @@ The rows themselves are not part of this.
 {% for name, value in m.seeds | dictsort %}
 | seed ({{ name }}) | {{ value }} |
 {% endfor %}
-{% if e.night and e.night.kl is not none %}
-| KL to the base in the last step, nats per token | \
-{{ "%.2g" | format(e.night.kl) if e.night.kl >= 0.0001 else "below 0.0001" }} |
+{% if m.choice %}
+| weights chosen, scale | {{ m.choice.chosen.weights }}, {{ "%g" | format(m.choice.chosen.scale) }} |
+{% if m.choice.chosen.kl is not none %}
+| KL to the base at scale 1, on a few anchors, nats per token | {{ m.choice.chosen.kl | nats }} |
+{% endif %}
+{% elif e.night and e.night.kl is not none %}
+| KL to the base in the last step, nats per token | {{ e.night.kl | nats }} |
 {% endif %}
 {% if e.night %}
+| steps done | {{ e.night.steps }} |
 | length of the night, minutes | {{ "%.1f" | format((e.night.finished - e.night.started).total_seconds() / 60) }} |
 {% endif %}
 
@@ -210,7 +215,12 @@ def _e_value(log_e: float) -> str:
     return f"10^{log_e / math.log(10):.1f}"
 
 
+def _nats(kl: float) -> str:
+    return f"{kl:.2g}" if kl >= 0.0001 else "below 0.0001"
+
+
 _environment.filters["e_value"] = _e_value
+_environment.filters["nats"] = _nats
 _template = _environment.from_string(_CARD)
 
 

@@ -159,6 +159,15 @@ def test_a_card_names_the_alpha_of_the_weights_it_is_about(house: House) -> None
     assert "| alpha | 2 |" in model_card(manifest.model_copy(update={"choice": choice}))
 
 
+def test_a_card_describes_the_weights_that_were_chosen_and_not_the_end_of_the_run(house: House) -> None:
+    choice = Choice(contenders=(Contender(weights="checkpoints/0040", scale=0.25, kl=0.0456),))
+    manifest = house.registry.manifest(judged(house).name).model_copy(update={"choice": choice})
+    card = model_card(manifest, Edition(night=skipped(1, "base").model_copy(update={"kl": 0.0123, "steps": 77})))
+    for fact in ("| checkpoints/0040, 0.25 |", "| 0.046 |", "| steps done | 77 |"):
+        assert fact in card
+    assert "in the last step" not in card
+
+
 def test_an_exported_card_says_that_the_adapter_serves(house: House) -> None:
     bundle = exported(house, judged(house).name)
     assert "State: **active**" in (bundle.folder / "README.md").read_text()

@@ -45,6 +45,10 @@ class Quarantine:
         """Whether these bytes were rolled back. Raises AdapterError."""
         return any(one.sha256 == sha256 for one in self.adapters())
 
+    def why(self, sha256: str) -> str:
+        """What was said when these bytes were rolled back; "" when they were not. Raises AdapterError."""
+        return next((one.why for one in self.adapters() if one.sha256 == sha256), "")
+
     def add(self, one: Quarantined) -> None:
         """Remember it, durably; once. Raises AdapterError."""
         known = self.adapters()

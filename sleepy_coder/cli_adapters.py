@@ -217,7 +217,8 @@ def push(
 ) -> None:
     """Upload an adapter to the Hugging Face Hub, with its model card. Prompts, answers and episodes stay here.
 
-    The token is that of `hf auth login` or HF_TOKEN; HF_ENDPOINT names another Hub.
+    The token is that of `hf auth login` or HF_TOKEN; HF_ENDPOINT names another Hub. Of a rejected or rolled-back
+    adapter it is asked whether you mean it, also with --yes.
 
     Example: [bold]sleepy-coder adapters push sc-0001-1a2b3c4d --repo me/my-adapter --dry-run[/]
     """
@@ -225,6 +226,8 @@ def push(
         bundle = _export(load_config(), name, form, dtype, Path(folder) / name)
         url = None
         if not dry_run:
+            if bundle.withdrawn:
+                confirm("Upload it all the same?")
             if not yes:
                 _show_files(bundle, err)
                 confirm(f"Upload this to {repo} ({'public' if public else 'private'})?")
@@ -255,6 +258,8 @@ def _export(config: Config, name: str, form: model_card.Form, dtype: Literal["ba
         )
         bundle = exporter.export(name, edition, to)
         progress.update(bar, completed=progress.tasks[bar].total, note="")
+    if bundle.withdrawn:
+        err.print(f"{name} is {bundle.withdrawn}", highlight=False, markup=False, soft_wrap=True)
     return bundle
 
 

@@ -167,7 +167,7 @@ class ModelSettings(Section):
     hub_id: str = Field(
         "",
         pattern=r"^([\w.-]+/[\w.-]+)?$",
-        description="The base model's name on the Hugging Face Hub, for the cards of exported adapters.",
+        description="The base model's name on the Hugging Face Hub, for the cards and the PEFT configs of exports.",
     )
     license: str = Field(
         "",

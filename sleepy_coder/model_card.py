@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 
 from sleepy_coder.adapter_manifest import Manifest
 from sleepy_coder.serve.explain import rank_flag
-from sleepy_coder.types import NightReport, Record
+from sleepy_coder.types import AdapterState, NightReport, Record
 
 Form = Literal["peft", "merged", "gguf"]
 """How an adapter is passed on: PEFT's folder, a whole model, llama.cpp's file."""
@@ -24,7 +24,8 @@ class Edition(Record):
     """What the card says beside the manifest: the form, what only the owner knows, and the night where it is known.
 
     `base_model` is the base's name on the Hub, empty where it has none; `license` is in the Hub's spelling;
-    `rounding` is, of a merged model, the share of the update that its precision lost.
+    `rounding` is, of a merged model, the share of the update that its precision lost; `rolled_back` why these bytes
+    were, "" where they were not.
     """
 
     form: Form = "peft"
@@ -32,6 +33,7 @@ class Edition(Record):
     license: str = ""
     night: NightReport | None = None
     rounding: float | None = None
+    rolled_back: str = ""
 
 
 _CARD: Final = """\
@@ -82,11 +84,16 @@ The rows themselves are not part of this.
 {% for name, value in m.seeds | dictsort %}
 | seed ({{ name }}) | {{ value }} |
 {% endfor %}
-{% if e.night and e.night.kl is not none %}
-| KL to the base in the last step, nats per token | \
-{{ "%.2g" | format(e.night.kl) if e.night.kl >= 0.0001 else "below 0.0001" }} |
+{% if m.choice %}
+| weights chosen, scale | {{ m.choice.chosen.weights }}, {{ "%g" | format(m.choice.chosen.scale) }} |
+{% if m.choice.chosen.kl is not none %}
+| KL to the base at scale 1, on a few anchors, nats per token | {{ m.choice.chosen.kl | nats }} |
+{% endif %}
+{% elif e.night and e.night.kl is not none %}
+| KL to the base in the last step, nats per token | {{ e.night.kl | nats }} |
 {% endif %}
 {% if e.night %}
+| steps done | {{ e.night.steps }} |
 | length of the night, minutes | {{ "%.1f" | format((e.night.finished - e.night.started).total_seconds() / 60) }} |
 {% endif %}
 
@@ -164,6 +171,9 @@ With PEFT:
 
 ## Limits
 
+{% if withdrawn %}
+- It is {{ withdrawn }} and does not serve where it was trained.
+{% endif %}
 {% if m.verdict is none or m.verdict.decision.value != "promote" %}
 - The gate did not promote this adapter: it is not shown to be better than the base.
 {% endif %}
@@ -179,10 +189,14 @@ nights of 5; smaller changes, also for the worse, may go unseen.
 
 | what | SHA-256 |
 |---|---|
-| adapter (weights and config) | `{{ m.sha256 }}` |
+| adapter as it was judged (weights and config) | `{{ m.sha256 }}` |
 | base model | `{{ m.base_sha256 }}` |
 | tokenizer | `{{ m.tokenizer_sha256 }}` |
 | training mix | `{{ m.mix_sha256 }}` |
+{% if e.form == "peft" and e.base_model %}
+
+Judged were these weights; `adapter_config.json` has since been given the base's name on the Hub.
+{% endif %}
 """
 
 _environment = Environment(  # the card is Markdown, not HTML
@@ -201,13 +215,26 @@ def _e_value(log_e: float) -> str:
     return f"10^{log_e / math.log(10):.1f}"
 
 
+def _nats(kl: float) -> str:
+    return f"{kl:.2g}" if kl >= 0.0001 else "below 0.0001"
+
+
 _environment.filters["e_value"] = _e_value
+_environment.filters["nats"] = _nats
 _template = _environment.from_string(_CARD)
 
 
 def plain_name(model: str) -> str:
     """The name of a model that its server may call by a folder of this machine, which is nobody's business."""
     return PurePath(model).name if model.startswith("/") else model
+
+
+def withdrawn(manifest: Manifest, rolled_back: str) -> str:
+    """The state of an adapter that may not serve (any more), with the reason; "" of any other. Fits after "It is"."""
+    if manifest.state.may_serve:
+        return ""
+    refused = manifest.verdict.reasons if manifest.verdict and manifest.state is AdapterState.REJECTED else ()
+    return f"{manifest.state.value} ({rolled_back or ', '.join(refused) or 'no reason is recorded'})"
 
 
 def model_card(manifest: Manifest, edition: Edition = Edition()) -> str:  # noqa: B008  (frozen)
@@ -219,4 +246,5 @@ def model_card(manifest: Manifest, edition: Edition = Edition()) -> str:  # noqa
         base=edition.base_model or plain_name(manifest.base_model),
         recipe=(recipe | {"alpha": f"{manifest.alpha:g}"}).items(),
         vllm_rank=rank_flag(manifest.recipe.rank),
+        withdrawn=withdrawn(manifest, edition.rolled_back),
     )

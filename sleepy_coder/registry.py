@@ -46,7 +46,7 @@ from sleepy_coder.files import (
     temporary_beside,
     write_atomic,
 )
-from sleepy_coder.model_card import model_card
+from sleepy_coder.model_card import Edition, model_card
 from sleepy_coder.ports import Clock
 from sleepy_coder.types import Adapter, AdapterState, Choice, EvalReport, GateVerdict, Recipe, TrainingMix
 
@@ -358,7 +358,8 @@ class Registry:
 
     def _describe(self, folder: Path, manifest: Manifest) -> None:
         write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=2, round_trip=True) + "\n")
-        write_atomic(folder / CARD, model_card(manifest))
+        edition = Edition(rolled_back=self.quarantine.why(manifest.sha256))
+        write_atomic(folder / CARD, model_card(manifest, edition))
 
     def _set_state(self, name: str, state: AdapterState, verdict: GateVerdict | None = None) -> None:
         manifest = self.manifest(name)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -71,11 +72,67 @@ def test_every_row_of_a_batch_is_taken_by_exactly_one_process(batch: list[int], 
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@pytest.fixture
+def partner(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Stands for another process of two: what it says, meeting after meeting."""
+    import torch
+    from torch import distributed
+
+    says: list[list[int]] = []
+
+    def all_reduce(told: torch.Tensor, _: object) -> None:
+        told.copy_(torch.maximum(told, torch.tensor(says.pop(0))))
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(distributed, "init_process_group", lambda *_, **__: None)  # as NCCL's: it waits for nobody
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(distributed, "all_reduce", all_reduce)
+    return says
+
+
+def test_a_process_goes_on_only_when_the_first_holds_the_lock_and_has_joined_too(partner: list[list[int]]) -> None:
+    from sleepy_coder.learn.ranks import Ranks
+
+    partner.append([1])
+    with Ranks(1, 2).joined():
+        assert not partner, "they have met"
+
+
+@pytest.mark.parametrize(("mine", "other", "said"), [(20, 20, ""), (20, 10, "10 and 20"), (0, 20, "0 and 20")])
+def test_processes_that_would_go_on_from_different_steps_are_refused(
+    partner: list[list[int]], mine: int, other: int, said: str
+) -> None:
+    from sleepy_coder.learn.ranks import Ranks
+
+    partner.append([other, -other])
+    with pytest.raises(TrainingError, match=said) if said else contextlib.nullcontext():
+        Ranks(0, 2).refuse_other(mine)
+
+
 def test_one_process_needs_no_launcher_and_several_are_given_its_arguments() -> None:
     assert "accelerate.commands.launch" not in command("child", Path("work"), 1, ("--debug",))
     several = command("child", Path("work"), 2, ("--debug",))
     assert "accelerate.commands.launch" in several
     assert several[-4:] == ["--debug", "--module", "child", "work"]
+
+
+def test_what_the_owner_told_accelerate_for_other_work_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate.commands.launch import (  # pyright: ignore[reportMissingTypeStubs]
+        _validate_launch_command,  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
+        launch_command_parser,
+    )
+
+    own = tmp_path / "default_config.yaml"
+    own.write_text("{distributed_type: MULTI_GPU, gpu_ids: '0', num_processes: 1, mixed_precision: bf16}")
+    for place in ("launch", "config.config_args"):
+        monkeypatch.setattr(f"accelerate.commands.{place}.default_config_file", str(own))
+    arguments = command("child", tmp_path, 2)
+    read: Any = _validate_launch_command(
+        launch_command_parser().parse_args(arguments[arguments.index("accelerate.commands.launch") + 1 :])
+    )[0]
+    assert (read.gpu_ids, read.num_processes, read.mixed_precision) == ("all", 2, "no")
 
 
 # Two processes
@@ -130,14 +187,15 @@ def test_two_processes_have_the_losses_of_one_and_make_the_same_adapter(
 
 
 @slow
-def test_with_fsdp_two_processes_share_the_layers_and_none_holds_them_whole(model: Path, tmp_path: Path) -> None:
+def test_with_fsdp_no_process_holds_the_layers_whole_after_any_pass(model: Path, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "model")
     (tmp_path / "recipe.json").write_text(RECIPE.model_dump_json())
     here = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]), "HF_HUB_OFFLINE": "1"}
     subprocess.run(command("spread_probe", tmp_path, 2), check=True, env=os.environ | here)
-    (whole, first), (again, second) = (json.loads((tmp_path / f"held-{rank}.json").read_text()) for rank in (0, 1))
-    assert first + second == whole == again
+    first, second = (json.loads((tmp_path / f"held-{rank}.json").read_text()) for rank in (0, 1))
     assert first == second
+    assert first.pop("whole") == 2 * first["spread"]
+    assert set(first.values()) == {first["spread"]}, first  # no pass leaves a layer whole, with gradients or without
 
 
 @slow

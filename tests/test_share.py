@@ -73,6 +73,17 @@ def test_an_export_is_a_whole_copy_in_a_new_folder(house: House) -> None:
         exported(house, adapter.name)
 
 
+def test_an_export_names_the_base_as_the_hub_does_and_changes_nothing_else(house: House) -> None:
+    adapter = judged(house)
+    edition = Edition(base_model="acme/coder-7b")
+    folder = Exporter(house.registry, lambda: house.base).export(adapter.name, edition, house.root / "out").folder
+    weights, config = "adapter_model.safetensors", "adapter_config.json"
+    assert (folder / weights).read_bytes() == (adapter.path / weights).read_bytes()
+    known = json.loads((adapter.path / config).read_bytes())
+    assert json.loads((folder / config).read_bytes()) == known | {"base_model_name_or_path": "acme/coder-7b"}
+    assert "has since been given the base's name" in (folder / "README.md").read_text()
+
+
 def test_an_adapter_that_changed_on_disk_is_not_passed_on(house: House) -> None:
     adapter = judged(house)
     (adapter.path / "adapter_config.json").write_text("{}")
@@ -148,9 +159,37 @@ def test_a_card_names_the_alpha_of_the_weights_it_is_about(house: House) -> None
     assert "| alpha | 2 |" in model_card(manifest.model_copy(update={"choice": choice}))
 
 
+def test_a_card_describes_the_weights_that_were_chosen_and_not_the_end_of_the_run(house: House) -> None:
+    choice = Choice(contenders=(Contender(weights="checkpoints/0040", scale=0.25, kl=0.0456),))
+    manifest = house.registry.manifest(judged(house).name).model_copy(update={"choice": choice})
+    card = model_card(manifest, Edition(night=skipped(1, "base").model_copy(update={"kl": 0.0123, "steps": 77})))
+    for fact in ("| checkpoints/0040, 0.25 |", "| 0.046 |", "| steps done | 77 |"):
+        assert fact in card
+    assert "in the last step" not in card
+
+
 def test_an_exported_card_says_that_the_adapter_serves(house: House) -> None:
     bundle = exported(house, judged(house).name)
     assert "State: **active**" in (bundle.folder / "README.md").read_text()
+
+
+def assert_withdrawn(house: House, name: str, why: str) -> None:
+    bundle = exported(house, name)
+    assert bundle.withdrawn == why
+    for card in (bundle.folder, house.adapters / name):
+        assert f"- It is {why} and does not serve" in (card / "README.md").read_text()
+
+
+def test_a_rejected_adapter_is_exported_with_what_the_gate_found(house: House) -> None:
+    name, refusal = house.stage().name, verdict(Decision.REJECT)
+    house.registry.reject(name, refusal)
+    assert_withdrawn(house, name, f"rejected ({', '.join(refusal.reasons)})")
+
+
+def test_an_adapter_that_was_rolled_back_is_exported_with_the_reason(house: House) -> None:
+    name = judged(house).name
+    house.registry.rollback(why="too slow")
+    assert_withdrawn(house, name, "quarantined (too slow)")
 
 
 # GGUF
@@ -224,6 +263,31 @@ def test_a_quantised_base_is_not_merged_into(house: House) -> None:
     job = MergeJob(model=house.base, adapter=house.base, out=house.root, dtype="base")
     with pytest.raises(ConfigError, match="quantised"):
         merge(job)
+
+
+def test_a_merged_model_keeps_the_precision_and_the_processor_of_a_base_that_sees_images(tmp_path: Path) -> None:
+    import torch
+
+    from sleepy_coder.learn.merge_lora import write
+
+    class Merged:
+        def to(self, dtype: torch.dtype) -> Merged:
+            self.dtype = dtype
+            return self
+
+        def save_pretrained(self, _: str) -> None: ...
+
+    base, out, merged = tmp_path / "base", tmp_path / "out", Merged()
+    base.mkdir()
+    out.mkdir()
+    config = {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "dtype": "bfloat16"}}
+    (base / "config.json").write_text(json.dumps(config))
+    processor = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+    for name in processor:
+        (base / name).write_text(name)
+    write(merged, MergeJob(model=base, adapter=base, out=out, dtype="base"))
+    assert merged.dtype is torch.bfloat16
+    assert [(out / name).read_text() for name in processor] == list(processor)
 
 
 @pytest.mark.slow
@@ -318,12 +382,12 @@ def test_a_wrong_token_a_wrong_name_and_no_network_each_say_what_to_do(
         push(bundle, "me/coder", endpoint="http://127.0.0.1:9")
 
 
-def command(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(home: Path, *words: str, answer: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """`sleepy-coder adapters ...` in a process of its own, with no login of this machine."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     env |= {"SLEEPY_CODER_HOME": str(home), "HF_HOME": str(home / "hf"), **environment}
     argv = [sys.executable, "-m", "sleepy_coder", "adapters", *words]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(argv, env=env, input=answer, capture_output=True, text=True, check=False)
 
 
 def test_the_command_shows_first_and_then_pushes_to_the_hub_of_the_environment(house: House) -> None:
@@ -339,6 +403,19 @@ def test_the_command_shows_first_and_then_pushes_to_the_hub_of_the_environment(h
     assert {file: len(data) for file, data in hub.files["me/coder"].items()} == dry["files"]
     weights = load_file(house.adapters / name / "adapter_model.safetensors")
     assert hub.objects and weights.keys() == lora(1).keys()
+
+
+def test_an_adapter_that_was_rolled_back_is_pushed_only_by_who_says_so_again(house: House) -> None:
+    name = judged(house).name
+    house.registry.rollback(why="too slow")
+    words = ("push", name, "--repo", "me/coder", "--yes")
+    with fake_hub() as hub:
+        env = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN}
+        refused = command(house.root, *words, **env)
+        assert f"{name} is quarantined (too slow)" in refused.stderr
+        assert (refused.returncode, hub.commits) == (1, [])
+        done = command(house.root, *words, answer="y\n", **env)
+    assert len(hub.commits) == 1, done.stderr
 
 
 # llama.cpp itself

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -429,6 +430,21 @@ def test_a_warm_start_begins_at_the_parents_weights(attach: Attach, uninterrupte
     begun = get_peft_model_state_dict(Run.begin(attach(), RECIPE, uninterrupted[0]).model)
     assert begun.keys() == parent.keys()
     assert all(torch.equal(begun[name], parent[name]) for name in parent)
+
+
+@pytest.mark.parametrize("dual", [False, True])
+def test_a_parent_of_other_layers_is_refused_and_not_passed_over(
+    uninterrupted: tuple[Path, list[Step]], attach: Attach, tmp_path: Path, dual: bool
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from sleepy_coder.learn.lora_run import Run
+
+    shutil.copytree(uninterrupted[0], tmp_path / "renamed")
+    old = load_file(uninterrupted[0] / WEIGHTS)
+    save_file({n.replace(".layers.", ".blocks."): v for n, v in old.items()}, tmp_path / "renamed" / WEIGHTS)
+    with pytest.raises(TrainingError, match="other layers"):
+        Run.begin(attach(), RECIPE.model_copy(update={"dual": dual}), tmp_path / "renamed")
 
 
 def test_a_night_trains_on_from_its_parent(

@@ -155,12 +155,14 @@ class Run:
         """Before the first step, warm-started from the adapter in `parent` where there is one.
 
         Of two learners the slow one, the average, goes on from `parent` and the fast one from `fast`, or from `parent`
-        too where there is none (SuRe, arXiv 2511.22367).
+        too where there is none (SuRe, arXiv 2511.22367). Raises TrainingError when they are of other layers.
         """
         slow: dict[str, torch.Tensor] = {}
         if parent is not None:
             slow = weights_in(parent, recipe)
-            set_peft_model_state_dict(model, weights_in(fast, recipe) if fast else slow)
+            _take(model, slow, parent)
+            if fast is not None:
+                _take(model, weights_in(fast, recipe), fast)
         average = weights_of(model)
         if slow and recipe.dual:
             average = {name: slow[name].to(value) for name, value in average.items()}
@@ -181,7 +183,10 @@ class Run:
             torch.save(state, file)
 
     def restore(self, path: Path, job_sha: str) -> bool:
-        """Go on from `path` when it belongs to this job; an unreadable checkpoint is as good as none."""
+        """Go on from `path` when it belongs to this job; an unreadable checkpoint is as good as none.
+
+        Raises TrainingError when its adapter is of other layers than the model's.
+        """
         if not path.is_file():
             return False
         try:
@@ -190,7 +195,7 @@ class Run:
             return False
         if state["job"] != job_sha:
             return False
-        set_peft_model_state_dict(self.model, state["adapter"])
+        _take(self.model, state["adapter"], path)
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = {name: state["average"][name].to(value.device) for name, value in self.average.items()}
         self.step = state["step"]
@@ -204,6 +209,19 @@ class Run:
         rate = decay if self.slow else min(decay, (1 + self.step) / (10 + self.step))
         for name, value in get_peft_model_state_dict(self.model).items():
             self.average[name].mul_(rate).add_(value.detach(), alpha=1 - rate)
+
+
+def _take(model: PeftModel, tensors: Tensors, place: Path) -> None:
+    """Go on from these weights. PEFT passes over names that it does not know, and would start from nothing.
+
+    A fresh start instead would be told as a training that went on from `place`.
+    """
+    if tensors.keys() != get_peft_model_state_dict(model).keys():
+        raise TrainingError(
+            f"{place} is an adapter of other layers than this model's: another release of transformers or PEFT made it",
+            "install that release again, or have the next night start afresh: set recipe.rebase_after = 1",
+        )
+    set_peft_model_state_dict(model, dict(tensors))
 
 
 def weights_of(model: PeftModel) -> dict[str, torch.Tensor]:

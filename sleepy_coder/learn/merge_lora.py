@@ -30,6 +30,8 @@ from sleepy_coder.learn.merge import STEPS, MergeJob, MergeProof
 from sleepy_coder.serve.canary import PROMPTS
 
 TOLERANCE = 0.05  # of the update
+# What turns images and films into tokens; no part of the tokenizer's hash, for we train on text.
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 NOISE = 1e-6  # nats: two float32 runs of the same weights are closer
 
 
@@ -77,8 +79,9 @@ def divergence(p: torch.Tensor, q: torch.Tensor) -> float:
 
 
 def write(merged: Any, job: MergeJob) -> None:
-    """Weights in the wanted precision; config and tokenizer as the base has them, so that what reads it reads this."""
-    of_base = AutoConfig.from_pretrained(str(job.model)).dtype or torch.float32
+    """Weights in the wanted precision; what else the base has as it has it, so that what reads it reads this."""
+    config_of_base = AutoConfig.from_pretrained(str(job.model))
+    of_base = config_of_base.dtype or config_of_base.get_text_config().dtype or torch.float32
     dtype = torch.float32 if job.dtype == "float32" else of_base
     merged.to(dtype).save_pretrained(str(job.out))
     config = json.loads((job.model / "config.json").read_text())
@@ -86,7 +89,7 @@ def write(merged: Any, job: MergeJob) -> None:
     (job.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     for weights in job.out.glob("*.safetensors"):  # written for their owner alone
         shutil.copymode(job.out / "config.json", weights)
-    for name in ("generation_config.json", *TOKENIZER_FILES):
+    for name in ("generation_config.json", *PROCESSOR_FILES, *TOKENIZER_FILES):
         if (job.model / name).is_file():
             shutil.copyfile(job.model / name, job.out / name)
 

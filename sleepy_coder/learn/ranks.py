@@ -13,13 +13,17 @@ import os
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import distributed
 from torch.distributed.fsdp import fully_shard
 
+from sleepy_coder.errors import TrainingError
+
 Item = TypeVar("Item")
+_PATIENCE: Final = timedelta(minutes=30)  # gloo's own; NCCL's 10 may pass while one waits for the lock or the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +38,23 @@ class Ranks:
         """As the launcher told this process."""
         return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that holds the lock, speaks and writes."""
+        return self.rank == 0
+
     @contextmanager
     def joined(self) -> Generator[None]:
-        """Wait for the others, each on a GPU of its own where there are GPUs, and stay in touch while this is open."""
+        """Wait for the others, each on a GPU of its own where there are GPUs, and stay in touch while this is open.
+
+        Raises torch's RuntimeError when they have not all come after half an hour.
+        """
         if self.size > 1:
             cuda = torch.cuda.is_available()
             if cuda:
                 torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-            distributed.init_process_group("nccl" if cuda else "gloo")
+            distributed.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
+            self.any(True)  # NCCL connects only when there is something to say, and nobody would have waited
         yield
         if self.size > 1:  # not after an error: the others may be gone, and would be waited for
             distributed.destroy_process_group()
@@ -64,11 +77,24 @@ class Ranks:
 
     def any(self, *wishes: bool) -> tuple[bool, ...]:
         """For each wish, whether one of the processes has it; all hear the same."""
+        return tuple(bool(wish) for wish in self._highest(*wishes))
+
+    def refuse_other(self, step: int) -> None:
+        """Raises TrainingError, in all processes, when they would not go on from the same step."""
+        highest, lowest = self._highest(step, -step)
+        if highest != -lowest:
+            raise TrainingError(
+                f"the processes would go on from different steps, between {-lowest} and {highest}",
+                "have all of them see the same work folder, then start the night again",
+            )
+
+    def _highest(self, *numbers: int) -> tuple[int, ...]:
+        """The greatest of all processes' numbers, for each place."""
         if self.size == 1:
-            return wishes
-        told = torch.tensor(wishes, dtype=torch.int32, device="cuda" if torch.cuda.is_available() else "cpu")
+            return numbers
+        told = torch.tensor(numbers, dtype=torch.int64, device="cuda" if torch.cuda.is_available() else "cpu")
         distributed.all_reduce(told, distributed.ReduceOp.MAX)
-        return tuple(bool(wish) for wish in told.tolist())
+        return tuple(told.tolist())
 
 
 def spread(model: Any) -> None:
@@ -79,4 +105,5 @@ def spread(model: Any) -> None:
     decoder = model.get_base_model().get_decoder()
     learned = {weight for weight in model.parameters() if weight.requires_grad}
     for layer in decoder.layers:
-        fully_shard(layer, ignored_params=learned)
+        # Each is a root of its own, which torch would by default leave whole after its forward pass.
+        fully_shard(layer, ignored_params=learned, reshard_after_forward=True)

@@ -18,7 +18,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -93,7 +92,8 @@ def read_rows(job: TrainingJob, tokenizer: Any) -> Rows:
 def train(job: TrainingJob, workdir: Path, pause: Pause, ranks: Ranks = ALONE) -> None:
     """Run the whole job and leave the adapter in `workdir/adapter` (`outputs` tells what else).
 
-    Ends the process with status PAUSED, after a checkpoint, when `pause` is asked for.
+    Of several processes the first alone writes. Ends the process with status PAUSED, after a checkpoint, when `pause`
+    is asked for.
     """
     recipe = job.recipe
     if recipe.batch_size < ranks.size:
@@ -109,7 +109,8 @@ def train(job: TrainingJob, workdir: Path, pause: Pause, ranks: Ranks = ALONE) -
     job_sha = sha256_file(workdir / JOB_FILE)
     if run.restore(workdir / CHECKPOINT, job_sha):
         say("resumed", step=run.step, steps=recipe.steps)
-    probes = kept_probes(workdir, run.step)
+    ranks.refuse_other(run.step)
+    probes = kept_probes(workdir, run.step) if ranks.first else []  # it also clears up
     parent = Parent()
     at_once = rows_at_once(job, recipe.batch_size)
     refuse_other_head(run.model, min(rows.learned, key=lambda row: len(row.ids)), pad)
@@ -122,18 +123,18 @@ def train(job: TrainingJob, workdir: Path, pause: Pause, ranks: Ranks = ALONE) -
         one_step(run, rows.learned, references, recipe, pad, at_once, ranks)
         if run.step in recipe.checkpoints:
             found = probe_of(run, rows, checkpoint_folder(run.step), at_once, pad)
-            write_folder(run.model, weights_of(run.model), job.model.name, workdir / found.folder, found)
+            if ranks.first:
+                write_folder(run.model, weights_of(run.model), job.model.name, workdir / found.folder, found)
             probes.append(found)
-        if run.step % CHECKPOINT_EVERY == 0:
-            run.save(workdir / CHECKPOINT, job_sha)
         gone, asked = ranks.any(parent.gone, pause.asked)
+        paused = asked and run.step < recipe.steps
+        if ranks.first and (run.step % CHECKPOINT_EVERY == 0 or gone or paused):
+            run.save(workdir / CHECKPOINT, job_sha)
         if gone:
-            run.save(workdir / CHECKPOINT, job_sha)
             raise TrainingError("the parent is gone", "start the night again; it goes on from here")
-        if asked and run.step < recipe.steps:
-            run.save(workdir / CHECKPOINT, job_sha)
+        if paused:
             raise SystemExit(PAUSED)
-    finish(run, rows, probes, job, workdir, pad)
+    finish(run, rows, probes, job, workdir, pad, ranks)
 
 
 def rows_at_once(job: TrainingJob, batch_size: int) -> int:
@@ -156,8 +157,13 @@ def probe_of(run: Run, rows: Rows, folder: str, at_once: int, pad: int) -> Probe
     return Probe(folder=folder, step=run.step, nll=held[0] if held else None, kl=anchors[1] if anchors else None)
 
 
-def finish(run: Run, rows: Rows, probes: Sequence[Probe], job: TrainingJob, workdir: Path, pad: int) -> None:
-    """Write what the recipe serves by default, what it may choose from, and how the run ended."""
+def finish(
+    run: Run, rows: Rows, probes: Sequence[Probe], job: TrainingJob, workdir: Path, pad: int, ranks: Ranks = ALONE
+) -> None:
+    """Write what the recipe serves by default, what it may choose from, and how the run ended.
+
+    All processes measure, since with FSDP each pass is a meeting of all; the first writes.
+    """
     recipe, base = job.recipe, job.model.name
     stopped = reason_to_stop(probes, recipe.kl_limit) if run.step < recipe.steps else ""
     if stopped:
@@ -167,6 +173,9 @@ def finish(run: Run, rows: Rows, probes: Sequence[Probe], job: TrainingJob, work
     if recipe.checkpoints and recipe.ema:
         set_peft_model_state_dict(run.model, run.average)
         found.append(probe_of(run, rows, AVERAGE, rows_at_once(job, recipe.batch_size), pad))
+    if not ranks.first:
+        return
+    if recipe.checkpoints and recipe.ema:
         write_folder(run.model, run.average, base, workdir / AVERAGE, found[-1])
     if recipe.dual:
         write_folder(run.model, last, base, workdir / FAST)
@@ -252,23 +261,14 @@ def climb(learned: Sequence[torch.nn.Parameter], rho: float) -> list[torch.Tenso
 def main() -> None:
     """Train with the work folder's lock held.
 
-    Of several processes the first holds it, speaks and writes; what the others would say and write goes where nobody
-    looks.
+    Of several processes the first holds it, speaks and writes; what the others would say goes where nobody looks.
     """
     workdir, ranks = Path(sys.argv[1]), Ranks.of_environment()
     pause = Pause()
     signal.signal(signal.SIGTERM, pause)
-    if ranks.rank > 0:
-        with (
-            Path(os.devnull).open("w") as nobody,
-            redirect_stdout(nobody),
-            tempfile.TemporaryDirectory() as scratch,
-            ranks.joined(),  # the first joins once it holds the lock
-        ):
-            for name in (JOB_FILE, CHECKPOINT):
-                if (workdir / name).is_file():
-                    shutil.copy(workdir / name, scratch)
-            start(Path(scratch), pause, ranks)
+    if not ranks.first:  # the first joins once it holds the lock
+        with Path(os.devnull).open("w") as nobody, redirect_stdout(nobody), ranks.joined():
+            start(workdir, pause, ranks)
         return
     with only_child(workdir), ranks.joined():
         start(workdir, pause, ranks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,20 +13,24 @@ from sleepy_coder.adapter_manifest import CARD, CONFIG, MANIFEST, WEIGHTS, Manif
 from sleepy_coder.errors import AdapterError
 from sleepy_coder.files import folder_in_the_making, publish_folder
 from sleepy_coder.learn.merge import MergeJob, MergeProof, merge
-from sleepy_coder.model_card import Edition, Form, model_card, plain_name
+from sleepy_coder.model_card import Edition, Form, model_card, plain_name, withdrawn
 from sleepy_coder.registry import Registry
 from sleepy_coder.share.gguf_lora import write_gguf
 from sleepy_coder.types import AdapterState, Record
 
 
 class Bundle(Record):
-    """An exported adapter: the files in `folder` with their sizes in bytes, and of a merged model its proof."""
+    """An exported adapter: the files in `folder` with their sizes in bytes, and of a merged model its proof.
+
+    `withdrawn`: its state and the reason, when it may not serve here (any more).
+    """
 
     adapter: str
     form: Form
     folder: Path
     files: dict[str, int]
     proof: MergeProof | None = None
+    withdrawn: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,8 @@ class Exporter:
         with folder_in_the_making(out.absolute()) as folder:
             proof = None
             if edition.form == "peft":
-                for file in (WEIGHTS, CONFIG):
-                    shutil.copyfile(adapter.path / file, folder / file)
+                shutil.copyfile(adapter.path / WEIGHTS, folder / WEIGHTS)
+                (folder / CONFIG).write_bytes(_config((adapter.path / CONFIG).read_bytes(), edition.base_model))
             else:
                 base = self.base()
                 self.registry.verify(name, model_sha256(base))
@@ -64,11 +69,20 @@ class Exporter:
                     proof = merge(job, self.on_step)
                     edition = edition.model_copy(update={"rounding": proof.lost})
             manifest = shareable(self.registry.manifest(name), adapter.state)
+            edition = edition.model_copy(update={"rolled_back": self.registry.quarantine.why(adapter.sha256)})
             (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, round_trip=True) + "\n")
             (folder / CARD).write_text(model_card(manifest, edition))
             sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
             publish_folder(folder, out.absolute())
-        return Bundle(adapter=name, form=edition.form, folder=out, files=sizes, proof=proof)
+        why = withdrawn(manifest, edition.rolled_back)
+        return Bundle(adapter=name, form=edition.form, folder=out, files=sizes, proof=proof, withdrawn=why)
+
+
+def _config(known: bytes, base_model: str) -> bytes:
+    """PEFT's config as it is, but with the base's name on the Hub where it has one: PEFT loads the base by that."""
+    if not base_model:
+        return known
+    return json.dumps(json.loads(known) | {"base_model_name_or_path": base_model}, indent=2).encode()
 
 
 def shareable(manifest: Manifest, state: AdapterState) -> Manifest:

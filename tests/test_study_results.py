@@ -13,6 +13,7 @@ from study_data import BASE, TASKS, THEMES, cells, exported, passed, study
 
 from sleepy_coder.judge.study import course, estimate, find, goals, paired, remaining, rows
 from sleepy_coder.judge.study_data import DAY_TASKS, SAMPLES, Cell, Trajectory
+from sleepy_coder.report import words
 from sleepy_coder.report.study import as_report, write_study
 from sleepy_coder.report.study_page import study_markdown
 
@@ -183,6 +184,22 @@ def test_the_dashboards_nights_have_all_three_arms_on_the_whole_set() -> None:
     report = as_report(data, shown, TASKS)
     assert [[arm.arm for arm in night.reports] for night in report.nights] == [["baseline", "current", "candidate"]] * 2
     assert {len(arm.samples) for night in report.nights for arm in night.reports} == {len(TASKS)}
+
+
+def test_a_study_that_shows_more_tasks_than_its_gate_saw_says_so() -> None:
+    data = study(full(), EVALS)
+    shown = data.shown()
+    assert shown
+    nights = as_report(data, shown, TASKS).nights
+    verdict = nights[0].verdict
+    assert verdict and verdict.evidence
+    few = tuple(found.model_copy(update={"tasks": 6}) for found in verdict.comparisons)
+    ended = verdict.model_copy(
+        update={"comparisons": few, "evidence": verdict.evidence.model_copy(update={"whole": False})}
+    )
+    told = words.sentences(nights[0].model_copy(update={"verdict": ended}), False)
+    assert any("later measurement of all 10 tasks; the gate saw 6 of them." in sentence for sentence in told)
+    assert not any("the gate saw" in sentence for sentence in words.sentences(nights[0], False))
 
 
 def test_a_study_that_has_trained_nothing_yet_can_be_reported(tmp_path: Path) -> None:

@@ -123,7 +123,22 @@ def headroom(report: NightReport) -> tuple[str, ...]:
 
 def sentences(report: NightReport, apart: bool) -> tuple[str, ...]:
     """All that the pages say of a night; `apart` when it was judged on another set than the newest one."""
-    return (*explain(report), *headroom(report), *((ANOTHER_SET,) if apart else ()))
+    return (*explain(report), *_measured_later(report), *headroom(report), *((ANOTHER_SET,) if apart else ()))
+
+
+def _measured_later(report: NightReport) -> tuple[str, ...]:
+    """Where a study shows all tasks of a night whose gate had seen enough before the end: the two may disagree."""
+    verdict, shown = report.verdict, arm(report, "candidate")
+    if shown is None or verdict is None or not verdict.comparisons or verdict.evidence is None:
+        return ()
+    judging = {sample.task_id for sample in shown.samples}.difference(verdict.evidence.left_out)
+    seen = verdict.comparisons[0].tasks
+    if verdict.evidence.whole or seen >= len(judging):
+        return ()
+    return (
+        f"The bars and squares are the study's later measurement of all {len(judging)} tasks; the gate saw {seen} "
+        "of them.",
+    )
 
 
 def stopped(report: NightReport) -> str:

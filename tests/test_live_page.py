@@ -56,7 +56,7 @@ def test_the_browser_shows_the_numbers_of_the_moment(tmp_path: Path) -> None:
         now = dom.partition('<dl id="now">')[2].partition("</dl>")[0]
         for shown in (BASE, '<dt>Episodes today</dt><dd class="">2</dd>', "waits for the window", ">rejected</dd>"):
             assert shown in now
-        assert dom.count('role="tab"') == 5  # a button a night
+        assert dom.count('aria-controls="night"') == 5  # a button a night
 
     run(story, 120)
 

@@ -39,8 +39,8 @@ function showTiles() {
     tile(`${points(served - base)} points`, `against the baseline's ${percent(base)}`, served < base ? "down" : served > base ? "up" : "");
   }
   const promoted = data.nights.filter((night) => night.outcome === "promoted").length;
-  tile(`${promoted} of ${data.nights.length}`, "nights promoted a candidate");
-  tile(`${data.episodes_passed} of ${data.episodes_total}`, "collected episodes passed");
+  if (data.nights.length) tile(`${promoted} of ${data.nights.length}`, "nights promoted a candidate");
+  if (data.episodes_total) tile(`${data.episodes_passed} of ${data.episodes_total}`, "collected episodes passed");
 }
 
 function showTimeline() {
@@ -51,13 +51,14 @@ function showTimeline() {
   data.nights.forEach((night, i) => {
     const change = night.arms.length ? `+${night.gained.length} \u2212${night.lost.length} tasks` : "no candidate";
     const button = element(
-      "button", { type: "button", role: "tab", class: night.outcome, "aria-selected": "false", "aria-controls": "night" },
+      "button", { type: "button", class: night.outcome, "aria-pressed": "false", "aria-controls": "night" },
       element("b", {}, `Night ${night.cycle}`), " ", element("span", { class: "outcome" }, night.outcome),
       element("small", {}, when(night.started)), element("small", {}, change));
     button.addEventListener("click", () => showNight(i));
     $("timeline").append(button);
   });
   showNight(data.nights.length - 1);
+  $("timeline").scrollLeft = $("timeline").scrollWidth;
 }
 
 function bars(rows, tone) {
@@ -72,7 +73,7 @@ function bars(rows, tone) {
 
 function showNight(index) {
   const night = data.nights[index];
-  [...$("timeline").children].forEach((button, i) => button.setAttribute("aria-selected", String(i === index)));
+  [...$("timeline").children].forEach((button, i) => button.setAttribute("aria-pressed", String(i === index)));
   const left = element("div"), right = element("div");
   left.append(element("h3", {}, "Why"), element("ul", {}, ...night.sentences.map((s) => element("li", {}, s))));
   left.append(element("div", { class: "codes" }, ...night.reasons.map((code) => element("code", {}, code))));
@@ -145,9 +146,11 @@ function showRates() {
     };
   });
   const ends = judged.flatMap((night) => night.arms.flatMap((a) => [100 * a.low, 100 * a.high]));
-  const label = (value) => judged[value] ? [`night ${judged[value].cycle}`, judged[value].outcome] : "";
+  const roomy = () => $("rates").parentElement.clientWidth > 90 * judged.length;
+  const name = (night) => (roomy() ? [`night ${night.cycle}`, night.outcome] : `N${night.cycle}`);
+  const label = (value) => (judged[value] ? name(judged[value]) : "");
   chart("rates", "scatter", [], datasets, {
-    x: { type: "linear", min: -0.5, max: judged.length - 0.5, afterBuildTicks: (axis) => { axis.ticks = judged.map((_, value) => ({ value })); }, ticks: { callback: label } },
+    x: { type: "linear", min: -0.5, max: judged.length - 0.5, afterBuildTicks: (axis) => { axis.ticks = judged.map((_, value) => ({ value })); }, ticks: { callback: label, maxRotation: 0 } },
     y: { min: Math.max(0, Math.floor(Math.min(...ends) / 5) * 5 - 5), max: Math.min(100, Math.ceil(Math.max(...ends) / 5) * 5 + 5), ticks: { callback: (v) => `${v}%` } },
     plugins: { tooltip: { callbacks: { label: (item) => {
       const [low, high] = item.dataset.ends[item.dataIndex];
@@ -156,30 +159,42 @@ function showRates() {
   }, [whiskers]);
 }
 
+/* As many phases as there are colours that can be told apart, the longest; the others are drawn as one. */
 function showPhases() {
+  const palette = ["#0072b2", "#e69f00", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#f0e442", "#8c564b"];
+  const seconds = (night, names) => night.phases.reduce((sum, phase) => sum + (names.includes(phase.name) ? phase.seconds : 0), 0);
+  const total = (name) => data.nights.reduce((sum, night) => sum + seconds(night, [name]), 0);
   const names = [...new Set(data.nights.flatMap((night) => night.phases.map((phase) => phase.name)))];
-  const palette = ["#88a9c4", "#e69f00", "#56b4e9", "#009e73", "#b9b4ac", "#cc79a7", "#0072b2", "#767676", "#d55e00"];
-  const datasets = names.map((name, i) => ({
-    label: name, backgroundColor: palette[i % palette.length], barThickness: "flex", maxBarThickness: 26,
-    data: data.nights.map((night) => night.phases.find((phase) => phase.name === name)?.seconds ?? 0),
+  const longest = [...names].sort((a, b) => total(b) - total(a)).slice(0, palette.length);
+  const groups = names.filter((name) => longest.includes(name)).map((name, i) => [name, palette[i], [name]]);
+  const others = names.filter((name) => !longest.includes(name));
+  if (others.length) groups.push(["other", "#b9b4ac", others]);
+  const datasets = groups.map(([label, backgroundColor, of]) => ({
+    label, backgroundColor, barThickness: "flex", maxBarThickness: 26, data: data.nights.map((night) => seconds(night, of)),
   }));
   chart("phases", "bar", data.nights.map((night) => `night ${night.cycle}`), datasets, {
-    indexAxis: "y", x: { stacked: true, grid: { display: true, color: colour("line") }, ticks: { callback: (v) => duration(v) } }, y: { stacked: true, grid: { display: false } },
+    indexAxis: "y", x: { stacked: true, grid: { display: true, color: colour("line") }, ticks: { callback: (v) => duration(v), maxRotation: 0 } }, y: { stacked: true, grid: { display: false } },
     plugins: { legend: { position: "bottom", labels: { color: colour("ink"), boxWidth: 10, boxHeight: 10, font: { size: 11 } } },
       tooltip: { callbacks: { label: (item) => `${item.dataset.label}: ${duration(item.parsed.x)}` } } },
   });
 }
 
 function showFamilies() {
-  const rows = [...data.families].sort((a, b) => (b.serving - b.baseline) - (a.serving - a.baseline) || a.family.localeCompare(b.family));
-  const scale = (x) => (x === null ? null : 100 * x);
+  const known = (row) => row.serving !== null && row.baseline !== null;
+  const gain = (row) => (known(row) ? row.serving - row.baseline : -Infinity);
+  const rows = [...data.families].sort((a, b) => gain(b) - gain(a) || a.family.localeCompare(b.family));
+  const scale = (x) => (x === null ? null : 100 * x), text = (x) => (x === null ? "not measured" : percent(x, 0));
+  $("family-rows").append(...rows.map((row) => element("tr", {}, ...[
+    row.family, String(row.tasks), text(row.baseline), text(row.serving), known(row) ? points(gain(row)) : "",
+  ].map((cell) => element("td", {}, cell)))));
+  $("families").parentElement.style.minWidth = `${60 + 15 * rows.length}px`;
   chart("families", "bar", rows.map((row) => row.family), [
-    { label: "Baseline (frozen)", data: rows.map((row) => scale(row.baseline)), backgroundColor: colour("baseline") },
-    { label: "Serving now (orange: below the baseline)", data: rows.map((row) => scale(row.serving)), borderColor: colour("gained"),
-      backgroundColor: rows.map((row) => colour(row.serving < row.baseline ? "lost" : "gained")) },
+    { label: "Baseline (frozen)", data: rows.map((row) => scale(row.baseline)), backgroundColor: colour("baseline"), minBarLength: 4 },
+    { label: "Serving now (orange: below the baseline)", data: rows.map((row) => scale(row.serving)), borderColor: colour("gained"), minBarLength: 4,
+      backgroundColor: rows.map((row) => colour(known(row) && gain(row) < 0 ? "lost" : "gained")) },
   ], {
     x: { ticks: { autoSkip: false, maxRotation: 60, minRotation: 60, font: { size: 11 } } }, y: { min: 0, max: 100, ticks: { callback: (v) => `${v}%` } },
-    plugins: { legend: { align: "end", labels: { color: colour("ink"), usePointStyle: true, boxHeight: 7,
+    plugins: { legend: { align: "start", labels: { color: colour("ink"), usePointStyle: true, boxHeight: 7,
       generateLabels: (c) => Chart.defaults.plugins.legend.labels.generateLabels(c).map((l, i) => ({ ...l, fillStyle: colour(i ? "gained" : "baseline"), lineWidth: 0 })) } },
       tooltip: { callbacks: { label: (item) => `${item.dataset.label.split(" (")[0]}: ${item.parsed.y.toFixed(0)}% of ${plural(rows[item.dataIndex].tasks, "task")}` } } },
   });
@@ -193,8 +208,9 @@ function showHeat() {
     data.columns.forEach((label, i) => {
       const row = element("div", { class: "row" }, element("span", data.promoted[i] ? { class: "served" } : {}, label));
       for (const task of tasks) {
-        const state = task.cells[i];
-        row.append(element("i", { class: `c ${state}`, "data-task": task.id, title: `${label}: ${STATES[state]}\n${task.id} (${family})\n${task.prompt}` }));
+        const state = task.cells[i], said = `${label}: ${STATES[state]}\n${task.id} (${family})`;
+        const square = { class: `c ${state}`, "data-task": task.id, title: `${said}\n${task.prompt}` };
+        row.append("gl".includes(state) ? element("button", { type: "button", "aria-label": said, ...square }) : element("i", square));
       }
       block.append(row);
     });

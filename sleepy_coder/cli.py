@@ -28,7 +28,7 @@ from sleepy_coder.cli_serve import serve_command
 from sleepy_coder.cli_service import service_app
 from sleepy_coder.cli_study import study_command
 from sleepy_coder.config import Config, load_config, settle_home
-from sleepy_coder.console import ProgressWatcher, as_json, err, explained, out, progress_bar, table
+from sleepy_coder.console import ProgressWatcher, as_json, err, explained, local_zone, out, progress_bar, table
 from sleepy_coder.drill import complaint
 from sleepy_coder.due import coming, read_diary
 from sleepy_coder.errors import NightPaused, ServerError, SleepyError
@@ -213,10 +213,11 @@ def nights(json: Json = False) -> None:
     if json:
         as_json([night_summary(report) for report in reports])
         return
+    zone = local_zone()
     rows = [
         (
             str(r.cycle),
-            f"{r.started.astimezone():%m-%d %H:%M}",
+            f"{r.started.astimezone(zone):%m-%d %H:%M}",
             r.outcome,
             *(f"{e.pass_rate:.1%}" for e in r.reports),
             *("",) * (3 - len(r.reports)),
@@ -224,7 +225,8 @@ def nights(json: Json = False) -> None:
         )
         for r in reports
     ]
-    table("Nights", ("night", "started", "outcome", "baseline", "current", "candidate", "serving after"), rows)
+    started = f"started ({zone.tzname(None)})"
+    table("Nights", ("night", started, "outcome", "baseline", "current", "candidate", "serving after"), rows)
 
 
 def night_summary(report: NightReport) -> dict[str, object]:

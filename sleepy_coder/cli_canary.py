@@ -38,7 +38,8 @@ def canary_command(
         out.print("nothing was promoted yet")
     elif every:
         for state in states:
-            out.print(f"{state.trial.began:%Y-%m-%d %H:%M}  {sentence(state)}", highlight=False, markup=False)
+            began = f"{state.trial.began.astimezone():%Y-%m-%d %H:%M %Z}"
+            out.print(f"{began}  {sentence(state)}", highlight=False, markup=False)
     else:
         table("Canary", ("", ""), [(name, value) for name, value in rows(states[0])])
 

@@ -55,7 +55,7 @@ def pause_command(
     if json:
         as_json(held)
     else:
-        until_when = f"until {until.astimezone():%A %H:%M}" if until else "until `sleepy-coder resume`"
+        until_when = f"until {until.astimezone():%A %H:%M %Z}" if until else "until `sleepy-coder resume`"
         out.print(f"no nights {until_when}", highlight=False)
 
 

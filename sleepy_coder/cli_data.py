@@ -12,7 +12,7 @@ from sleepy_coder import log, wiring
 from sleepy_coder.collect.formats import ExportFormat
 from sleepy_coder.collect.intake import export_file, import_file
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, err, explained, out, table
+from sleepy_coder.console import as_json, err, explained, local_zone, out, table
 from sleepy_coder.errors import SleepyError, StoreError
 from sleepy_coder.journal import alone
 from sleepy_coder.store_rescue import rescue_if_damaged
@@ -41,10 +41,11 @@ def list_episodes(
     if json:
         as_json(found)
         return
+    zone = local_zone()
     rows = [
         (
             e.id[:8],
-            f"{e.created.astimezone():%m-%d %H:%M}",
+            f"{e.created.astimezone(zone):%m-%d %H:%M}",
             e.source,
             e.task.family if e.task else "",
             str(len(e.attempts)),
@@ -52,7 +53,11 @@ def list_episodes(
         )
         for e in found
     ]
-    table(f"{len(found)} of {total} episodes", ("id", "when", "source", "family", "attempts", "outcome"), rows)
+    table(
+        f"{len(found)} of {total} episodes",
+        ("id", f"when ({zone.tzname(None)})", "source", "family", "attempts", "outcome"),
+        rows,
+    )
 
 
 @episodes_app.command("import")
@@ -102,8 +107,9 @@ def quarantine(
     elif clear:
         out.print(f"{forgotten} forgotten")
     else:
-        rows = [(f"{one.created.astimezone():%m-%d %H:%M}", one.source, one.reason) for one in found]
-        table(f"{len(found)} of {total} put aside", ("when", "source", "reason"), rows)
+        zone = local_zone()
+        rows = [(f"{one.created.astimezone(zone):%m-%d %H:%M}", one.source, one.reason) for one in found]
+        table(f"{len(found)} of {total} put aside", (f"when ({zone.tzname(None)})", "source", "reason"), rows)
 
 
 @episodes_app.command("export")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 import typer
@@ -62,6 +62,13 @@ def as_json(value: Any) -> None:
         return str(item)
 
     out.print_json(json.dumps(value, default=plain))
+
+
+def local_zone() -> tzinfo:
+    """The local zone with the offset of now, so that the head of a table can name it for all its rows."""
+    zone = datetime.now(UTC).astimezone().tzinfo
+    assert zone
+    return zone
 
 
 def confirm(question: str) -> None:

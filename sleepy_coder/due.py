@@ -57,7 +57,7 @@ def due(
     Without a window a night may begin at any time, once a day in UTC.
     """
     if paused is not None:
-        till = f" until {paused.until:%Y-%m-%d %H:%M} UTC" if paused.until else ""
+        till = f" until {paused.until.astimezone():%Y-%m-%d %H:%M %Z}" if paused.until else ""
         return Due(opening=None, why=f"paused{till}{': ' if paused.reason else ''}{paused.reason}")
     if window is None:
         return _unless_done(_day(now), now, diary, None)
@@ -65,7 +65,7 @@ def due(
     if opening is not None:
         begins = opening.begins + _jitter(opening, settings, seed)
         if now < begins:
-            return Due(opening=None, why=f"begins at {begins.astimezone(window.zone):%H:%M}, spread out")
+            return Due(opening=None, why=f"begins at {begins.astimezone(window.zone):%H:%M %Z}, spread out")
         return _unless_done(opening, now, diary, opening.ends)
     missed = window.last(now)
     if settings.catch_up and _missed(missed, diary):

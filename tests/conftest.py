@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,3 +63,13 @@ def tiny_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyServer
     arguments = ("--served-model-name", "tiny", "--max-loras", "2")
     with EmbeddedServer(model, folder / "server.log", arguments=arguments) as server:
         yield TinyServer(server.url, model, adapters, server.log)
+
+
+@pytest.fixture
+def in_seoul(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine nine hours ahead of UTC; as POSIX says it, so that no zone files are needed."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "KST-9")
+        time.tzset()
+        yield
+    time.tzset()

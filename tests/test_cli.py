@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -173,6 +173,17 @@ def test_a_night_is_listed_with_its_outcome(home: Path) -> None:
     assert night == Done("status", "--json").json["last_night"]
     assert Done("morning", "--json").json == {**night, "canary": None}
     assert "skipped" in Done("nights").out
+
+
+@pytest.mark.usefixtures("in_seoul")
+def test_tables_tell_local_times_and_name_their_zone(home: Path) -> None:
+    night = skipped_night(1)
+    with open_store(load_config()) as store:
+        store.finish_night(night)
+        store.save_episodes([make_episode(1, Outcome.PASS)])
+    told = Done("nights").out
+    assert "started (KST)" in told and f"{night.started + timedelta(hours=9):%m-%d %H:%M}" in told
+    assert "when (KST)" in Done("episodes", "list").out
 
 
 def test_an_unfinished_night_is_told_in_the_status_with_its_two_ends_and_can_be_abandoned(home: Path) -> None:
@@ -503,6 +514,16 @@ def test_a_canary_is_told_in_the_status_and_by_itself(home: Path, served: list[s
     assert status["canary"] == told and status["drill_complaint"] == "no drill was held yet"
     for command in (("canary",), ("canary", "--all"), ("status",)):
         assert served[1] in Done(*command).out
+
+
+@pytest.mark.usefixtures("in_seoul")
+def test_canaries_tell_local_times_and_their_zone(home: Path, served: list[str]) -> None:
+    config = load_config()
+    with open_store(config) as store:
+        look(store, open_registry(config), config.canary, config.server.base_name, FakeClock().now())
+    began = f"{FakeClock().now() + timedelta(hours=9):%Y-%m-%d %H:%M} KST"
+    assert Done("canary", "--all").out.startswith(began)
+    assert f"since {began}" in " ".join(Done("canary").out.split())
 
 
 def test_a_drill_without_a_server_says_what_to_start() -> None:

@@ -106,6 +106,12 @@ def test_the_morning_report_says_what_happened_and_what_it_rests_on(data: Report
     assert f"{rejected.serving} goes on serving, unchanged." in morning_text(rejected, data.titles)
 
 
+@pytest.mark.usefixtures("in_seoul")
+def test_the_morning_report_tells_the_local_time_and_its_zone(data: ReportData) -> None:
+    assert f"{data.nights[0].finished:%H:%M %Z}" == "02:10 UTC"
+    assert "ended 2026-11-19 11:10 KST" in morning_text(data.nights[0], data.titles)
+
+
 def test_the_morning_report_leaves_out_phases_that_took_no_time(data: ReportData) -> None:
     phases = (Phase(name="shadow", seconds=0.04), Phase(name="train", seconds=43.0), Phase(name="serve", seconds=0.0))
     told = morning_text(data.nights[0].model_copy(update={"phases": phases}), data.titles)

@@ -58,8 +58,8 @@ def test_the_base_serves_because_nothing_was_promoted_or_something_was_taken_bac
 @pytest.mark.parametrize(
     ("held", "says"),
     [
-        (None, "from Fri 2026-07-03 01:00, when nobody is at work"),
-        (Pause(since=NOON, until=NOON + timedelta(hours=2)), "then from Fri 2026-07-03 01:00"),
+        (None, "from Fri 2026-07-03 01:00 UTC, when nobody is at work"),
+        (Pause(since=NOON, until=NOON + timedelta(hours=2)), "then from Fri 2026-07-03 01:00 UTC"),
         (Pause(since=NOON, reason="holidays"), "paused until `sleepy-coder resume` (holidays)"),
     ],
 )
@@ -69,5 +69,5 @@ def test_the_next_night_is_told_with_what_keeps_it_away(held: Pause | None, says
 
 def test_a_window_that_is_open_is_told_with_its_end_and_none_at_all_as_any_time() -> None:
     night = NOON.replace(hour=2)
-    assert next_night(WINDOW.coming(night), WINDOW, None, night) == "the window is open until 06:00"
+    assert next_night(WINDOW.coming(night), WINDOW, None, night) == "the window is open until 06:00 UTC"
     assert "once a day" in next_night(None, None, None, NOON)

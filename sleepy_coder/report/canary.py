@@ -34,7 +34,7 @@ def rows(state: CanaryState) -> list[tuple[str, str]]:
     return [
         ("adapter", trial.adapter),
         ("against", trial.previous),
-        ("stage", f"{trial.stage} since {trial.since:%Y-%m-%d %H:%M} UTC: {trial.why}"),
+        ("stage", f"{trial.stage} since {trial.since.astimezone():%Y-%m-%d %H:%M %Z}: {trial.why}"),
         ("sessions", f"{trial.share:.0%} of new ones get it; {found.drawn} were given away so far"),
         ("judged", f"{arm(found.new)}, before it {arm(found.old)}"),
         ("E of sessions", f"{found.sessions_e:.4g}, rolled back at {state.threshold:g}"),

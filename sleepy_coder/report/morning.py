@@ -142,6 +142,6 @@ def _phases(report: NightReport) -> RenderableType:
         if phase.resumed or phase.seconds >= _NOTICED
     ]
     return Group(
-        Text(f"{duration(total)}, ended {report.finished:%Y-%m-%d %H:%M %Z}"),
+        Text(f"{duration(total)}, ended {report.finished.astimezone():%Y-%m-%d %H:%M %Z}"),
         Text(" \N{MIDDLE DOT} ".join(parts), style="dim"),
     )

@@ -37,8 +37,8 @@ def next_night(opening: Opening | None, window: Window | None, held: Pause | Non
     if opening is None or window is None:
         return f"{paused}whenever nobody is at work, once a day"
     if opening.begins <= now:
-        return f"{paused}the window is open until {opening.ends.astimezone(window.zone):%H:%M}"
-    return f"{paused}from {opening.begins.astimezone(window.zone):%a %Y-%m-%d %H:%M}, when nobody is at work"
+        return f"{paused}the window is open until {opening.ends.astimezone(window.zone):%H:%M %Z}"
+    return f"{paused}from {opening.begins.astimezone(window.zone):%a %Y-%m-%d %H:%M %Z}, when nobody is at work"
 
 
 def unfinished_line(night: int | None, runs: bool) -> str:
@@ -105,4 +105,4 @@ def _because(held: Pause) -> str:
 
 
 def _when(moment: datetime | None) -> str:
-    return f"{moment.astimezone():%a %Y-%m-%d %H:%M}" if moment else ""
+    return f"{moment.astimezone():%a %Y-%m-%d %H:%M %Z}" if moment else ""

@@ -1,7 +1,7 @@
 /* The strip of the moment: asks the gateway every few seconds, only while somebody looks. */
 const ASK_SECONDS = 5;
 const shownCycle = data.nights.length ? data.nights.at(-1).cycle : 0;
-const local = (iso) => new Date(iso).toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit" });
+const local = (iso) => new Date(iso).toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
 
 function facts(state) {
   const requests = Object.values(state.in_flight).reduce((sum, count) => sum + count, 0);

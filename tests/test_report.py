@@ -18,7 +18,7 @@ from sleepy_coder.report.dashboard import dashboard_html, dashboard_view, embedd
 from sleepy_coder.report.data import Cell, ReportData, Titles, changes, columns, comparable, shorten
 from sleepy_coder.report.days import days
 from sleepy_coder.report.morning import duration, morning
-from sleepy_coder.report.plots import results_png
+from sleepy_coder.report.plots import night_names, results_png
 from sleepy_coder.report.results import results_markdown
 from sleepy_coder.store import Store
 from sleepy_coder.types import Comparison, Decision, EvalReport, FamilyChange, GateVerdict, NightReport, Outcome, Phase
@@ -246,6 +246,23 @@ def test_the_picture_is_a_png_and_needs_a_judged_night(data: ReportData) -> None
     assert results_png(report_data(per_family=4), dpi=40).startswith(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ValueError, match="nothing to draw"):
         results_png(data.model_copy(update={"nights": data.nights[2:3]}))
+
+
+def test_families_with_long_names_leave_the_picture_room_for_its_bars() -> None:
+    data, long = report_data(per_family=1), "_and_a_name_that_does_not_end" * 5
+
+    def renamed(report: EvalReport) -> EvalReport:
+        samples = (sample.model_copy(update={"family": sample.family + long}) for sample in report.samples)
+        return report.model_copy(update={"samples": tuple(samples)})
+
+    nights = (night.model_copy(update={"reports": tuple(map(renamed, night.reports))}) for night in data.nights)
+    assert results_png(data.model_copy(update={"nights": tuple(nights)}), dpi=40)  # without matplotlib's warning
+
+
+def test_many_nights_are_named_by_their_numbers_alone(data: ReportData) -> None:
+    first, second, *_ = data.nights
+    assert night_names([first, second]) == ["night 1\npromoted", "night 2\ninconclusive"]
+    assert night_names([first, second] * 5) == ["N1", "N2"] * 5
 
 
 class Page(HTMLParser):

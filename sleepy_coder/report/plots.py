@@ -30,6 +30,7 @@ from sleepy_coder.report.data import (
     tasks_by_family,
     title,
 )
+from sleepy_coder.types import NightReport
 
 COLOURS: Mapping[Cell, str] = {
     Cell.PASS: "#cfe4f3",
@@ -47,6 +48,10 @@ _ARMS = {
 }
 _INK, _QUIET = "#1f2328", "#6b7076"
 _LATEST = 14
+_SPELLED = 8
+"""So many nights have room for their outcome below the axis."""
+_NAME = 34
+"""Letters of a family's name: longer ones would leave the bars no room and run into the next block."""
 _LABELLED = 72
 
 
@@ -127,11 +132,8 @@ def _draw_rates(axes: Axes, data: ReportData) -> None:
         candidate = arm(night, "candidate")
         if night.outcome == "promoted" and candidate is not None:
             top = 100 * pass_rate_interval(candidate)[1]
-            axes.annotate("promoted", (i + 0.16, top), (0, 4), textcoords="offset points", ha="center", fontsize=8.5)
-    known = comparable(nights)
-    other = ["" if night in known else "\nanother set" for night in nights]
-    names = [f"night {night.cycle}\n{night.outcome}{mark}" for night, mark in zip(nights, other, strict=True)]
-    axes.set_xticks(range(len(nights)), names)
+            axes.annotate("\N{BLACK STAR}", (i + 0.16, top), (0, 2), textcoords="offset points", ha="center")
+    axes.set_xticks(range(len(nights)), night_names(nights))
     axes.set_xlim(-0.6, len(nights) - 0.4)
     axes.yaxis.set_major_formatter("{x:.0f}%")
     axes.grid(axis="y", color="#ececec", zorder=0)
@@ -141,8 +143,22 @@ def _draw_rates(axes: Axes, data: ReportData) -> None:
     _head(
         axes,
         "Pass rate on the frozen tasks",
-        "pass@1 with 95% intervals",
+        "pass@1 with 95% intervals; \N{BLACK STAR} promoted"
+        + ("; * judged on another set" if _crowded(nights) and len(comparable(nights)) < len(nights) else ""),
     )
+
+
+def _crowded(nights: Sequence[NightReport]) -> bool:
+    return len(nights) > _SPELLED
+
+
+def night_names(nights: Sequence[NightReport]) -> list[str]:
+    """What stands below each night: its outcome too, where there is room for that."""
+    known = comparable(nights)
+    if _crowded(nights):
+        return [f"N{night.cycle}{'' if night in known else '*'}" for night in nights]
+    other = ["" if night in known else "\nanother set" for night in nights]
+    return [f"night {night.cycle}\n{night.outcome}{mark}" for night, mark in zip(nights, other, strict=True)]
 
 
 def _draw_families(axes: Axes, data: ReportData) -> None:
@@ -159,7 +175,7 @@ def _draw_families(axes: Axes, data: ReportData) -> None:
     colours = [COLOURS[Cell.LOST] if new < old else COLOURS[Cell.GAINED] for _, old, new in rows]
     axes.bar([i + 0.2 for i in x], [100 * new for _, _, new in rows], 0.4, color=colours)
     size = 8.5 if len(rows) <= 35 else 6.8
-    axes.set_xticks(x, [name for name, _, _ in rows], rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_xticks(x, [shorten(name, _NAME) for name, _, _ in rows], rotation=60, ha="right", rotation_mode="anchor")
     axes.set_xlim(-0.8, len(rows) - 0.2)
     axes.set_ylim(0, 100)
     axes.yaxis.set_major_formatter("{x:.0f}%")
@@ -188,7 +204,7 @@ def _draw_blocks(axes: Axes, families: Mapping[str, Sequence[str]], shown: Seque
     wide, tall = widest + 3.2, len(shown) + 2.6
     for number, (family, tasks) in enumerate(families.items()):
         left, top = (number % per_row) * wide, (number // per_row) * tall
-        axes.text(left, top - 0.35, family, fontsize=9.5, color=_INK, va="bottom")
+        axes.text(left, top - 0.35, shorten(family, _NAME), fontsize=9.5, color=_INK, va="bottom")
         for row, column in enumerate(shown):
             colour = _INK if column.promoted else _QUIET
             weight = "bold" if column.promoted else "normal"

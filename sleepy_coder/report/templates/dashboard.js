@@ -188,7 +188,8 @@ function showFamilies() {
     row.family, String(row.tasks), text(row.baseline), text(row.serving), known(row) ? points(gain(row)) : "",
   ].map((cell) => element("td", {}, cell)))));
   $("families").parentElement.style.minWidth = `${60 + 15 * rows.length}px`;
-  chart("families", "bar", rows.map((row) => row.family), [
+  const short = (name) => (name.length > 34 ? `${name.slice(0, 33)}\u2026` : name);
+  chart("families", "bar", rows.map((row) => short(row.family)), [
     { label: "Baseline (frozen)", data: rows.map((row) => scale(row.baseline)), backgroundColor: colour("baseline"), minBarLength: 4 },
     { label: "Serving now (orange: below the baseline)", data: rows.map((row) => scale(row.serving)), borderColor: colour("gained"), minBarLength: 4,
       backgroundColor: rows.map((row) => colour(known(row) && gain(row) < 0 ? "lost" : "gained")) },

@@ -242,6 +242,13 @@ def test_a_prompt_cannot_break_out_of_a_table(data: ReportData) -> None:
     assert all(len(re.findall(r"(?<!\\)\|", row)) == 4 and "<b>" not in row for row in rows)
 
 
+def test_a_family_cannot_be_a_link_nor_end_its_row(data: ReportData) -> None:
+    titles = {task: ("[x](javascript:alert(1))\n| y", prompt) for task, (_, prompt) in data.titles.items()}
+    page = results_markdown(data.model_copy(update={"titles": titles}))
+    assert "\\[x](javascript" in page
+    assert not re.search(r"(?<!\\)\[x\]|^\| y", page, flags=re.M)
+
+
 def test_the_picture_is_a_png_and_needs_a_judged_night(data: ReportData) -> None:
     assert results_png(report_data(per_family=4), dpi=40).startswith(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ValueError, match="nothing to draw"):

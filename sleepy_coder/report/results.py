@@ -74,11 +74,6 @@ def _rate(report: EvalReport | None) -> str:
     return f"{words.percent(report.pass_rate)} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def _cell(text: str) -> str:
-    """Text that cannot break out of a table cell."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
-
-
 def _nights(nights: Sequence[NightReport]) -> str:
     rows: list[list[str]] = []
     for night in nights:
@@ -172,11 +167,11 @@ def _night(data: ReportData, night: NightReport, apart: bool) -> str:
     parts = [f"## Night {night.cycle}: {night.outcome}", words.headline(night)]
     if words.recovery(night):
         parts.append(words.recovery(night))
-    parts.append("\n".join(f"- {_cell(sentence)}" for sentence in words.sentences(night, apart)))
+    parts.append("\n".join(f"- {words.cell(sentence)}" for sentence in words.sentences(night, apart)))
     change = changes(night)
     for name, tasks in (("Gained", change.gained), ("Lost", change.lost)):
         if tasks:
-            rows = [[f"`{task}`", *map(_cell, title(data.titles, task))] for task in tasks]
+            rows = [[f"`{task}`", *map(words.cell, title(data.titles, task))] for task in tasks]
             table = words.table(["Task", "Family", "Prompt"], rows)
             if len(tasks) > _FOLD:
                 table = f"<details><summary>all {len(tasks)} tasks</summary>\n\n{table}\n\n</details>"
@@ -200,7 +195,7 @@ def _families(nights: Sequence[NightReport]) -> str:
     reports = ([("baseline", baseline)] if baseline else []) + served
     rows = [
         [
-            _cell(row.family),
+            words.cell(row.family),
             str(row.tasks),
             *("" if rate is None else f"{100 * rate:.0f}" for rate in row.rates),
             "" if row.rates[0] is None or row.rates[-1] is None else words.points(row.rates[-1] - row.rates[0]),

@@ -22,6 +22,8 @@ def study_markdown(data: StudyData, found: Sequence[Row]) -> str:
         _summary(data, found),
         "![Learning curves with and without the gate, gains over the baseline, and each frozen task over the cycles]"
         "(results.png)",
+        "Thin lines and dots are single seeds, bold lines and bars their means. Whiskers are 95% intervals over the "
+        "seeds (Student's t), so a single seed has none.",
         "## Goals",
         words.table(
             ["Goal", "", "Measured (points over the baseline, or as said)"],
@@ -237,7 +239,10 @@ def _families(data: StudyData) -> tuple[str, ...]:
     base, last = data.evals[data.facts.base], data.evals[data.cells_of(shown)[-1].served]
     changed = [row for row in metrics.family_table([base, last]) if row.rates[0] != row.rates[1]]
     changed.sort(key=lambda row: (row.rates[0] or 0.0) - (row.rates[1] or 0.0))
-    lines = [[row.family, str(row.tasks), *(f"{100 * (rate or 0.0):.0f}" for rate in row.rates)] for row in changed]
+    lines = [
+        [words.cell(row.family), str(row.tasks), *(f"{100 * (rate or 0.0):.0f}" for rate in row.rates)]
+        for row in changed
+    ]
     where = f"`{shown.recipe}`, seed {shown.seed}, {'with' if shown.gated else 'without'} the gate"
     table = words.table(["Family", "Tasks", "Baseline %", "Last %"], lines) if lines else "None."
     return ("## Families that changed", f"{where}; its nights are in [dashboard.html](dashboard.html).", table)

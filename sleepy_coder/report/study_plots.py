@@ -109,7 +109,9 @@ def _draw_gains(axes: Axes, found: Sequence[Row]) -> None:
     axes.axvline(0, color="#c8c8c8", lw=1)
     axes.xaxis.set_major_formatter("{x:+.0f}")
     axes.grid(axis="x", color="#ececec", zorder=0)
-    _tidy(axes, "Gain over the baseline, in points", "after the last cycle; dots: seeds")
+    _tidy(axes, "Gain over the baseline, in points", "after the last cycle; bars: means")
+    note = "dots: seeds; whiskers: 95% interval over\nthe seeds (Student's t), none for one seed"
+    axes.set_xlabel(note, fontsize=9.5, color=_QUIET)
 
 
 def _draw_tasks(axes: Axes, data: StudyData, courses: Sequence[Course]) -> None:

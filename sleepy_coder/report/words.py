@@ -58,6 +58,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def cell(text: str) -> str:
+    """Text that cannot break out of a table cell, nor become a link or a tag."""
+    plain = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("[", "\\[")
+    return plain.replace("<", "&lt;").replace("`", "'")
+
+
 def headline(report: NightReport) -> str:
     """What happened to the served model, in one sentence."""
     candidate, serving = report.candidate or "The candidate", report.serving

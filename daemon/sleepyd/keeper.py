@@ -93,7 +93,7 @@ class Keeper:
         """A keeper that dies of one bad look would leave a restarted server without its adapters for ever."""
         try:
             well = self.look()
-        except Exception as error:  # noqa: BLE001 - the one broad except: the next look tries again
+        except Exception as error:  # noqa: BLE001 - the next look tries again
             return self._complain("keeper", InfraError(f"{type(error).__name__}: {error}", "it is tried again"))
         self._praise("keeper")
         return well

@@ -112,7 +112,7 @@ class Schedule:
         """A schedule that dies of one bad minute would hold no night ever again."""
         try:
             self.look()
-        except Exception as error:  # noqa: BLE001 - the one broad except: the next minute looks again
+        except Exception as error:  # noqa: BLE001 - the next minute looks again
             reason = " ".join(f"{type(error).__name__}: {error}".split())  # a status is one line
             _log.error("schedule.failed", reason=reason)
             running, now = self._nights.pid is not None, self._clock.now()

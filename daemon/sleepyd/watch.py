@@ -64,7 +64,7 @@ class CanaryWatch:
         try:
             work()
             self._complaint = ""
-        except Exception as error:  # noqa: BLE001 - the one broad except: no harm would be seen ever again
+        except Exception as error:  # noqa: BLE001 - no harm would be seen ever again
             why = error.message if isinstance(error, SleepyError) else f"{type(error).__name__}: {error}"
             if why != self._complaint:
                 _log.error("canary.watch_failed", reason=why)

@@ -318,6 +318,14 @@ _DAYS: Final = {
         "The recorder met what it did not expect, and goes on; what it was at may be lost.", reason=str
     ),
     "collect.failed": _event("Nothing could be collected this time; what is there waits.", reason=str),
+    "episode.not_labelled": _event(
+        "What became of a conversation could not be told: its episode is stored without an outcome; why.",
+        conversation=str,
+        reason=str,
+    ),
+    "episode.not_stored": _event(
+        "A conversation cannot be stored as an episode and was put in quarantine; why.", conversation=str, reason=str
+    ),
     "episode.gathered": _event(
         "Conversations that came to rest were stored as episodes; how many are new.",
         new=int,

@@ -29,7 +29,7 @@ def abandon(config: Config, store: Store, registry: Registry, server: ModelServe
     with alone(NapFiles(config.state).lock):
         if store.unfinished_night() is None:
             raise SleepyError(
-                "no night is unfinished", "nothing is to be ended; `sleepy-coder nights` lists the others"
+                "no night is unfinished", "there is nothing to end; `sleepy-coder nights` lists the finished ones"
             )
         night, active = Journal(store), registry.active()
         report = NightReport(

@@ -106,7 +106,7 @@ def stage_chosen(
     )
     active = parts.registry.active()
     if active is not None and staged.name == active.name:  # turning it down would unload what serves
-        raise TrainingError(f"training gave {active.name} again, which serves already", "nothing was changed")
+        raise TrainingError(f"training produced {active.name} again, which already serves", "nothing was changed")
     return staged
 
 

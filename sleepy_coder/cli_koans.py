@@ -103,7 +103,7 @@ def run_koans(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Let the built-in agent work on tasks, those it has not met first, and record every attempt.
+    """Let the built-in agent work on tasks, new ones first, and record every attempt.
 
     Example: [bold]sleepy-coder koans run --count 40 --family use_after_move[/]
     """
@@ -234,7 +234,7 @@ def _print_evaluation(report: EvalReport, split: str, samples: int) -> None:
     if measured:
         out.print(f"pass@1 {report.pass_rate:.1%} over {counted(len(measured), 'task')} in {report.seconds:.1f} s")
     if samples > 1:
-        unknown = "is not known: no task has so many measured samples"
+        unknown = "is unknown: no task has that many measured samples"
         whole = max(measured.values(), default=0) >= samples
         out.print(f"pass@{samples} {f'{mean_pass_at_k(report, samples):.1%}' if whole else unknown}")
     if failed := len(report.samples) - measured.total():
@@ -251,4 +251,4 @@ def _split(name: str) -> TaskSplit:
     for split in SPLITS:
         if split == name:
             return split
-    raise SleepyError(f"there is no split {name!r}", f"take one of {', '.join(SPLITS)}")
+    raise SleepyError(f"there is no split {name!r}", f"choose one of {', '.join(SPLITS)}")

@@ -137,7 +137,7 @@ def _as_begun(parts: Parts, night: Journal) -> Parts:
     judges, recipe, measure = set_id(parts.frozen), parts.config.recipe, parts.config.eval
     if night.noted("frozen-set", str, lambda: judges) != judges:
         raise JournalError(
-            f"another frozen set judges by now than the one that night {night.cycle} began with",
+            f"the frozen set is no longer the one that night {night.cycle} began with",
             "It cannot go on; the next night starts over with the same episodes",
         )
     name = night.noted("recipe-name", RecipeName, lambda: recipe.name)

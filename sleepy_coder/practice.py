@@ -152,7 +152,7 @@ def too_little(parts: Parts, mix: TrainingMix) -> str:
         more = "collect more, e.g. `sleepy-coder koans run --count 300`"
         return f"{len(mix.examples)} of the {fewest} rows that a night needs: {more}"
     if how.objective == "grpo" and not mix.tasks:
-        return "no task was passed by some attempts of the day and failed by others, and grpo learns from no other"
+        return "no task was passed by some of the day's attempts and failed by others, and grpo learns only from those"
     return ""
 
 

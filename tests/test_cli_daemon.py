@@ -67,7 +67,7 @@ def test_a_home_without_settings_is_as_it_comes(monkeypatch: pytest.MonkeyPatch)
     for variable in ("SERVER__URL", "MODEL__PATH", "GATEWAY__PORT"):
         monkeypatch.delenv(f"SLEEPY_CODER_{variable}")
     for command in ("check", "show"):
-        assert "all settings are as they come" in " ".join(Done("config", command).out.split())
+        assert "all settings have their defaults" in " ".join(Done("config", command).out.split())
 
 
 def test_a_credential_and_a_section_of_the_environment_are_named_as_sources(

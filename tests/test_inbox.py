@@ -95,7 +95,7 @@ def test_a_bad_file_is_put_aside_with_its_reason_and_its_good_lines_are_stored(
     assert looks(inbox) == (Taken("a.jsonl", 2, 0, 1),)
     assert files(tmp_path) == ["quarantine/a.jsonl", "quarantine/a.jsonl.reason.txt"]
     reason = (tmp_path / QUARANTINE / "a.jsonl.reason.txt").read_text()
-    assert reason.startswith("line 2: it is no JSON")
+    assert reason.startswith("line 2: it is not JSON")
     assert "The other 2 episodes of this file are in the store." in reason
 
 

@@ -211,7 +211,7 @@ def test_the_users_own_rows_are_in_the_mix_and_bad_lines_in_the_quarantine_with_
     assert any("1 lines of mix.sft_file are left out: line 2" in note for note in mix.notes)
     with closing(sqlite3.connect(house.home / "state" / "sleepy.db")) as raw:
         ((source, reason),) = raw.execute("SELECT source, reason FROM quarantine")
-    assert source == "mix.sft_file" and reason.startswith("line 2: it is no JSON")
+    assert source == "mix.sft_file" and reason.startswith("line 2: it is not JSON")
 
 
 def test_a_mix_without_room_for_all_own_rows_says_so(house: House) -> None:
@@ -241,7 +241,7 @@ def test_a_night_of_grpo_without_a_task_that_was_passed_sometimes_is_skipped_and
     open_house.store.save_episodes(make_episode(number, PASS) for number in range(50, 70))
     report = run_night(open_house)
     assert (report.outcome, report.counts["passed"] > 0) == ("skipped", True)
-    assert report.reason.startswith("no task was passed by some attempts of the day and failed by others")
+    assert report.reason.startswith("no task was passed by some of the day's attempts and failed by others")
     assert not preview(house.open("grpo")).enough and preview(house.open("seed-plain")).enough
 
 

@@ -284,7 +284,7 @@ def test_a_truncated_weights_file_is_refused(house: House, keep: int) -> None:
     trained = write_trained(house.root / "trained")
     weights = trained / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:keep])
-    with pytest.raises(AdapterError, match="no whole safetensors file"):
+    with pytest.raises(AdapterError, match="not a complete safetensors file"):
         stage(house.registry, trained, house.base)
 
 

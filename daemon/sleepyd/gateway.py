@@ -127,7 +127,7 @@ class Gateway:
             body = await read_body(request, self._limit)
         except TooLarge:
             mib = self._settings.max_body_mib
-            return self._refuse(413, "request_too_large", f"The request is above gateway.max_body_mib ({mib} MiB).")
+            return self._refuse(413, "request_too_large", f"The request exceeds gateway.max_body_mib ({mib} MiB).")
         if self._keep_feedback and request.method == "POST" and target.path == FEEDBACK:
             return await self._feedback(target, body)
         if request.method == "POST":  # the others, such as the list of models, are answered asleep as well
@@ -186,7 +186,7 @@ class Gateway:
             return self._refuse(error.status, "upstream_error", "The model server refuses this WebSocket.")
         except UpstreamBroke as error:
             _log.warning("gateway.upstream_failed", path=target.path, reason=str(error))
-            return self._refuse(502, "upstream_error", f"No model server takes this WebSocket: {error}.")
+            return self._refuse(502, "upstream_error", f"No model server accepts this WebSocket: {error}.")
         self._meters.request("socket", 101)
         return response
 

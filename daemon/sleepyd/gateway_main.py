@@ -112,7 +112,7 @@ async def _listen(runner: web.ServerRunner, host: str, port: int, sock: socket.s
         await site.start()
     except OSError as error:
         where = f"{host}:{port}"
-        raise ConfigError(f"{where} cannot be listened on ({error.strerror})", "Choose another --port") from error
+        raise ConfigError(f"cannot listen on {where} ({error.strerror})", "Choose another --port") from error
 
 
 @dataclass(frozen=True, slots=True)

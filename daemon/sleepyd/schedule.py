@@ -60,7 +60,7 @@ class Schedule:
         )
         self._job: Any = None  # of the looks
         self._at: Due | None = None
-        self._outlook = Outlook(why="not looked yet", running=False, next=None, looked=None)
+        self._outlook = Outlook(why="it has not looked yet", running=False, next=None, looked=None)
         self._looked: float | None = None  # on the clock that nobody sets
         self._unsaved: Diary | None = None  # what the disk did not take
         self._wanted = threading.Event()

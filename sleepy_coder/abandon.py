@@ -31,7 +31,7 @@ def abandon(config: Config, store: Store, registry: Registry, server: ModelServe
             raise SleepyError(
                 "no night is unfinished", "there is nothing to end; `sleepy-coder nights` lists the finished ones"
             )
-        night, active = Journal(store), registry.active()
+        night = Journal(store)
         report = NightReport(
             cycle=night.cycle,
             started=night.began(clock.now),
@@ -45,7 +45,7 @@ def abandon(config: Config, store: Store, registry: Registry, server: ModelServe
             recipe=None,
             steps=0,
             candidate=None,
-            serving=active.name if active else config.server.base_name,
+            serving=registry.serving(config.server.base_name),
             reports=(),
             verdict=None,
         )

@@ -114,10 +114,10 @@ def promote(name: Annotated[str, typer.Argument()], yes: Yes = False, json: Json
             confirm(f"The gate said {said} of {name}. Serve it anyway?")
         with wiring.open_server(config) as server:
             ensure_loaded(registry, server, adapter, wiring.canary(config))
-        before = registry.active()
+        before = registry.serving(config.server.base_name)
         now = registry.activate(name)
     if json:
-        as_json({"serving": now.name, "before": before.name if before else config.server.base_name, "gate": said})
+        as_json({"serving": now.name, "before": before, "gate": said})
     else:
         out.print(f"{now.name} serves; the gate said {said}", highlight=False)
 

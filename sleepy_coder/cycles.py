@@ -96,7 +96,7 @@ def live_a_day(parts: Parts, count: int) -> None:
     for number, episode in enumerate(
         work_through(
             tasks,
-            active.name if active else parts.base.name,
+            parts.answering(active)[0],
             parts.punctual,
             parts.verifier,
             parts.config.agent,

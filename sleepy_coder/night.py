@@ -225,7 +225,7 @@ def _close(
     reports: tuple[EvalReport, ...] = (),
     verdict: GateVerdict | None = None,
 ) -> NightReport:
-    active, mix, training = parts.registry.active(), learned.mix, learned.training
+    mix, training = learned.mix, learned.training
     measured = learned.choice is not None and learned.choice.served is not None
     dreams = night.known("dream", Dreams) or Dreams(found=(), unsolved=())
     report = NightReport.model_validate(
@@ -244,7 +244,7 @@ def _close(
             "stopped": training.stopped if training else "",
             "choice": learned.choice if measured else None,
             "candidate": candidate.name if candidate else None,
-            "serving": active.name if active else parts.base.name,
+            "serving": parts.registry.serving(parts.base.name),
             "reports": reports,
             "verdict": verdict,
             "kl": night.known(KL, float),

@@ -168,11 +168,9 @@ def _home(config: Config, store: Store, registry: Registry, nights: Nights | Non
 
     def snapshot() -> Snapshot:
         midnight = datetime.combine(datetime.now(zone).date(), time(), zone)
-        active = registry.active()
-        serving = active.name if active else config.server.base_name
         return Snapshot(
             figures=store.figures(midnight),
-            serving=serving,
+            serving=registry.serving(config.server.base_name),
             since=registry.since(),
             canary=last_state(store, config.canary),
         )

@@ -94,6 +94,21 @@ def incumbent(registry: Registry, server: ModelServer, canary: Canary) -> Adapte
     return active
 
 
+def ask(
+    parts: Parts,
+    arm: Arm,
+    model: tuple[str, str],
+    tasks: Sequence[Task],
+    settings: EvalSettings,
+    on_sample: Callable[[], object],
+    hints: Hinter | None = None,
+) -> EvalReport:
+    """Evaluate `model` (its name, and the SHA-256 of its weights) until the curfew; nothing is proved nor kept."""
+    name, sha256 = model
+    environment = f"{parts.environment}\n{HINTS}" if hints else parts.environment
+    return evaluate(parts.punctual, parts.verifier, name, arm, sha256, tasks, settings, environment, on_sample, hints)
+
+
 def measure(
     parts: Parts,
     arm: Arm,
@@ -110,19 +125,7 @@ def measure(
     """
     if adapter is not None:
         ensure_loaded(parts.registry, parts.server, adapter, parts.canary)
-    name, sha256 = parts.answering(adapter)
-    report = evaluate(
-        parts.punctual,
-        parts.verifier,
-        name,
-        arm,
-        sha256,
-        tasks,
-        settings,
-        f"{parts.environment}\n{HINTS}" if hints else parts.environment,
-        on_sample,
-        hints,
-    )
+    report = ask(parts, arm, parts.answering(adapter), tasks, settings, on_sample, hints)
     if adapter is not None:
         ensure_loaded(parts.registry, parts.server, adapter, parts.canary)
     keep(parts, report, cycle)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from sleepy_coder import log
 from sleepy_coder.canary import look, weigh
-from sleepy_coder.deploy import ensure_loaded
+from sleepy_coder.deploy import ask, ensure_loaded
 from sleepy_coder.errors import AdapterError
 from sleepy_coder.fresh import untrained
-from sleepy_coder.judge.evaluate import evaluate
 from sleepy_coder.judge.metrics import task_scores
 from sleepy_coder.parts import Parts
 from sleepy_coder.ports import counting
@@ -79,10 +78,7 @@ def answers(parts: Parts, models: tuple[str, str], tasks: Sequence[Task], seed: 
     update = {"samples": canary.shadow_samples, "temperature": canary.shadow_temperature, "seed": 1000 * seed}
     settings = parts.config.eval.model_copy(update=update)
     tick = counting(parts.watcher, 2 * len(tasks) * canary.shadow_samples)
-    first, second = (
-        evaluate(parts.punctual, parts.verifier, model, "other", "", tasks, settings, parts.environment, tick)
-        for model in models
-    )
+    first, second = (ask(parts, "other", (model, ""), tasks, settings, tick) for model in models)
     return first, second
 
 

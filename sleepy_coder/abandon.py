@@ -8,6 +8,7 @@ from pathlib import Path
 from sleepy_coder import log
 from sleepy_coder.adapter_manifest import adapter_name
 from sleepy_coder.config import Config
+from sleepy_coder.deploy import unload
 from sleepy_coder.errors import ServerError, SleepyError
 from sleepy_coder.files import private_folder
 from sleepy_coder.journal import Journal, alone
@@ -67,5 +68,4 @@ def unload_left(home: Path, registry: Registry, server: ModelServer, cycle: int)
             for model in replica.models():
                 of_home = Path(model.root).resolve().is_relative_to(home.resolve())
                 if of_home and model.name.startswith(ours) and model.name not in kept:
-                    replica.unload(model.name)
-                    _log.info("server.adapter_unloaded", adapter=model.name, server=replica.url)
+                    unload(replica, model.name, replica.url)

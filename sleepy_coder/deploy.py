@@ -44,8 +44,7 @@ def load_proved(server: ModelServer, adapter: Adapter, base_sha256: str, canary:
     except SleepyError:
         for replica in () if keep else fresh:
             with contextlib.suppress(ServerError):
-                replica.unload(adapter.name)
-                _log.info("server.adapter_unloaded", adapter=adapter.name, server=replica.url)
+                unload(replica, adapter.name, replica.url)
         raise
 
 
@@ -173,8 +172,11 @@ def turn_down(parts: Parts, candidate: Adapter, reports: tuple[EvalReport, ...],
     return parts.registry.reject(candidate.name, verdict) if verdict.decision is Decision.REJECT else staged
 
 
-def unload(server: ModelServer, name: str) -> None:
-    """Unload the adapter `name` wherever it is; it may be gone already, when the server was restarted meanwhile."""
+def unload(server: ModelServer, name: str, where: str = "all") -> None:
+    """Unload the adapter `name`; it may be gone already, when the server was restarted meanwhile.
+
+    `where` is the server's URL, for the log; all replicas are one server.
+    """
     with contextlib.suppress(ModelNotFound):
         server.unload(name)
-        _log.info("server.adapter_unloaded", adapter=name, server="all")
+        _log.info("server.adapter_unloaded", adapter=name, server=where)

@@ -147,7 +147,7 @@ def _draw_rates(axes: Axes, data: ReportData) -> None:
 
 def _draw_families(axes: Axes, data: ReportData) -> None:
     """Baseline and served rate of each family, largest gain first."""
-    nights = comparable(judged(data))
+    nights = data.compared
     first, last = baseline_of(nights), served_after(nights)[-1]
     if first is None or last is None:
         return

@@ -177,8 +177,7 @@ def night(
 
 
 def _abandon(config: Config) -> NightReport:
-    settings = config.server.model_copy(update={"timeout_seconds": _STATUS_SECONDS})  # a server that hangs may be why
-    brief = config.model_copy(update={"server": settings})
+    brief = config.patient(_STATUS_SECONDS)  # a server that hangs may be why
     with wiring.open_store(config) as store, wiring.open_server(brief) as server:
         return abandon(config, store, wiring.open_registry(config), server, wiring.SystemClock())
 

@@ -593,6 +593,11 @@ class Config(BaseSettings):
             return sources
         return (*sources, TomlConfigSettingsSource(settings_cls, find_home() / CONFIG_FILE))
 
+    def patient(self, seconds: float) -> Self:
+        """These settings, but no reply of a model server is waited for longer than `seconds`: it may hang."""
+        wait = min(self.server.timeout_seconds, seconds)
+        return self.model_copy(update={"server": self.server.model_copy(update={"timeout_seconds": wait})})
+
     @property
     def state(self) -> Path:
         """The folder of the store, the nights' work and the logs."""

@@ -57,6 +57,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def without_v1(url: str) -> str:
+    """The root of a server that is known by it or by its `/v1`."""
+    return url.rstrip("/").removesuffix("/v1")
+
+
 class ServerSettings(Section):
     """The model server that serves and evaluates."""
 
@@ -106,7 +111,7 @@ class ServerSettings(Section):
     @property
     def urls(self) -> tuple[str, ...]:
         """All servers, the first one first, without /v1."""
-        return tuple(url.rstrip("/").removesuffix("/v1") for url in (self.url, *self.replicas))
+        return tuple(map(without_v1, (self.url, *self.replicas)))
 
 
 class GatewaySettings(Section):
@@ -145,6 +150,18 @@ class GatewaySettings(Section):
     hold_seconds: float = Field(
         600, ge=1, le=86_400, description="Longest wait of a request for a sleeping model server before it gets a 503."
     )
+
+    @property
+    def body_bytes(self) -> int:
+        return self.max_body_mib << 20
+
+    @property
+    def record_bytes(self) -> int:
+        return self.record_mib << 20
+
+    @property
+    def queue_bytes(self) -> int:
+        return self.queue_mib << 20
 
     @property
     def local_url(self) -> str:

@@ -85,7 +85,7 @@ class Gateway:
         self._meters, self._clock, self._gate = meters, clock, gate
         self._upstreams = Upstreams((server.url, *server.replicas))
         self._server_key = server.api_key
-        self._limit = settings.max_body_mib << 20
+        self._limit = settings.body_bytes
         self._client: aiohttp.ClientSession | None = None
         self._pages = Pages(settings, meters, beside.home, self._state, self._ready)
         meters.watch(self.in_flight.all, lambda: recorder.depth, settings.queue_size)
@@ -218,7 +218,7 @@ class Gateway:
                 headers=kept_headers(request.headers),
                 request=body,
                 started=self._clock.now(),
-                limit=self._settings.record_mib << 20,
+                limit=self._settings.record_bytes,
                 began=arrived,
             )
             if self._settings.ask_usage and target.wire in ("chat", "completions"):

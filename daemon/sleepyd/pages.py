@@ -86,7 +86,7 @@ class Pages:
         ready: Callable[[], Awaitable[bool]],
     ) -> None:
         self._key, self._meters, self._home = settings.api_key, meters, home
-        self._limit = settings.max_body_mib << 20
+        self._limit = settings.body_bytes
         self._state_of_gateway, self._is_ready = state, ready
         self._open: dict[str, Handler] = {"/healthz": self._healthz, "/readyz": self._readyz}
         self._guarded: dict[str, Handler] = {

@@ -33,6 +33,7 @@ from sleepy_coder.learn.outputs import Training
 from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.learn.surprise import Surprise
 from sleepy_coder.learn.trainer import refuse_quantised
+from sleepy_coder.material import dreams_of
 from sleepy_coder.nap import recover_own
 from sleepy_coder.nap_files import NapFiles
 from sleepy_coder.parts import Parts
@@ -41,7 +42,6 @@ from sleepy_coder.practice import (
     Day,
     ask_surprise,
     choose_recipe,
-    dream_of_failures,
     gather,
     look_back,
     park,
@@ -160,7 +160,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     if serving is not None:  # a server that was restarted has forgotten it, also in the middle of a night
         ensure_loaded(parts.registry, parts.server, serving, parts.canary)
     anchors = night.once("anchors", tuple[Example, ...], lambda: write_anchors(parts))
-    dreams = night.once("dream", Dreams, lambda: dream_of_failures(parts, night.cycle, day, serving))
+    dreams = night.once("dream", Dreams, lambda: dreams_of(parts, night.cycle, day.until, day.fresh, serving))
     park(parts, night.cycle, dreams)
     surprise = night.once("surprise", Surprise, lambda: ask_surprise(parts, night.cycle, anchors, serving))
     mix = night.once("mix", TrainingMix, lambda: gather(parts, night.cycle, day, anchors, dreams, serving, surprise))

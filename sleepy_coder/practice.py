@@ -23,7 +23,6 @@ from sleepy_coder.learn.replay import replay_pool
 from sleepy_coder.learn.surprise import Surprise
 from sleepy_coder.learn.trainer import last_step
 from sleepy_coder.material import (
-    dreams_of,
     note_on_own,
     notes_on,
     own_of,
@@ -71,15 +70,6 @@ def look_back(parts: Parts) -> Day:
     """What happened since the last night that used up its day."""
     until = parts.store.position()
     return Day(until=until, fresh=held_back(parts, until))
-
-
-def dream_of_failures(parts: Parts, cycle: int, day: Day, serving: Adapter | None) -> Dreams:
-    """Verified answers for the day's failed tasks that are not parked.
-
-    A task of `sleepy-coder run` has no prompt of its own: what was wanted is in its conversation, and is not
-    dreamed about.
-    """
-    return dreams_of(parts, cycle, day.until, day.fresh, serving)
 
 
 def park(parts: Parts, cycle: int, dreams: Dreams) -> None:

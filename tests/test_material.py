@@ -34,12 +34,11 @@ from sleepy_coder.dialogue import HINTS, first_messages
 from sleepy_coder.errors import LeakError, ServerError, ServerUnreachable
 from sleepy_coder.learn.failures import MOST, failure_rows
 from sleepy_coder.learn.surprise import Surprise
-from sleepy_coder.material import ways_to_hint
+from sleepy_coder.material import dreams_of, ways_to_hint
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
 from sleepy_coder.practice import (
     ask_surprise,
-    dream_of_failures,
     gather,
     look_back,
     refuse_leaks,
@@ -84,7 +83,7 @@ def mix_of(house: Parts, cycle: int = 1) -> TrainingMix:
     """The mix as a night makes it."""
     day, serving = look_back(house), house.registry.active()
     anchors = write_anchors(house)
-    dreams = dream_of_failures(house, cycle, day, serving)
+    dreams = dreams_of(house, cycle, day.until, day.fresh, serving)
     return gather(house, cycle, day, anchors, dreams, serving, ask_surprise(house, cycle, anchors, serving))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -18,7 +17,7 @@ from sleepy_coder.console import as_json, explained, out, progress_bar, table
 from sleepy_coder.dialogue import number_lines
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.registry import Registry
-from sleepy_coder.tasks import SPLITS, TaskSplit, load_split
+from sleepy_coder.tasks import SPLITS, TaskSplit, choose_tasks, load_split
 from sleepy_coder.tasks.loaders import load_cargo_folder, load_jsonl
 from sleepy_coder.types import Adapter, Episode, EvalReport, Outcome, Task
 
@@ -143,18 +142,6 @@ def _tasks_from(source: Path | None) -> tuple[Task, ...]:
     if source is None:
         return load_split("day")
     return tuple(load_cargo_folder(source) if source.is_dir() else load_jsonl(source))
-
-
-def choose_tasks(tasks: tuple[Task, ...], met: set[str], count: int, family: str | None, seed: int) -> list[Task]:
-    """`count` tasks in a seeded order, unmet ones first.
-
-    Raises SleepyError when there is no task of `family`.
-    """
-    fitting = [task for task in tasks if family in (None, task.family)]
-    if not fitting:
-        raise SleepyError(f"there is no task of family {family}", "`sleepy-coder koans list` shows the families")
-    random.Random(seed).shuffle(fitting)
-    return sorted(fitting, key=lambda task: task.id in met)[:count]
 
 
 def _summary(episode: Episode) -> dict[str, object]:

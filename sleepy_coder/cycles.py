@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from sleepy_coder.cli_koans import choose_tasks
 from sleepy_coder.collect.agent import work_through
 from sleepy_coder.deploy import incumbent
 from sleepy_coder.files import write_atomic
@@ -22,7 +21,7 @@ from sleepy_coder.parts import Parts
 from sleepy_coder.practice import Day
 from sleepy_coder.report.data import arm, baseline_of, changes, on_set_of, served_after
 from sleepy_coder.store import Store
-from sleepy_coder.tasks import load_split
+from sleepy_coder.tasks import choose_tasks, load_split
 from sleepy_coder.types import NightReport, Outcome, Record
 
 _FILE: Final = "cycles.json"

@@ -257,7 +257,7 @@ def test_a_koan_is_shown_with_the_compilers_words_and_its_answer() -> None:
 
 
 def test_a_task_that_was_met_is_practised_after_the_others(home: Path) -> None:
-    from sleepy_coder.cli_koans import choose_tasks
+    from sleepy_coder.tasks import choose_tasks
 
     tasks = load_split("day")[:10]
     chosen = choose_tasks(tasks, {task.id for task in tasks[:7]}, 5, None, seed=1)

@@ -39,7 +39,6 @@ from sleepy_coder.nap_files import NapFiles
 from sleepy_coder.parts import Parts
 from sleepy_coder.practice import (
     KL,
-    Day,
     ask_surprise,
     choose_recipe,
     gather,
@@ -58,6 +57,7 @@ from sleepy_coder.trial import Trial, check_controls, give_verdict, measure_arms
 from sleepy_coder.types import (
     Adapter,
     Choice,
+    Day,
     Decision,
     EvalReport,
     Example,

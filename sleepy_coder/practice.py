@@ -40,12 +40,12 @@ from sleepy_coder.types import (
     OWN,
     Adapter,
     AdapterState,
+    Day,
     Decision,
     Example,
     ExampleKind,
     Outcome,
     Recipe,
-    Record,
     TrainingMix,
 )
 
@@ -53,17 +53,6 @@ KL = "kl"
 """Under what name the journal keeps how far the last training step was from the base."""
 _TRAINING_TRIES = 3
 _log = log.get("night")
-
-
-class Day(Record):
-    """What a night works with: the episodes up to the position `until` that no earlier night has used up.
-
-    Noted once, so that episodes which arrive during the night wait for the next one. The tasks `fresh` are held back
-    from training.
-    """
-
-    until: int
-    fresh: tuple[str, ...] = ()
 
 
 def look_back(parts: Parts) -> Day:

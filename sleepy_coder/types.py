@@ -498,6 +498,17 @@ class Phase(Record):
     resumed: bool = False
 
 
+class Day(Record):
+    """What a night works with: the episodes up to the position `until` that no earlier night has used up.
+
+    Noted once, so that episodes which arrive during the night wait for the next one. The tasks `fresh` are held back
+    from training.
+    """
+
+    until: int
+    fresh: tuple[str, ...] = ()
+
+
 class NightReport(Record):
     """One night from start to end. `outcome` is what happened to the served model.
 

@@ -39,16 +39,7 @@ def abandon(config: Config, store: Store, registry: Registry, server: ModelServe
             finished=clock.now(),
             outcome="failed",
             reason="abandoned by hand",
-            phases=(),
-            shares={},
-            counts={},
-            notes=(),
-            recipe=None,
-            steps=0,
-            candidate=None,
             serving=registry.serving(config.server.base_name),
-            reports=(),
-            verdict=None,
         )
         unload_left(config.home, registry, server, night.cycle)
         store.finish_night(report)

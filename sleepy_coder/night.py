@@ -62,6 +62,7 @@ from sleepy_coder.types import (
     EvalReport,
     Example,
     GateVerdict,
+    NightOutcome,
     NightReport,
     Recipe,
     TrainingMix,
@@ -218,7 +219,7 @@ def _close(
     parts: Parts,
     night: Journal,
     started: datetime,
-    outcome: str,
+    outcome: NightOutcome,
     reason: str,
     learned: _Learned = _Learned(),
     candidate: Adapter | None = None,
@@ -228,29 +229,27 @@ def _close(
     mix, training = learned.mix, learned.training
     measured = learned.choice is not None and learned.choice.served is not None
     dreams = night.known("dream", Dreams) or Dreams(found=(), unsolved=())
-    report = NightReport.model_validate(
-        {
-            "cycle": night.cycle,
-            "started": started,
-            "finished": parts.clock.now(),
-            "outcome": outcome,
-            "reason": reason,
-            "phases": tuple(night.phases),
-            "shares": mix.shares if mix else {},
-            "counts": mix.counts if mix else {},
-            "notes": mix.notes if mix else (),
-            "recipe": learned.recipe,
-            "steps": training.steps if training else 0,
-            "stopped": training.stopped if training else "",
-            "choice": learned.choice if measured else None,
-            "candidate": candidate.name if candidate else None,
-            "serving": parts.registry.serving(parts.base.name),
-            "reports": reports,
-            "verdict": verdict,
-            "kl": night.known(KL, float),
-            "dreamed": len(dreams.found) + len(dreams.unsolved),
-            "answered": len(dreams.found),
-        }
+    report = NightReport(
+        cycle=night.cycle,
+        started=started,
+        finished=parts.clock.now(),
+        outcome=outcome,
+        reason=reason,
+        phases=tuple(night.phases),
+        shares=mix.shares if mix else {},
+        counts=mix.counts if mix else {},
+        notes=mix.notes if mix else (),
+        recipe=learned.recipe,
+        steps=training.steps if training else 0,
+        stopped=training.stopped if training else "",
+        choice=learned.choice if measured else None,
+        candidate=candidate.name if candidate else None,
+        serving=parts.registry.serving(parts.base.name),
+        reports=reports,
+        verdict=verdict,
+        kl=night.known(KL, float),
+        dreamed=len(dreams.found) + len(dreams.unsolved),
+        answered=len(dreams.found),
     )
     parts.store.finish_night(report)
     _sum_up(report)

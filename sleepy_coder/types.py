@@ -498,6 +498,9 @@ class Phase(Record):
     resumed: bool = False
 
 
+NightOutcome = Literal["promoted", "rejected", "inconclusive", "skipped", "failed"]
+
+
 class Day(Record):
     """What a night works with: the episodes up to the position `until` that no earlier night has used up.
 
@@ -520,18 +523,18 @@ class NightReport(Record):
     cycle: int
     started: datetime
     finished: datetime
-    outcome: Literal["promoted", "rejected", "inconclusive", "skipped", "failed"]
+    outcome: NightOutcome
     reason: str
-    phases: tuple[Phase, ...]
-    shares: dict[str, float]
-    counts: dict[str, int]
-    notes: tuple[str, ...]
-    recipe: Recipe | None
-    steps: int
-    candidate: str | None
+    phases: tuple[Phase, ...] = ()
+    shares: dict[str, float] = Field(default_factory=dict)
+    counts: dict[str, int] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+    steps: int = 0
+    candidate: str | None = None
     serving: str
-    reports: tuple[EvalReport, ...]
-    verdict: GateVerdict | None
+    reports: tuple[EvalReport, ...] = ()
+    verdict: GateVerdict | None = None
     kl: float | None = None
     dreamed: int = 0
     answered: int = 0

@@ -282,7 +282,7 @@ def test_nothing_is_deleted_while_nobody_knows_what_the_server_holds(house: Hous
     house.stage(1)
     done = Done("adapters", "prune", "--keep", "1", "--yes")
     assert done.status == 1
-    assert "not known" in done.err
+    assert "it is unknown" in done.err
 
 
 def test_an_adapter_that_the_server_cannot_load_is_not_promoted(house: House) -> None:

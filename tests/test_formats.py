@@ -187,9 +187,9 @@ def test_bad_entries_are_named_by_their_place_and_the_others_are_taken() -> None
     )
     assert [type(entry) for entry in found] == [Episode, BadEntry, BadEntry, BadEntry, Episode]
     assert [(e.place, e.reason[:12]) for e in found if isinstance(e, BadEntry)] == [
-        ("line 2", "it is no JSO"),
-        ("line 3", "it is no UTF"),
-        ("line 4", "it is no JSO"),
+        ("line 2", "it is not JS"),
+        ("line 3", "it is not UT"),
+        ("line 4", "it is not a "),
     ]
 
 

@@ -248,7 +248,7 @@ REFUSALS: dict[str, tuple[Tensors, dict[str, object], str]] = {
         "embed",
     ),
     "dora tensor": (with_tensor(f"{Q}.lora_magnitude_vector", np.ones(6, np.float32)), {}, "magnitude"),
-    "path trick": (with_tensor("base_model.model.../../x.lora_A.weight", np.ones((4, 5))), {}, "no lora_A"),
+    "path trick": (with_tensor("base_model.model.../../x.lora_A.weight", np.ones((4, 5))), {}, "not a lora_A"),
     "dora": (lora(), {"use_dora": True}, "use_dora"),
     "bias": (lora(), {"bias": "all"}, "bias all"),
     "saved modules": (lora(), {"modules_to_save": ["lm_head"]}, "modules_to_save"),

@@ -126,9 +126,9 @@ def night(
 
     A night that was killed or paused goes on where it was. Ctrl-C and SIGTERM stop it at a checkpoint. Exit status:
     0 when the night ended (whatever the verdict) or paused, 1 on an error, 130 when it was stopped.
-    One whose step fails five times, for another reason than the machine's, ends as failed.
+    A night ends as failed when one of its steps fails five times, unless the machine is the reason.
     With --now the daemon runs it, as its own user and with its own log; `status` and `logs` tell how it goes.
-    A night that goes on keeps the recipe that it began with.
+    A resumed night keeps the recipe that it began with.
 
     Example: [bold]sleepy-coder night --json | jq .verdict.decision[/]
     """
@@ -140,7 +140,7 @@ def night(
         config = with_recipe(load_config(), recipe)
         if abandoned:
             if when_idle or now or dry_run or recipe:
-                raise SleepyError("--abandon goes with no other option than --json", "leave the others out")
+                raise SleepyError("--abandon can only be combined with --json", "leave the others out")
             report = _abandon(config)
             if json:
                 as_json({"cycle": report.cycle, "outcome": report.outcome, "reason": report.reason})
@@ -179,8 +179,7 @@ def night(
 
 
 def _abandon(config: Config) -> NightReport:
-    settings = config.server.model_copy(update={"timeout_seconds": _STATUS_SECONDS})  # a server that hangs may be why
-    brief = config.model_copy(update={"server": settings})
+    brief = config.patient(_STATUS_SECONDS)  # a server that hangs may be why
     with wiring.open_store(config) as store, wiring.open_server(brief) as server:
         return abandon(config, store, wiring.open_registry(config), server, wiring.SystemClock())
 
@@ -257,7 +256,7 @@ def morning(json: Json = False) -> None:
         with wiring.read_store(config) as store:
             reports, watched = store.nights(last=1), last_state(store, config.canary)
         if not reports:
-            raise SleepyError("there was no night yet", "run one with `sleepy-coder night`")
+            raise SleepyError("no night has run yet", "run one with `sleepy-coder night`")
         titles = {} if json else wiring.titles(config)
     if json:
         as_json({**night_summary(reports[-1]), "canary": watched})
@@ -346,7 +345,7 @@ def status(json: Json = False) -> None:
         ("next night", next_night(due, hours, held, now) if found.holds_nights else NO_NIGHT),
         ("rollback to", str(state["previous"] or config.server.base_name)),
         *(("model server", f"{server['url']} {server['state']}") for server in servers),
-        ("canary", sentence(watched) if watched else "nothing was promoted yet"),
+        ("canary", sentence(watched) if watched else "nothing has been promoted yet"),
         *((("drill", f"{late}: `sleepy-coder drill`"),) if late else ()),
         ("last night", f"{last.outcome} (night {last.cycle}): {last.reason}" if last else "none yet"),
         ("gate", budget),

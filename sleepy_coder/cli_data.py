@@ -57,7 +57,7 @@ def list_episodes(
 
 @episodes_app.command("import")
 def import_episodes(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)], json: Json = False) -> None:
-    """Import episodes from JSON or JSONL, with secrets redacted. The format is found out entry by entry.
+    """Import episodes from JSON or JSONL, with secrets redacted. The format is detected entry by entry.
 
     Known are our own exports, sleepy-episode/1, Harbor's ATIF, mini-swe-agent's traj.json, OpenAI chat and Hugging Face
     messages, and ShareGPT. Known episodes are skipped; bad entries are quarantined with their reason.
@@ -162,7 +162,7 @@ def prune(
 def rescue_store(json: Json = False) -> None:
     """Replace a damaged store by its newest backup and each episode saved since. Stop the daemon first.
 
-    That of a service: [bold]sudo systemctl stop sleepy-coder.socket sleepy-coder[/]. A store that is not damaged is
+    For a service: [bold]sudo systemctl stop sleepy-coder.socket sleepy-coder[/]. A store that is not damaged is
     left as it is. The damaged file stays beside the new one.
 
     Example: [bold]sudo -u sleepy-coder sleepy-coder --home /var/lib/sleepy-coder episodes rescue[/]
@@ -180,4 +180,4 @@ def rescue_store(json: Json = False) -> None:
         out.print(f"{path} is sound; nothing was changed")
     else:
         source = done.backup or "an empty store"
-        out.print(f"{source} and {done.episodes} later episodes stand in; the damaged file is {done.damaged}")
+        out.print(f"Restored {source} and {done.episodes} later episodes; the damaged file is kept at {done.damaged}")

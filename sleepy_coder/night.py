@@ -33,15 +33,14 @@ from sleepy_coder.learn.outputs import Training
 from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.learn.surprise import Surprise
 from sleepy_coder.learn.trainer import refuse_quantised
+from sleepy_coder.material import dreams_of
 from sleepy_coder.nap import recover_own
 from sleepy_coder.nap_files import NapFiles
 from sleepy_coder.parts import Parts
 from sleepy_coder.practice import (
     KL,
-    Day,
     ask_surprise,
     choose_recipe,
-    dream_of_failures,
     gather,
     look_back,
     park,
@@ -58,10 +57,12 @@ from sleepy_coder.trial import Trial, check_controls, give_verdict, measure_arms
 from sleepy_coder.types import (
     Adapter,
     Choice,
+    Day,
     Decision,
     EvalReport,
     Example,
     GateVerdict,
+    NightOutcome,
     NightReport,
     Recipe,
     TrainingMix,
@@ -137,7 +138,7 @@ def _as_begun(parts: Parts, night: Journal) -> Parts:
     judges, recipe, measure = set_id(parts.frozen), parts.config.recipe, parts.config.eval
     if night.noted("frozen-set", str, lambda: judges) != judges:
         raise JournalError(
-            f"another frozen set judges by now than the one that night {night.cycle} began with",
+            f"the frozen set is no longer the one that night {night.cycle} began with",
             "It cannot go on; the next night starts over with the same episodes",
         )
     name = night.noted("recipe-name", RecipeName, lambda: recipe.name)
@@ -160,7 +161,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     if serving is not None:  # a server that was restarted has forgotten it, also in the middle of a night
         ensure_loaded(parts.registry, parts.server, serving, parts.canary)
     anchors = night.once("anchors", tuple[Example, ...], lambda: write_anchors(parts))
-    dreams = night.once("dream", Dreams, lambda: dream_of_failures(parts, night.cycle, day, serving))
+    dreams = night.once("dream", Dreams, lambda: dreams_of(parts, night.cycle, day.until, day.fresh, serving))
     park(parts, night.cycle, dreams)
     surprise = night.once("surprise", Surprise, lambda: ask_surprise(parts, night.cycle, anchors, serving))
     mix = night.once("mix", TrainingMix, lambda: gather(parts, night.cycle, day, anchors, dreams, serving, surprise))
@@ -218,39 +219,37 @@ def _close(
     parts: Parts,
     night: Journal,
     started: datetime,
-    outcome: str,
+    outcome: NightOutcome,
     reason: str,
     learned: _Learned = _Learned(),
     candidate: Adapter | None = None,
     reports: tuple[EvalReport, ...] = (),
     verdict: GateVerdict | None = None,
 ) -> NightReport:
-    active, mix, training = parts.registry.active(), learned.mix, learned.training
+    mix, training = learned.mix, learned.training
     measured = learned.choice is not None and learned.choice.served is not None
     dreams = night.known("dream", Dreams) or Dreams(found=(), unsolved=())
-    report = NightReport.model_validate(
-        {
-            "cycle": night.cycle,
-            "started": started,
-            "finished": parts.clock.now(),
-            "outcome": outcome,
-            "reason": reason,
-            "phases": tuple(night.phases),
-            "shares": mix.shares if mix else {},
-            "counts": mix.counts if mix else {},
-            "notes": mix.notes if mix else (),
-            "recipe": learned.recipe,
-            "steps": training.steps if training else 0,
-            "stopped": training.stopped if training else "",
-            "choice": learned.choice if measured else None,
-            "candidate": candidate.name if candidate else None,
-            "serving": active.name if active else parts.base.name,
-            "reports": reports,
-            "verdict": verdict,
-            "kl": night.known(KL, float),
-            "dreamed": len(dreams.found) + len(dreams.unsolved),
-            "answered": len(dreams.found),
-        }
+    report = NightReport(
+        cycle=night.cycle,
+        started=started,
+        finished=parts.clock.now(),
+        outcome=outcome,
+        reason=reason,
+        phases=tuple(night.phases),
+        shares=mix.shares if mix else {},
+        counts=mix.counts if mix else {},
+        notes=mix.notes if mix else (),
+        recipe=learned.recipe,
+        steps=training.steps if training else 0,
+        stopped=training.stopped if training else "",
+        choice=learned.choice if measured else None,
+        candidate=candidate.name if candidate else None,
+        serving=parts.registry.serving(parts.base.name),
+        reports=reports,
+        verdict=verdict,
+        kl=night.known(KL, float),
+        dreamed=len(dreams.found) + len(dreams.unsolved),
+        answered=len(dreams.found),
     )
     parts.store.finish_night(report)
     _sum_up(report)

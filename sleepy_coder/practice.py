@@ -23,7 +23,6 @@ from sleepy_coder.learn.replay import replay_pool
 from sleepy_coder.learn.surprise import Surprise
 from sleepy_coder.learn.trainer import last_step
 from sleepy_coder.material import (
-    dreams_of,
     note_on_own,
     notes_on,
     own_of,
@@ -41,12 +40,12 @@ from sleepy_coder.types import (
     OWN,
     Adapter,
     AdapterState,
+    Day,
     Decision,
     Example,
     ExampleKind,
     Outcome,
     Recipe,
-    Record,
     TrainingMix,
 )
 
@@ -56,30 +55,10 @@ _TRAINING_TRIES = 3
 _log = log.get("night")
 
 
-class Day(Record):
-    """What a night works with: the episodes up to the position `until` that no earlier night has used up.
-
-    Noted once, so that episodes which arrive during the night wait for the next one. The tasks `fresh` are held back
-    from training.
-    """
-
-    until: int
-    fresh: tuple[str, ...] = ()
-
-
 def look_back(parts: Parts) -> Day:
     """What happened since the last night that used up its day."""
     until = parts.store.position()
     return Day(until=until, fresh=held_back(parts, until))
-
-
-def dream_of_failures(parts: Parts, cycle: int, day: Day, serving: Adapter | None) -> Dreams:
-    """Verified answers for the day's failed tasks that are not parked.
-
-    A task of `sleepy-coder run` has no prompt of its own: what was wanted is in its conversation, and is not
-    dreamed about.
-    """
-    return dreams_of(parts, cycle, day.until, day.fresh, serving)
 
 
 def park(parts: Parts, cycle: int, dreams: Dreams) -> None:
@@ -152,7 +131,7 @@ def too_little(parts: Parts, mix: TrainingMix) -> str:
         more = "collect more, e.g. `sleepy-coder koans run --count 300`"
         return f"{len(mix.examples)} of the {fewest} rows that a night needs: {more}"
     if how.objective == "grpo" and not mix.tasks:
-        return "no task was passed by some attempts of the day and failed by others, and grpo learns from no other"
+        return "no task was passed by some of the day's attempts and failed by others, and grpo learns only from those"
     return ""
 
 

@@ -506,6 +506,17 @@ NightOutcome = Literal["promoted", "rejected", "inconclusive", "skipped", "faile
 """What became of the served model."""
 
 
+class Day(Record):
+    """What a night works with: the episodes up to the position `until` that no earlier night has used up.
+
+    Noted once, so that episodes which arrive during the night wait for the next one. The tasks `fresh` are held back
+    from training.
+    """
+
+    until: int
+    fresh: tuple[str, ...] = ()
+
+
 class NightReport(Record):
     """One night from start to end. `outcome` is what happened to the served model.
 
@@ -519,16 +530,16 @@ class NightReport(Record):
     finished: datetime
     outcome: NightOutcome
     reason: str
-    phases: tuple[Phase, ...]
-    shares: dict[str, float]
-    counts: dict[str, int]
-    notes: tuple[str, ...]
-    recipe: Recipe | None
-    steps: int
-    candidate: str | None
+    phases: tuple[Phase, ...] = ()
+    shares: dict[str, float] = Field(default_factory=dict)
+    counts: dict[str, int] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+    steps: int = 0
+    candidate: str | None = None
     serving: str
-    reports: tuple[EvalReport, ...]
-    verdict: GateVerdict | None
+    reports: tuple[EvalReport, ...] = ()
+    verdict: GateVerdict | None = None
     kl: float | None = None
     dreamed: int = 0
     answered: int = 0

@@ -280,14 +280,13 @@ def titles(config: Config) -> dict[str, tuple[str, str]]:
 
 def report_data(config: Config, store: Store) -> ReportData:
     """All that the reports show, read from the store."""
-    active = open_registry(config).active()
     nights = store.nights()
     return ReportData(
         nights=nights,
         days=days(store, nights),
         episodes_total=store.count_episodes(),
         episodes_passed=store.count_episodes(outcome=Outcome.PASS),
-        serving=active.name if active else config.server.base_name,
+        serving=open_registry(config).serving(config.server.base_name),
         generated=SystemClock().now(),
         titles=titles(config),
         asked_shares=config.mix.shares,

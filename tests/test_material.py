@@ -34,12 +34,11 @@ from sleepy_coder.dialogue import HINTS, first_messages
 from sleepy_coder.errors import LeakError, ServerError, ServerUnreachable
 from sleepy_coder.learn.failures import MOST, failure_rows
 from sleepy_coder.learn.surprise import Surprise
-from sleepy_coder.material import ways_to_hint
+from sleepy_coder.material import dreams_of, ways_to_hint
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
 from sleepy_coder.practice import (
     ask_surprise,
-    dream_of_failures,
     gather,
     look_back,
     refuse_leaks,
@@ -84,7 +83,7 @@ def mix_of(house: Parts, cycle: int = 1) -> TrainingMix:
     """The mix as a night makes it."""
     day, serving = look_back(house), house.registry.active()
     anchors = write_anchors(house)
-    dreams = dream_of_failures(house, cycle, day, serving)
+    dreams = dreams_of(house, cycle, day.until, day.fresh, serving)
     return gather(house, cycle, day, anchors, dreams, serving, ask_surprise(house, cycle, anchors, serving))
 
 
@@ -211,7 +210,7 @@ def test_the_users_own_rows_are_in_the_mix_and_bad_lines_in_the_quarantine_with_
     assert any("1 lines of mix.sft_file are left out: line 2" in note for note in mix.notes)
     with closing(sqlite3.connect(house.home / "state" / "sleepy.db")) as raw:
         ((source, reason),) = raw.execute("SELECT source, reason FROM quarantine")
-    assert source == "mix.sft_file" and reason.startswith("line 2: it is no JSON")
+    assert source == "mix.sft_file" and reason.startswith("line 2: it is not JSON")
 
 
 def test_a_mix_without_room_for_all_own_rows_says_so(house: House) -> None:
@@ -241,7 +240,7 @@ def test_a_night_of_grpo_without_a_task_that_was_passed_sometimes_is_skipped_and
     open_house.store.save_episodes(make_episode(number, PASS) for number in range(50, 70))
     report = run_night(open_house)
     assert (report.outcome, report.counts["passed"] > 0) == ("skipped", True)
-    assert report.reason.startswith("no task was passed by some attempts of the day and failed by others")
+    assert report.reason.startswith("no task was passed by some of the day's attempts and failed by others")
     assert not preview(house.open("grpo")).enough and preview(house.open("seed-plain")).enough
 
 

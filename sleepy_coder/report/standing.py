@@ -55,7 +55,7 @@ def daemon_line(found: Running) -> str:
     if found.elsewhere is not None:
         return f"the one that runs works in {found.elsewhere}: `{command_in(found.elsewhere, 'status')}`"
     if found.silent:
-        return f"runs, and tells no more without its key. {NEEDS_KEY}"
+        return f"runs, but says no more without its key. {NEEDS_KEY}"
     if found.state is None:
         return "does not run: `sleepy-coder service install`, or `sleepyd` in a terminal"
     if found.state.nights is None:

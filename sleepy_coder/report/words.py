@@ -174,7 +174,7 @@ def _measured(verdict: GateVerdict) -> Iterator[str]:
         yield f"{counted(evidence.fresh, 'cluster')} of fresh tasks, which nobody has trained on, show no loss."
     if evidence.left_out:
         yield (
-            f"{counted(len(evidence.left_out), 'task')} judged nobody that night: the task's own fix failed its check, "
+            f"{counted(len(evidence.left_out), 'task')} were left out that night: the task's own fix failed its check, "
             f"or its broken program passed ({', '.join(evidence.left_out)})."
         )
 

@@ -188,7 +188,7 @@ def _cargo_task(manifest: Path, root: Path) -> Task | None:
     try:
         package = tomllib.loads(manifest.read_text("utf-8")).get("package")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TaskFormatError(f"{manifest} is no manifest: {error}", "Correct it or leave it out") from error
+        raise TaskFormatError(f"{manifest} is not a manifest: {error}", "Correct it or leave it out") from error
     if not isinstance(package, dict):
         return None
     files = project_files(project)

@@ -15,7 +15,8 @@ from typing import Annotated, TextIO
 import typer
 
 from sleepy_coder import wiring
-from sleepy_coder.collect.agent_run import as_found, check_of, checked, command_line, environment
+from sleepy_coder.collect.agent_run import command_line, environment
+from sleepy_coder.collect.project import as_found, check_of, checked
 from sleepy_coder.config import CONFIG_FILE, Config, load_config
 from sleepy_coder.console import as_json, err, explained
 from sleepy_coder.errors import ConfigError, ServerUnreachable, SleepyError
@@ -73,7 +74,7 @@ def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path) -
         raise
     if check is None:
         tell_verdict(config.gateway, silent)
-        return "not verified, for nothing was changed"
+        return "not verified, for no program file was changed"
     if not check.verdict.passed:
         err.print(check.verdict.feedback or check.verdict.detail, highlight=False, markup=False)
     tell_verdict(config.gateway, awaited.model_copy(update={"state": "spoken", "check": check}))

@@ -20,8 +20,9 @@ from planted import plant
 from talks import START, Talk, assistant, bash, exchanges_of, result, system, user
 from test_gateway_main import process, wait_for
 
-from sleepy_coder.collect.agent_run import as_found, check_of, checked, command_line, environment, harmless
+from sleepy_coder.collect.agent_run import command_line, environment
 from sleepy_coder.collect.gathering import gather_resting
+from sleepy_coder.collect.project import as_found, check_of, checked, harmless
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import CONFIG_FILE
 from sleepy_coder.errors import InfraError, TaskFormatError
@@ -76,11 +77,17 @@ def test_what_the_agent_leaves_is_verified_in_the_sandbox(project: Path, judge: 
     assert judged(judge, task, project).verdict.passed
 
 
-def test_an_agent_that_changed_nothing_is_not_judged_whatever_its_project_was_worth(
-    project: Path, judge: TaskVerifier
+@pytest.mark.parametrize(
+    "written", [(), (".aider.chat.history.md",), ("README.md", "NOTICE"), ("run.log", "last.traj.json")]
+)
+def test_an_agent_that_changed_no_program_is_not_judged_whatever_its_project_was_worth(
+    project: Path, judge: TaskVerifier, written: tuple[str, ...]
 ) -> None:
     (project / "calc.py").write_text(MENDED)
-    assert checked(judge, "s", as_found(project, PYTEST), project) is None
+    task = as_found(project, PYTEST)
+    for name in written:
+        (project / name).write_text("What was said.\n")
+    assert checked(judge, "s", task, project) is None
 
 
 def test_a_secret_in_the_command_of_a_check_is_not_kept(project: Path, judge: TaskVerifier) -> None:

@@ -8,7 +8,7 @@ import random
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ from sleepy_coder.config import CONFIG_FILE
 from sleepy_coder.errors import InfraError, TaskFormatError
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store
-from sleepy_coder.types import Outcome, SessionCheck, Task
+from sleepy_coder.types import Outcome, SessionCheck, Task, Verdict
 from sleepy_coder.verify.command import TaskVerifier, verifier
 
 BROKEN = "def add(a, b):\n    return a - b\n"
@@ -71,10 +71,55 @@ def test_a_project_says_itself_how_it_is_checked(project: Path, tmp_path: Path) 
 
 def test_what_the_agent_leaves_is_verified_in_the_sandbox(project: Path, judge: TaskVerifier) -> None:
     task = as_found(project, PYTEST)
-    (project / "calc.py").write_text(BROKEN + "# a word\n")
+    (project / "calc.py").write_text(BROKEN.replace("-", "*"))
     assert judged(judge, task, project).verdict.outcome is Outcome.FAIL
     (project / "calc.py").write_text(MENDED)
     assert judged(judge, task, project).verdict.passed
+
+
+def test_a_test_that_was_red_before_and_stays_so_is_not_held_against_the_agent(
+    project: Path, judge: TaskVerifier
+) -> None:
+    task = as_found(project, PYTEST)
+    (project / "calc.py").write_text(BROKEN + "# a word\n")
+    verdict = judged(judge, task, project).verdict
+    assert (verdict.outcome, verdict.detail.partition(":")[0]) == (
+        Outcome.INFRA,
+        "it failed before the session too, and in the same way",
+    )
+
+
+class Says:
+    """A verifier with one verdict for the files as they were, and another for those of now."""
+
+    def __init__(self, before: Verdict, now: Verdict) -> None:
+        self.before, self.now = before, now
+
+    def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
+        return self.before if files == task.files else self.now
+
+
+def failed(feedback: str) -> Verdict:
+    return Verdict(outcome=Outcome.FAIL, stage="test", feedback=feedback)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "outcome"),
+    [
+        (failed("1 failed in 0.12s <X at 0x7f1a>"), failed("1 failed in 3 s <X at 0x7f2b>"), Outcome.INFRA),
+        (failed("timed out after 120 s"), failed("timed out after 120 s"), Outcome.INFRA),
+        (failed("1 failed in 0.12s"), failed("2 failed in 0.12s"), Outcome.FAIL),
+        (Verdict(outcome=Outcome.PASS, stage="done"), failed("timed out after 120 s"), Outcome.FAIL),
+        (Verdict(outcome=Outcome.INFRA, stage="infra", detail="full"), failed("1 failed"), Outcome.INFRA),
+    ],
+)
+def test_a_failure_is_the_agents_only_when_it_was_not_there_before(
+    project: Path, before: Verdict, now: Verdict, outcome: Outcome
+) -> None:
+    task = as_found(project, PYTEST)
+    (project / "calc.py").write_text(MENDED)
+    found = checked(Says(before, now), "s", task, project)
+    assert found and found.verdict.outcome is outcome
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ edited the tests or took code out has cheated (verify/cheat.py), whatever the te
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -14,7 +15,7 @@ from sleepy_coder.errors import InfraError, SecretFound
 from sleepy_coder.ports import Redactor, Verifier
 from sleepy_coder.tasks import task_id
 from sleepy_coder.tasks.loaders import project_files
-from sleepy_coder.types import SessionCheck, Task
+from sleepy_coder.types import Outcome, SessionCheck, Task, Verdict
 
 ORIGIN = "run"
 _WORDS = ("error_signature", "feedback", "detail")
@@ -27,6 +28,8 @@ _CHECKS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("pytest.ini", ("pytest", "-q"), "python"),
     ("setup.py", ("pytest", "-q"), "python"),
 )
+
+_EACH_TIME = re.compile(r"\b0x[0-9a-f]+|\b\d+(?:\.\d+)? ?(?:[mµ]?s|seconds)\b")
 
 
 def check_of(folder: Path) -> tuple[str, ...] | None:
@@ -68,7 +71,30 @@ def checked(verifier: Verifier, session: str, task: Task, folder: Path) -> Sessi
         raise InfraError(f"{folder} holds no files any more", "nothing was verified")
     if not any(_is_program(name) for name in _changed(task.files, files)):
         return None
-    return SessionCheck(session=session, task=task, verdict=verifier.verify(task, files))
+    return SessionCheck(session=session, task=task, verdict=_verdict(verifier, task, files))
+
+
+def _verdict(verifier: Verifier, task: Task, files: Mapping[str, str]) -> Verdict:
+    """What the check says of `files`: nothing where it failed in the same way before the agent began.
+
+    Whether a test that stays red was the agent's to mend is not known: a service may be missing here, or the test was
+    red for long.
+    """
+    found = verifier.verify(task, files)
+    if found.outcome is not Outcome.FAIL or found.stage == "cheat":
+        return found
+    before = verifier.verify(task, task.files)
+    if before.outcome is Outcome.INFRA:
+        return before
+    if before.passed or _gist(before) != _gist(found):
+        return found
+    reason = f"it failed before the session too, and in the same way: {found.feedback}"
+    return Verdict(outcome=Outcome.INFRA, stage="infra", detail=reason, seconds=found.seconds)
+
+
+def _gist(failed: Verdict) -> str:
+    """What failed, without what is different in each run: times and addresses."""
+    return _EACH_TIME.sub("_", failed.feedback)
 
 
 def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:

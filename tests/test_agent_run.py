@@ -8,6 +8,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import venv as builder
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -30,6 +31,7 @@ from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store
 from sleepy_coder.types import Outcome, SessionCheck, Task, Verdict
 from sleepy_coder.verify.command import TaskVerifier, verifier
+from sleepy_coder.verify.venv import find_venv
 
 BROKEN = "def add(a, b):\n    return a - b\n"
 MENDED = BROKEN.replace("-", "+")
@@ -99,6 +101,9 @@ class Says:
         return self.before if files == task.files else self.now
 
 
+PASSED = Verdict(outcome=Outcome.PASS, stage="done")
+
+
 def failed(feedback: str) -> Verdict:
     return Verdict(outcome=Outcome.FAIL, stage="test", feedback=feedback)
 
@@ -109,7 +114,7 @@ def failed(feedback: str) -> Verdict:
         (failed("1 failed in 0.12s <X at 0x7f1a>"), failed("1 failed in 3 s <X at 0x7f2b>"), Outcome.INFRA),
         (failed("timed out after 120 s"), failed("timed out after 120 s"), Outcome.INFRA),
         (failed("1 failed in 0.12s"), failed("2 failed in 0.12s"), Outcome.FAIL),
-        (Verdict(outcome=Outcome.PASS, stage="done"), failed("timed out after 120 s"), Outcome.FAIL),
+        (PASSED, failed("timed out after 120 s"), Outcome.FAIL),
         (Verdict(outcome=Outcome.INFRA, stage="infra", detail="full"), failed("1 failed"), Outcome.INFRA),
     ],
 )
@@ -142,6 +147,16 @@ def test_a_secret_in_the_command_of_a_check_is_not_kept(project: Path, judge: Ta
     check = judged(judge, task, project)
     assert check.verdict.passed and planted.secret not in check.model_dump_json()
     assert check.task.command[0] == "env"
+
+
+def test_what_passes_in_an_environment_that_the_agent_changed_is_no_pass(project: Path) -> None:
+    builder.create(project / ".venv")
+    venv = find_venv(project, {})
+    task = as_found(project, PYTEST)
+    (project / "calc.py").write_text(MENDED)
+    (project / ".venv" / "bin" / "pytest").write_text("#!/bin/true\n")
+    found = checked(Says(PASSED, PASSED), "s", task, project, venv)
+    assert found and found.verdict.outcome is Outcome.INFRA
 
 
 def test_an_agent_that_edits_the_test_has_failed_whatever_the_test_says_now(project: Path, judge: TaskVerifier) -> None:

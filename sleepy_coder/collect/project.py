@@ -16,6 +16,7 @@ from sleepy_coder.ports import Redactor, Verifier
 from sleepy_coder.tasks import task_id
 from sleepy_coder.tasks.loaders import project_files
 from sleepy_coder.types import Outcome, SessionCheck, Task, Verdict
+from sleepy_coder.verify.venv import Venv
 
 ORIGIN = "run"
 _WORDS = ("error_signature", "feedback", "detail")
@@ -60,7 +61,9 @@ def as_found(folder: Path, command: tuple[str, ...]) -> Task:
     )
 
 
-def checked(verifier: Verifier, session: str, task: Task, folder: Path) -> SessionCheck | None:
+def checked(
+    verifier: Verifier, session: str, task: Task, folder: Path, venv: Venv | None = None
+) -> SessionCheck | None:
     """What the task's check says of the folder as it is now, with the secrets of either.
 
     None where the agent changed no program: a check that passes says nothing of it then. Raises InfraError when the
@@ -71,7 +74,10 @@ def checked(verifier: Verifier, session: str, task: Task, folder: Path) -> Sessi
         raise InfraError(f"{folder} holds no files any more", "nothing was verified")
     if not any(_is_program(name) for name in _changed(task.files, files)):
         return None
-    return SessionCheck(session=session, task=task, verdict=_verdict(verifier, task, files))
+    found = _verdict(verifier, task, files)
+    if found.passed and venv is not None and venv.changed:
+        found = _unknown(f"{venv.folder} was changed in the session: what passes with it shows nothing", found.seconds)
+    return SessionCheck(session=session, task=task, verdict=found)
 
 
 def _verdict(verifier: Verifier, task: Task, files: Mapping[str, str]) -> Verdict:
@@ -88,8 +94,11 @@ def _verdict(verifier: Verifier, task: Task, files: Mapping[str, str]) -> Verdic
         return before
     if before.passed or _gist(before) != _gist(found):
         return found
-    reason = f"it failed before the session too, and in the same way: {found.feedback}"
-    return Verdict(outcome=Outcome.INFRA, stage="infra", detail=reason, seconds=found.seconds)
+    return _unknown(f"it failed before the session too, and in the same way: {found.feedback}", found.seconds)
+
+
+def _unknown(reason: str, seconds: float) -> Verdict:
+    return Verdict(outcome=Outcome.INFRA, stage="infra", detail=reason, seconds=seconds)
 
 
 def _gist(failed: Verdict) -> str:

@@ -23,6 +23,7 @@ from sleepy_coder.verify.diagnostics import compact, failed_test, read_errors, s
 from sleepy_coder.verify.output import NO_TESTS, found_no_test, lacking, tail, tested_nothing
 from sleepy_coder.verify.rust import COMMANDS, RustVerifier, Toolchain
 from sleepy_coder.verify.sandbox import BubblewrapSandbox
+from sleepy_coder.verify.venv import Venv
 
 RUST_LIMITS = Limits()
 COMMAND_LIMITS = Limits(wall_seconds=120.0, cpu_seconds=120)
@@ -42,12 +43,13 @@ class _Checker(Protocol):
 class CommandVerifier:
     """`ports.Verifier` for an argv run in the files' folder: status 0 passes.
 
-    Python and its packages are those of this process; cargo works offline with an empty home.
+    Python and its packages are those of `venv` before those of this process; cargo works offline with an empty home.
     """
 
     sandbox: Sandbox
     toolchain: Toolchain | None
     limits: Limits
+    venv: Venv | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -96,17 +98,27 @@ class CommandVerifier:
 
         A shell says nothing for sure, since it passes on that a tool was missing.
         """
-        if PurePosixPath(tool).name in SHELLS:
+        path = PurePosixPath(tool)
+        if path.name in SHELLS:
             return False
-        return str(PurePosixPath(tool)) in files or shutil.which(tool, path=self._environment()["PATH"]) is not None
+        if str(path) in files or (self.venv is not None and "/" in tool and self.venv.holds(tool)):
+            return True
+        folders = self._environment()["PATH"]
+        if "/" in tool and str(path.parent) not in folders.split(":"):
+            return False
+        return shutil.which(path.name, path=folders) is not None
 
     def _environment(self) -> dict[str, str]:
         binaries = [str(Path(sys.prefix) / "bin")]
+        if self.venv:
+            binaries.insert(0, str(self.venv.folder / "bin"))
         if self.toolchain:
             binaries.append(str(self.toolchain.rustc.parent))
         return {
             "PATH": ":".join((*binaries, "/usr/local/bin", "/usr/bin", "/bin")),
             "PYTHONDONTWRITEBYTECODE": "1",
+            # What was compiled beside the packages of a venv is nobody's word: who may write there may have put it.
+            **({"PYTHONPYCACHEPREFIX": "/tmp/pycache"} if self.venv else {}),
             "CARGO_HOME": "/tmp/cargo",
             "CARGO_TARGET_DIR": "/tmp/target",
             "CARGO_NET_OFFLINE": "true",
@@ -249,8 +261,9 @@ def verifier(
     limits: Limits = RUST_LIMITS,
     command_limits: Limits = COMMAND_LIMITS,
     workers: int | None = None,
+    venv: Venv | None = None,
 ) -> TaskVerifier:
-    """The verifier of this machine: the real sandbox, the toolchain on PATH, this Python.
+    """The verifier of this machine: the real sandbox, the toolchain on PATH, this Python, the `venv` of a project.
 
     `cache` is the file to remember verdicts in. Without a Rust toolchain, Rust tasks end as INFRA.
     Raises SandboxUnavailable when model-written code cannot be contained here.
@@ -259,12 +272,14 @@ def verifier(
         toolchain = Toolchain.find()
     except InfraError:
         toolchain = None
-    prefixes = [Path(sys.prefix), Path(sys.base_prefix)]
-    sandbox = BubblewrapSandbox([*([toolchain.sysroot] if toolchain else []), *prefixes])
+    shown = [toolchain.sysroot] if toolchain else []
+    shown += [Path(sys.prefix), Path(sys.base_prefix)]
+    shown += [venv.folder, *venv.bases] if venv else []
+    sandbox = BubblewrapSandbox(shown, venv.project if venv else None)
     return TaskVerifier(
         sandbox,
         RustVerifier(sandbox, toolchain, limits) if toolchain else None,
-        CommandVerifier(sandbox, toolchain, command_limits),
+        CommandVerifier(sandbox, toolchain, command_limits, venv),
         VerdictCache(cache) if cache else None,
         workers,
     )

@@ -18,7 +18,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -88,12 +88,14 @@ class _Running:
 class BubblewrapSandbox:
     """`ports.Sandbox` by bubblewrap. `read_only` are host folders shown inside under the same path.
 
-    They have to be readable by everyone: root becomes a user of its own inside.
+    They have to be readable by everyone: root becomes a user of its own inside. The files of a run lie in a folder of
+    their own, to which the path of `stands_for`, a host folder, leads inside as well: read-only folders below it are
+    shown among them, and nothing else of it is.
     The strongest level that works is found once, at construction, and named by `level`.
     Raises SandboxUnavailable when none works: model-written code is then not run at all.
     """
 
-    def __init__(self, read_only: Iterable[Path] = ()) -> None:
+    def __init__(self, read_only: Iterable[Path] = (), stands_for: Path | None = None) -> None:
         self._tools = {tool: shutil.which(tool) for tool in ("bwrap", *_UTILITIES)}
         if not self._tools["bwrap"]:
             raise SandboxUnavailable("bubblewrap is not installed", "Run `apt install bubblewrap`")
@@ -101,7 +103,7 @@ class BubblewrapSandbox:
             raise SandboxUnavailable(f"{' and '.join(missing)} not found", "Run `apt install util-linux`")
         self._as_root = os.geteuid() == 0
         self._users = itertools.count(os.getpid() * 37)
-        self._system = _system_mounts(read_only)
+        self._system = _system_mounts(read_only, stands_for)
         self._level = self._probe()
 
     @property
@@ -204,7 +206,7 @@ class BubblewrapSandbox:
         return (str(self._tools["prlimit"]), *memory, *counts)
 
 
-def _system_mounts(read_only: Iterable[Path]) -> tuple[str, ...]:
+def _system_mounts(read_only: Iterable[Path], stands_for: Path | None) -> tuple[str, ...]:
     """bwrap's arguments for all that is the same in every run; later mounts cover earlier ones."""
     args = ["--ro-bind", "/usr", "/usr", "--perms", "0755", "--dir", "/etc"]
     for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64"):
@@ -218,14 +220,25 @@ def _system_mounts(read_only: Iterable[Path]) -> tuple[str, ...]:
     # /dev itself is made read-only: its shm folder would be writable and without a bound.
     args += ["--dev", "/dev", "--remount-ro", "/dev"]
     args += ["--perms", "1777", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"]
-    for path in dict.fromkeys(path.absolute() for path in read_only):
-        if path.is_relative_to("/usr"):
-            continue
-        # Parents that bwrap makes by itself are closed to the user that root turns into.
-        for parent in reversed(path.parents[:-1]):
-            args += ["--perms", "0755", "--dir", str(parent)]
-        args += ["--ro-bind", str(path), str(path)]
-    return (*args, "--perms", "0777", "--size", str(_WORK_BYTES), "--tmpfs", HOME)
+    shown = [path for path in dict.fromkeys(path.absolute() for path in read_only) if not path.is_relative_to("/usr")]
+    if stands_for is not None and any(map(stands_for.is_relative_to, (Path("/usr"), *shown))):
+        stands_for = None  # its path is seen already
+    inner = [path for path in shown if stands_for is not None and path.is_relative_to(stands_for)]
+    for path in (path for path in shown if path not in inner):
+        args += [*_parents(path), "--ro-bind", str(path), str(path)]
+    args += ["--perms", "0777", "--size", str(_WORK_BYTES), "--tmpfs", HOME]
+    if stands_for is not None:
+        args += [*_parents(stands_for), "--symlink", HOME, str(stands_for)]
+        for path in inner:
+            inside = Path(HOME, path.relative_to(stands_for))
+            args += [*_parents(inside), "--ro-bind", str(path), str(inside)]
+    return tuple(args)
+
+
+def _parents(path: Path) -> Iterator[str]:
+    """bwrap's arguments for the folders above `path`: those it makes by itself are closed to who root turns into."""
+    for parent in reversed(path.parents[:-1]):
+        yield from ("--perms", "0755", "--dir", str(parent))
 
 
 def _check_files(files: Mapping[str, str]) -> None:

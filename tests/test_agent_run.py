@@ -24,6 +24,7 @@ from test_gateway_main import process, wait_for
 from sleepy_coder.collect.agent_run import command_line, environment
 from sleepy_coder.collect.gathering import gather_resting
 from sleepy_coder.collect.project import as_found, check_of, checked, harmless
+from sleepy_coder.collect.project_files import read_project
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import CONFIG_FILE
 from sleepy_coder.errors import InfraError, TaskFormatError
@@ -37,6 +38,7 @@ BROKEN = "def add(a, b):\n    return a - b\n"
 MENDED = BROKEN.replace("-", "+")
 TEST = "from calc import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n"
 PYTEST = ("pytest", "-q")
+PLAIN = {"calc.py", "test_calc.py", "pyproject.toml"}
 LATER = START + timedelta(hours=1)
 REST = timedelta(minutes=10)
 REDACTOR = SecretRedactor(())
@@ -167,10 +169,58 @@ def test_an_agent_that_edits_the_test_has_failed_whatever_the_test_says_now(proj
 
 
 def test_a_folder_that_the_sandbox_cannot_hold_is_refused_with_the_reason(project: Path) -> None:
-    for number in range(8):
-        (project / f"data{number}.txt").write_text("x" * 60_000)
-    with pytest.raises(TaskFormatError, match="more than"):
+    (project / "data").mkdir()
+    for number in range(9):
+        (project / "data" / f"{number}.txt").write_text("x" * 1_000_000)
+    with pytest.raises(TaskFormatError, match=r"8\.6 MiB of text in 12 files.* is data"):
         as_found(project, PYTEST)
+
+
+def test_of_a_project_in_git_all_counts_but_what_git_ignores(project: Path) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    (project / ".gitignore").write_text("*.db\n.env\n")
+    (project / "build").mkdir()
+    for name in ("build/made.py", "state.db", ".env", "large.py"):
+        (project / name).write_text("x = 1\n" * 40_000)
+    assert set(read_project(project)) == {*PLAIN, ".gitignore", "build/made.py", "large.py"}
+
+
+def test_a_repositorys_settings_start_no_program(project: Path, tmp_path: Path) -> None:
+    for words in (["init", "-q"], ["config", "core.fsmonitor", f"touch {tmp_path}/started; false"]):
+        subprocess.run(["git", *words], cwd=project, check=True)
+    assert set(read_project(project)) == PLAIN
+    assert not (tmp_path / "started").exists()
+
+
+def test_what_was_installed_or_built_is_no_part_of_a_project_without_git(project: Path) -> None:
+    for name in ("node_modules", "__pycache__", "dist", ".cache", "env/lib"):
+        (project / name).mkdir(parents=True)
+        (project / name / "there.py").write_text("x = 1\n")
+    (project / "env" / "pyvenv.cfg").write_text("")
+    assert set(read_project(project)) == PLAIN
+
+
+def test_a_file_that_was_there_counts_whatever_git_is_told_to_ignore_meanwhile(project: Path) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    before = read_project(project)
+    (project / ".gitignore").write_text("*.py\n")
+    assert "calc.py" not in read_project(project)
+    assert "calc.py" in read_project(project, before)
+
+
+def test_a_link_in_the_place_of_a_folder_leads_nowhere(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "key.py").write_text("hush")
+    (project / "src").symlink_to(tmp_path / "private")
+    assert set(read_project(project, ["src/key.py"])) == PLAIN
+
+
+def test_of_a_project_only_what_the_agent_changed_is_kept(project: Path) -> None:
+    task = as_found(project, PYTEST)
+    (project / "calc.py").write_text(MENDED)
+    (project / "more.py").write_text("x = 1\n")
+    found = checked(Says(PASSED, PASSED), "s", task, project)
+    assert found and found.task.files == {"calc.py": BROKEN, "more.py": ""}
 
 
 def test_the_secrets_of_a_project_are_not_kept_with_what_its_check_said(project: Path, judge: TaskVerifier) -> None:
@@ -178,6 +228,8 @@ def test_the_secrets_of_a_project_are_not_kept_with_what_its_check_said(project:
     (project / ".env").write_text(f"{planted.name}={planted.secret}\n")
     (project / "key.pem").write_text("-----BEGIN " + f"PRIVATE KEY-----\n{'MIIE' * 16}\n")
     task = as_found(project, PYTEST)
+    for name in (".env", "key.pem"):
+        (project / name).write_text("")
     (project / "calc.py").write_text(MENDED + f'raise ValueError("{planted.secret}")\n')
     check = judged(judge, task, project)
     assert planted.secret in task.files[".env"], "the sandbox has the project as it is"
@@ -237,7 +289,8 @@ def test_a_verified_session_trains_and_its_verifier_is_believed_over_every_hint(
         store.save_check(judged(judge, task, project, "run-1"))
         assert gather_resting(store, LATER, REST) == 1
         (episode,) = store.episodes()
-    assert (episode.outcome, episode.outcome_source, episode.task) == (Outcome.PASS, "verifier", task)
+    assert (episode.outcome, episode.outcome_source) == (Outcome.PASS, "verifier")
+    assert episode.task and episode.task.command == PYTEST
     (row,) = passed_examples([episode], 4)
     assert (row.first_turn, row.family) == (2, "run_project")
 

@@ -11,10 +11,10 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from sleepy_coder.collect.project_files import read_project
 from sleepy_coder.errors import InfraError, SecretFound
 from sleepy_coder.ports import Redactor, Verifier
 from sleepy_coder.tasks import task_id
-from sleepy_coder.tasks.loaders import project_files
 from sleepy_coder.types import Outcome, SessionCheck, Task, Verdict
 from sleepy_coder.verify.venv import Venv
 
@@ -46,7 +46,7 @@ def _kind_of(folder: Path) -> tuple[str, tuple[str, ...], str]:
 
 def as_found(folder: Path, command: tuple[str, ...]) -> Task:
     """The project before the agent touches it. Raises TaskFormatError when it is too large for the sandbox."""
-    files = project_files(folder)
+    files = read_project(folder)
     _, _, language = _kind_of(folder)
     return Task(
         id=task_id(files, "", command, None, ""),
@@ -66,18 +66,23 @@ def checked(
 ) -> SessionCheck | None:
     """What the task's check says of the folder as it is now, with the secrets of either.
 
+    Of the project it holds what the agent changed, as that was before; a file that it made was empty. Whole projects
+    would fill the store, which keeps episodes for ever, and nobody needs the rest of them.
+
     None where the agent changed no program: a check that passes says nothing of it then. Raises InfraError when the
     agent left nothing.
     """
-    files = project_files(folder)
+    files = read_project(folder, task.files)
     if not files:
         raise InfraError(f"{folder} holds no files any more", "nothing was verified")
-    if not any(_is_program(name) for name in _changed(task.files, files)):
+    changed = _changed(task.files, files)
+    if not any(map(_is_program, changed)):
         return None
     found = _verdict(verifier, task, files)
     if found.passed and venv is not None and venv.changed:
         found = _unknown(f"{venv.folder} was changed in the session: what passes with it shows nothing", found.seconds)
-    return SessionCheck(session=session, task=task, verdict=found)
+    touched = task.model_copy(update={"files": {name: task.files.get(name, "") for name in sorted(changed)}})
+    return SessionCheck(session=session, task=touched, verdict=found)
 
 
 def _verdict(verifier: Verifier, task: Task, files: Mapping[str, str]) -> Verdict:

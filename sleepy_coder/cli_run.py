@@ -97,7 +97,7 @@ def _gateway(config: Config) -> str:
 def _task(folder: Path, command: tuple[str, ...] | None) -> Task | None:
     """The project as it is now; None, with a word why, when it cannot be verified."""
     if command is None:
-        err.print("nothing here says how to check the result: give it with --verify, or it is not verified")
+        err.print("the result is not verified: nothing here says how to check it. Say it with --verify")
         return None
     try:
         return as_found(folder, command)

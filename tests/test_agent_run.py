@@ -66,11 +66,22 @@ def judged(judge: TaskVerifier, task: Task, folder: Path, session: str = "s") ->
     return harmless(REDACTOR, found)
 
 
-def test_a_project_says_itself_how_it_is_checked(project: Path, tmp_path: Path) -> None:
-    assert check_of(project) == PYTEST
-    assert check_of(tmp_path) is None
-    (tmp_path / "Cargo.toml").write_text("")
-    assert check_of(tmp_path) == ("cargo", "test", "--offline")
+@pytest.mark.parametrize(
+    ("files", "command"),
+    [
+        ({"Cargo.toml": "", "pyproject.toml": ""}, "cargo test --offline"),
+        ({"manage.py": "", "pyproject.toml": "[project]"}, "python manage.py test"),
+        ({"manage.py": "", "setup.cfg": "[tool:pytest]"}, "pytest -q"),
+        ({"manage.py": "", "pytest.ini": ""}, "pytest -q"),
+        ({"tox.ini": "[tox]"}, "pytest -q"),
+        ({"requirements-dev.txt": ""}, "pytest -q"),
+        ({"README.md": ""}, ""),
+    ],
+)
+def test_a_project_says_itself_how_it_is_checked(tmp_path: Path, files: dict[str, str], command: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert check_of(tmp_path) == (tuple(command.split()) or None)
 
 
 def test_what_the_agent_leaves_is_verified_in_the_sandbox(project: Path, judge: TaskVerifier) -> None:

@@ -15,6 +15,7 @@ from sleepy_coder.collect.project_files import read_project
 from sleepy_coder.errors import InfraError, SecretFound
 from sleepy_coder.ports import Redactor, Verifier
 from sleepy_coder.tasks import task_id
+from sleepy_coder.tasks.loaders import text_of
 from sleepy_coder.types import Outcome, SessionCheck, Task, Verdict
 from sleepy_coder.verify.venv import Venv
 
@@ -22,37 +23,43 @@ ORIGIN = "run"
 _WORDS = ("error_signature", "feedback", "detail")
 _PROSE = frozenset({".adoc", ".json", ".jsonl", ".lock", ".log", ".md", ".rst", ".txt"})
 """Files that explain, and those in which agents note what they did: who writes only these has built nothing."""
-# The first of these that is there tells how a folder is checked.
-_CHECKS: tuple[tuple[str, tuple[str, ...], str], ...] = (
-    ("Cargo.toml", ("cargo", "test", "--offline"), "rust"),
-    ("pyproject.toml", ("pytest", "-q"), "python"),
-    ("pytest.ini", ("pytest", "-q"), "python"),
-    ("setup.py", ("pytest", "-q"), "python"),
+_PYTEST = ("pytest", "-q")
+_DJANGO = ("python", "manage.py", "test")
+_SETS_PYTEST_UP = (
+    ("pytest.ini", ""),
+    ("pyproject.toml", "[tool.pytest"),
+    ("setup.cfg", "[tool:pytest]"),
+    ("tox.ini", "[pytest]"),
 )
-
+_PYTHON = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "requirements*.txt")
 _EACH_TIME = re.compile(r"\b0x[0-9a-f]+|\b\d+(?:\.\d+)? ?(?:[mµ]?s|seconds)\b")
 
 
 def check_of(folder: Path) -> tuple[str, ...] | None:
     """The command that checks the project in `folder`; None when nothing there says so."""
-    _, command, _ = _kind_of(folder)
-    return command or None
+    if (folder / "Cargo.toml").is_file():
+        return ("cargo", "test", "--offline")
+    settings = ((text_of(folder / name, 1 << 20), words) for name, words in _SETS_PYTEST_UP)
+    if any(text is not None and words in text for text, words in settings):
+        return _PYTEST
+    if (folder / "manage.py").is_file():
+        return _DJANGO
+    return _PYTEST if any(any(folder.glob(name)) for name in _PYTHON) else None
 
 
-def _kind_of(folder: Path) -> tuple[str, tuple[str, ...], str]:
-    """The first of _CHECKS that fits, or one without a command."""
-    return next((check for check in _CHECKS if (folder / check[0]).is_file()), ("", (), "any"))
+def _language(folder: Path) -> str:
+    command = check_of(folder)
+    return "any" if command is None else "rust" if command[0] == "cargo" else "python"
 
 
 def as_found(folder: Path, command: tuple[str, ...]) -> Task:
     """The project before the agent touches it. Raises TaskFormatError when it is too large for the sandbox."""
     files = read_project(folder)
-    _, _, language = _kind_of(folder)
     return Task(
         id=task_id(files, "", command, None, ""),
         family=f"run_{folder.resolve().name}",
         category=ORIGIN,
-        language=language,
+        language=_language(folder),
         files=files,
         prompt="",
         command=command,

@@ -245,6 +245,14 @@ def test_a_project_without_tests_is_neither_right_nor_wrong(real: TaskVerifier, 
     assert (verdict.outcome, verdict.detail) == (Outcome.INFRA, "no tests were found")
 
 
+def test_a_folder_of_the_project_that_is_not_found_is_no_missing_package(real: TaskVerifier):
+    files = {"calc/__init__.py": PYTHON, "tests/test_calc.py": PYTHON_TEST}
+    changed = {**files, "calc/__init__.py": PYTHON.replace("+", "-")}
+    verdict = real.verify(task(("pytest", "-q"), files), changed)
+    assert (verdict.outcome, "`python -m pytest`" in verdict.detail) == (Outcome.INFRA, True)
+    assert real.verify(task(("python", "-m", "pytest", "-q"), files), files).passed
+
+
 class Pytest(CountingSandbox):
     """pytest's status where the only test is in `test_calc.py`."""
 

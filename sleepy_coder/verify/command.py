@@ -60,9 +60,9 @@ class CommandVerifier:
     def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
         """Run and judge. A failure of the machine, a missing tool, package or test included, has outcome INFRA."""
         found = self._run(task.command, files)
-        if found.outcome is Outcome.FAIL and (missing := lacking(found)):
+        if found.outcome is Outcome.FAIL and (missing := lacking(found, task.files)):
             before = self._run(task.command, task.files)
-            if lacking(before) == missing:  # it was the same before anybody touched a file
+            if lacking(before, task.files) == missing:  # it was the same before anybody touched a file
                 return Verdict(outcome=Outcome.INFRA, stage="infra", detail=missing, seconds=found.seconds)
         return found
 

@@ -13,7 +13,7 @@ NO_TESTS = "no tests were found"
 
 _FEEDBACK_LINES = 5
 _PASSED = re.compile(r"^test result: ok\. (\d+) passed", re.MULTILINE)
-_NO_PACKAGE = re.compile(r"no matching package named `[^`\n]+`|ModuleNotFoundError: No module named '[^'\n]+'")
+_NO_PACKAGE = re.compile(r"no matching package named `[^`\n]+`|ModuleNotFoundError: No module named '([^'\n]+)'")
 _RAN_NONE = re.compile(r"^Ran 0 tests in ", re.MULTILINE)
 _FOUND_NONE = 5
 """The status of pytest, and of unittest since Python 3.12, where there is no test."""
@@ -31,12 +31,20 @@ def tested_nothing(argv: Sequence[str], said: str, files: Mapping[str, str]) -> 
     return tuple(argv[:2]) == ("cargo", "test") and there and not any(map(int, _PASSED.findall(said)))
 
 
-def lacking(failed: Verdict) -> str:
-    """What is not here that the check needs, a package or any test at all; "" when nothing says so."""
+def lacking(failed: Verdict, files: Mapping[str, str]) -> str:
+    """What is not here that the check needs, a package or any test at all; "" when nothing says so.
+
+    `files` are those of the task: a module that is among them is not missing, but looked for in the wrong place.
+    """
     if failed.detail == NO_TESTS:
         return NO_TESTS
     found = _NO_PACKAGE.search(failed.detail)
-    return f"{found[0]}: the sandbox has no network and no such package" if found else ""
+    if not found:
+        return ""
+    module = (found[1] or "").partition(".")[0]
+    if any(module in PurePosixPath(path).with_suffix("").parts for path in files):
+        return f"{found[0]}, which is a part of the project: `python -m pytest` looks for it in the project's folder"
+    return f"{found[0]}: the sandbox has no network and no such package"
 
 
 def tail(stdout: str, stderr: str) -> str:

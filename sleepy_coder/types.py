@@ -232,7 +232,7 @@ class Exchange(Record):
 
 
 class SessionCheck(Record):
-    """What a verifier says of a session: `task` holds the files as the agent found them, and the check."""
+    """What a verifier says of a session: `task` holds the check, and as they were the files that changed."""
 
     session: str
     task: Task

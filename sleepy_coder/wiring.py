@@ -40,6 +40,7 @@ from sleepy_coder.tasks.frozen import FrozenSets
 from sleepy_coder.tasks.leaks import LeakIndex
 from sleepy_coder.types import Outcome
 from sleepy_coder.verify.command import TaskVerifier, verifier
+from sleepy_coder.verify.venv import Venv
 
 
 class SystemClock:
@@ -204,12 +205,12 @@ def open_hints(config: Config, store: Store) -> Hints:
     return Hints(store, LeakIndex(judging), config.agent.hints)
 
 
-def open_project_verifier() -> TaskVerifier:
-    """The sandboxed verifier for a user's project: what its tests print is remembered nowhere.
+def open_project_verifier(venv: Venv | None = None) -> TaskVerifier:
+    """The sandboxed verifier for a user's project with its `venv`: what its tests print is remembered nowhere.
 
     Raises SandboxUnavailable.
     """
-    return verifier()
+    return verifier(venv=venv)
 
 
 def environment_of(server: Fleet, judge: TaskVerifier) -> str:

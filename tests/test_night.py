@@ -285,7 +285,7 @@ def test_a_night_whose_frozen_set_was_changed_under_it_fails_uses_up_nothing_and
     other = tasks_of(FROZEN[2:66])
     report = house.night(NEW, frozen=other)
     assert (report.cycle, report.outcome, house.serving()) == (1, "failed", None)
-    assert "another frozen set" in report.reason
+    assert "no longer the one that night 1 began with" in report.reason
     assert house.open().store.count_episodes(unused=True) == 40
     following = house.night(NEW, frozen=other)
     assert (following.outcome, {arm.set_id for arm in following.reports}) == ("promoted", {set_id(other)})

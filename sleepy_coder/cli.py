@@ -39,6 +39,7 @@ from sleepy_coder.report.canary import sentence
 from sleepy_coder.report.standing import (
     NO_NIGHT,
     daemon_line,
+    episodes_line,
     next_night,
     night_to_come,
     signals_seen,
@@ -326,8 +327,9 @@ def status(json: Json = False) -> None:
                 "unfinished_night": unfinished,
                 "night_runs": runs,
                 "gate": {"epoch": epoch, "openings_used": used},
-                "episodes": store.count_episodes(),
-                "episodes_waiting": store.count_episodes(unused=True),
+                "episodes": (collected := store.count_episodes()),
+                "episodes_waiting": (waiting := store.waiting()).trainable + waiting.dreamable,
+                "waiting": waiting,
                 "quarantined": (aside := store.count_quarantined()),
                 "canary": (watched := last_state(store, config.canary)),
                 "drill": (drilled := store.last_drill()),
@@ -349,7 +351,7 @@ def status(json: Json = False) -> None:
         ("last night", f"{last.outcome} (night {last.cycle}): {last.reason}" if last else "none yet"),
         ("gate", budget),
         ("unfinished", unfinished_line(unfinished, runs)),
-        ("episodes", f"{state['episodes']} in all, {state['episodes_waiting']} for the next night"),
+        ("episodes", episodes_line(collected, waiting)),
         ("quarantined", f"{aside}: `sleepy-coder episodes quarantine`" if aside else "nothing"),
         ("home", str(config.home)),
     ]

@@ -16,7 +16,7 @@ from sleepy_coder.errors import ServerError, ServerUnreachable, SleepyError
 from sleepy_coder.files import private_folder, temporary_beside
 from sleepy_coder.learn.trainer import refuse_quantised
 from sleepy_coder.registry import Registry
-from sleepy_coder.report.standing import daemon_line
+from sleepy_coder.report.standing import VERIFIED, daemon_line
 from sleepy_coder.serve.checkup import Finding, check_server, checked, fail, ok, warn
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.gateway_client import gateway_answers, running
@@ -26,6 +26,8 @@ from sleepy_coder.verify.rust import Toolchain
 _GIB: Final = 1 << 30
 _PLENTY: Final = 5
 """Times `night.min_free_gib`: below it, a night that begins well may yet fill the disk."""
+_MANY: Final = 20
+"""Passed episodes of which one at least should train."""
 _GATEWAY_SECONDS: Final = 10.0
 
 
@@ -37,6 +39,7 @@ def examine(config: Config, on_check: Callable[[str], None] = lambda _: None) ->
         checked("home", lambda: _home(config)),
         checked("disk", lambda: _disk(config)),
         checked("store", lambda: _store(config)),
+        checked("episodes", lambda: _episodes(config)),
         checked("rust", _rust),
         checked("sandbox", _sandbox),
     ]
@@ -100,6 +103,15 @@ def _store(config: Config) -> Finding:
     with wiring.open_store(config) as store:
         store.check()
         return ok("store", f"{path} is whole; {store.count_episodes()} episodes")
+
+
+def _episodes(config: Config) -> Finding:
+    with wiring.read_store(config) as store:
+        waiting = store.waiting()
+    said = f"{waiting.passed} passed since they were last learned from, {waiting.trainable} of them can train"
+    if waiting.passed >= _MANY and not waiting.trainable:
+        return warn("episodes", said, f"Only what a verifier passed trains, on a task: {VERIFIED}.")
+    return ok("episodes", said)
 
 
 def _rust() -> Finding:

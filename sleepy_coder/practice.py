@@ -149,11 +149,18 @@ def too_little(parts: Parts, mix: TrainingMix) -> str:
     how = recipe_of(parts)
     fewest = parts.config.mix.min_examples if how.rows == "mix" else 1
     if len(mix.examples) < fewest:
-        more = "collect more, e.g. `sleepy-coder koans run --count 300`"
-        return f"{len(mix.examples)} of the {fewest} rows that a night needs: {more}"
+        return f"{len(mix.examples)} of the {fewest} rows that a night needs: {_how_to_get_more(parts)}"
     if how.objective == "grpo" and not mix.tasks:
         return "no task was passed by some attempts of the day and failed by others, and grpo learns from no other"
     return ""
+
+
+def _how_to_get_more(parts: Parts) -> str:
+    waiting = parts.store.waiting()
+    if waiting.unverified:
+        by = f"{waiting.unverified} passed by the word of tools or people, {waiting.verified} by a verifier"
+        return f"{by}, and only verified sessions train: `sleepy-coder run -- AGENT`"
+    return "collect more, e.g. `sleepy-coder koans run --count 300`"
 
 
 def _kept(parts: Parts, serving: Adapter | None) -> tuple[Example, ...]:

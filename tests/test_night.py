@@ -412,6 +412,15 @@ def test_too_little_data_skips_the_night_and_is_kept(house: House) -> None:
     assert house.open().store.count_episodes(unused=True) == 2
 
 
+def test_a_night_with_sessions_that_only_tools_passed_says_that_a_verifier_has_to(house: House) -> None:
+    told = [make_episode(number, Outcome.PASS, source="tool-text", name="told") for number in range(50, 84)]
+    house.open().store.save_episodes(episode.model_copy(update={"task": None}) for episode in told)
+    report = house.night()
+    assert report.outcome == "skipped"
+    assert "34 passed by the word of tools or people, 0 by a verifier" in report.reason
+    assert "`sleepy-coder run -- AGENT`" in report.reason and "koans" not in report.reason
+
+
 def test_a_leak_fails_the_night_before_anything_is_trained(house: House) -> None:
     house.day()
     copied = make_task(5)

@@ -89,7 +89,7 @@ def compose(
     said = list(notes)
     present: dict[ExampleKind, float] = {k: share for k, share in wanted.items() if pools.get(k) and share > 0}
     if not present.keys() & _NEW:
-        return _mix([], [*said, "nothing new was passed and no hard task has an answer"], seed)
+        return _mix([], [*said, "a verifier passed nothing new and no hard task has an answer"], seed)
     for kind in KINDS:
         if kind not in present and wanted[kind] > 0:
             said.append(f"no {kind} rows tonight: their share of {wanted[kind]:.0%} goes to the others")

@@ -45,12 +45,12 @@ from sleepy_coder.practice import (
     gather,
     look_back,
     park,
-    refuse_leaks,
     settle,
     too_little,
     train_candidate,
 )
 from sleepy_coder.shadow import Replay, replay_day, watch
+from sleepy_coder.sifting import refuse_leaks
 from sleepy_coder.store_gate import Opening
 from sleepy_coder.tasks import set_id
 from sleepy_coder.tidy import back_up, tidy
@@ -62,6 +62,7 @@ from sleepy_coder.types import (
     EvalReport,
     Example,
     GateVerdict,
+    LeftOut,
     NightReport,
     Recipe,
     TrainingMix,
@@ -167,7 +168,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     _log.info("mix.built", cycle=night.cycle, shares=mix.shares, counts=mix.counts)
     if reason := too_little(parts, mix):
         return _skip(parts, night, started, reason, mix)
-    refuse_leaks(parts, night.cycle, day, mix)
+    refuse_leaks(parts, night.cycle, day.until, mix)
 
     recipe = night.once("recipe", Recipe, lambda: choose_recipe(parts, night.cycle, mix, serving))
     start = night.once("trunk", Adapter | None, lambda: start_of(parts, serving, recipe))
@@ -243,6 +244,7 @@ def _close(
             "steps": training.steps if training else 0,
             "stopped": training.stopped if training else "",
             "choice": learned.choice if measured else None,
+            "left_out": mix.left_out if mix else LeftOut(),
             "candidate": candidate.name if candidate else None,
             "serving": active.name if active else parts.base.name,
             "reports": reports,
@@ -274,6 +276,7 @@ def _sum_up(report: NightReport) -> None:
         gained=len(against.gained) if against else 0,
         lost=len(against.lost) if against else 0,
         rows=report.counts,
+        left_out=report.left_out.model_dump(),
         steps=report.steps,
         kl=report.kl,
     )

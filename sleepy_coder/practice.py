@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sleepy_coder import log
-from sleepy_coder.collect.redact import redacted, secret_in
 from sleepy_coder.errors import AdapterError, TrainingError, TrainingKilled
 from sleepy_coder.fresh import apart_from_fresh, held_back, without_fresh
 from sleepy_coder.journal import Journal
 from sleepy_coder.learn.dream import Dreams
-from sleepy_coder.learn.mix import Listed, Pool, compose, only, with_all, without
+from sleepy_coder.learn.mix import Listed, Pool, compose, only, with_all
 from sleepy_coder.learn.outputs import Training, training_of
 from sleepy_coder.learn.own_rows import OwnRows
 from sleepy_coder.learn.passed import passed_rows
@@ -29,14 +28,13 @@ from sleepy_coder.material import (
     own_of,
     put_aside,
     recipe_of,
-    shortcuts_among,
     surprise_of,
     tasks_to_answer,
 )
 from sleepy_coder.nap import undisturbed
 from sleepy_coder.parts import Parts
 from sleepy_coder.registry import Registry
-from sleepy_coder.tasks.leaks import assert_no_leaks, example_rows, find_leaks
+from sleepy_coder.sifting import put_leaks_aside, without_secrets, without_shortcuts, without_tasks
 from sleepy_coder.types import (
     OWN,
     Adapter,
@@ -44,6 +42,7 @@ from sleepy_coder.types import (
     Decision,
     Example,
     ExampleKind,
+    LeftOut,
     Outcome,
     Recipe,
     Record,
@@ -107,15 +106,20 @@ def gather(
     """The night's mix from what is new, what was dreamed, and what is replayed.
 
     Replayed are the user's own rows, the anchors and the rows of the nights that made the serving adapter. Rows that
-    are shortcuts or hold a secret by today's rules are left out.
+    are shortcuts or hold a secret by today's rules are left out. With episodes that leak put aside, it is made anew,
+    so that others come in their place.
     """
-    own = own_of(parts)
+    own, leaks = own_of(parts), 0
     put_aside(parts, own)
-    mix = propose(parts, cycle, day, anchors, dreams, serving, surprise, own)
-    mix = _without_secrets(parts, cycle, day, _without_shortcuts(parts, cycle, mix))
-    mix = without_fresh(parts, mix, day.fresh)
-    asked = tasks_to_answer(parts, cycle, day.until, day.fresh, mix)
-    return mix.model_copy(update={"tasks": apart_from_fresh(parts, asked, day.fresh)})
+    while True:
+        mix = propose(parts, cycle, day, anchors, dreams, serving, surprise, own)
+        mix = without_secrets(parts, cycle, day.until, without_shortcuts(parts, cycle, mix))
+        mix = without_fresh(parts, mix, day.fresh)
+        asked = tasks_to_answer(parts, cycle, day.until, day.fresh, mix)
+        mix = mix.model_copy(update={"tasks": apart_from_fresh(parts, asked, day.fresh)})
+        if not (aside := put_leaks_aside(parts, cycle, day.until, mix)):
+            return mix.model_copy(update={"left_out": LeftOut(leaks=leaks)})
+        leaks, dreams = leaks + sum(aside.values()), without_tasks(dreams, aside)
 
 
 def propose(
@@ -149,7 +153,9 @@ def too_little(parts: Parts, mix: TrainingMix) -> str:
     how = recipe_of(parts)
     fewest = parts.config.mix.min_examples if how.rows == "mix" else 1
     if len(mix.examples) < fewest:
-        return f"{len(mix.examples)} of the {fewest} rows that a night needs: {_how_to_get_more(parts)}"
+        lacking = f"{len(mix.examples)} of the {fewest} rows that a night needs: {_how_to_get_more(parts)}"
+        leaks = mix.left_out.leaks
+        return f"{lacking}; {leaks} episodes are too close to frozen tasks and were put aside" if leaks else lacking
     if how.objective == "grpo" and not mix.tasks:
         return "no task was passed by some attempts of the day and failed by others, and grpo learns from no other"
     return ""
@@ -166,39 +172,6 @@ def _how_to_get_more(parts: Parts) -> str:
 def _kept(parts: Parts, serving: Adapter | None) -> tuple[Example, ...]:
     rows = parts.store.examples(cycles=[adapter.cycle for adapter in lineage(parts.registry, serving)])
     return tuple(row for row in rows if row.family != OWN)  # these are as their file says today
-
-
-def _without_shortcuts(parts: Parts, cycle: int, mix: TrainingMix) -> TrainingMix:
-    """The mix without answers that only look right by today's rules; their episodes are put in quarantine."""
-    bad = shortcuts_among(parts, mix)
-    for provenance, reason in bad.items():
-        _log.warning("mix.shortcut_left_out", cycle=cycle, provenance=provenance, reason=reason)
-        if episode := parts.store.episode(provenance):
-            clean, _ = redacted(parts.redactor, episode.model_dump_json())
-            parts.store.quarantine(f"night {cycle}", f"episode {provenance}: {reason}", clean)
-            parts.store.mark_used([provenance], cycle)
-    return without(mix, bad, f"{len(bad)} answers are shortcuts by today's rules and are left out") if bad else mix
-
-
-def _without_secrets(parts: Parts, cycle: int, day: Day, mix: TrainingMix) -> TrainingMix:
-    """The mix without the rows in which today's rules find a secret; what they were made of is used up.
-
-    The rules grow after an episode was recorded, and so do our own keys. Episodes are put in quarantine without
-    their secrets.
-    """
-    reasons = {row.provenance: secret_in(parts.redactor, row) for row in mix.examples}
-    bad = {provenance: reason for provenance, reason in reasons.items() if reason}
-    if not bad:
-        return mix
-    for provenance, reason in bad.items():
-        _log.warning("mix.secret_left_out", cycle=cycle, provenance=provenance, reason=reason)
-    tasks = {row.task_id for row in mix.examples if row.provenance in bad and not row.anchor}
-    for episode in parts.store.unused_on(day.until, tasks):
-        clean, reason = redacted(parts.redactor, episode.model_dump_json())
-        if reason or episode.id in bad:
-            parts.store.quarantine(f"night {cycle}", f"episode {episode.id}: {reason or bad[episode.id]}", clean)
-            parts.store.mark_used([episode.id], cycle)
-    return without(mix, bad, f"{len(bad)} rows hold a secret by today's rules and are left out")
 
 
 def nights_folder(parts: Parts) -> Path:
@@ -255,24 +228,6 @@ def train_candidate(parts: Parts, night: Journal, mix: TrainingMix, parent: Adap
     if (step := last_step(folder)) is not None:
         night.note(KL, step.kl)
     return training_of(folder, recipe)
-
-
-def refuse_leaks(parts: Parts, cycle: int, day: Day, mix: TrainingMix) -> None:
-    """Raises LeakError when a frozen task, or something too close to one, is in the mix.
-
-    The episodes it came from are put in quarantine and used up, so that the next night is free of them.
-    """
-    programs = ((f"task:{task.id}", text) for task in mix.tasks for text in task.files.values())
-    rows = (*example_rows(mix.examples), *programs)
-    leaking = {leak.provenance for leak in find_leaks(rows, parts.judging)}
-    if not leaking:
-        return
-    tasks = {row.task_id for row in mix.examples if row.provenance in leaking}
-    tasks |= {task.id for task in mix.tasks if f"task:{task.id}" in leaking}
-    for episode in parts.store.unused_on(day.until, tasks):
-        parts.store.quarantine(f"night {cycle}", "too close to a frozen task", episode.model_dump_json())
-        parts.store.mark_used([episode.id], cycle)
-    assert_no_leaks(rows, parts.judging)
 
 
 def settle(parts: Parts, cycle: int, day: Day, mix: TrainingMix, decision: Decision, harmful: bool) -> None:

@@ -267,6 +267,16 @@ class Example(Record):
     thoughts: Thoughts | None = Field(default=None, exclude_if=_is_none)
 
 
+class LeftOut(Record):
+    """What a night could not learn from: episodes put aside because they are too close to a frozen task."""
+
+    leaks: int = 0
+
+
+def _is_nothing(value: object) -> bool:
+    return value == LeftOut()
+
+
 class TrainingMix(Record):
     """The rows of one night. `shares` are the ones met; `notes` say why they differ from the asked ones.
 
@@ -280,6 +290,7 @@ class TrainingMix(Record):
     seed: int
     sha256: str
     tasks: tuple[Task, ...] = Field(default=(), exclude_if=_is_empty)
+    left_out: LeftOut = Field(default=LeftOut(), exclude_if=_is_nothing)
 
 
 Objective = Literal["sft", "grpo", "sdft", "none"]
@@ -526,3 +537,4 @@ class NightReport(Record):
     answered: int = 0
     choice: Choice | None = Field(default=None, exclude_if=_is_none)
     stopped: str = Field(default="", exclude_if=_is_empty)
+    left_out: LeftOut = Field(default=LeftOut(), exclude_if=_is_nothing)

@@ -55,6 +55,7 @@ from sleepy_coder.judge.spending import prices
 from sleepy_coder.learn.trainer import LAST_STEP, Step
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
+from sleepy_coder.report import words
 from sleepy_coder.store_gate import Opening
 from sleepy_coder.tasks import set_id
 from sleepy_coder.trial import Trial, check_controls, give_verdict
@@ -421,15 +422,34 @@ def test_a_night_with_sessions_that_only_tools_passed_says_that_a_verifier_has_t
     assert "`sleepy-coder run -- AGENT`" in report.reason and "koans" not in report.reason
 
 
-def test_a_leak_fails_the_night_before_anything_is_trained(house: House) -> None:
+def test_an_episode_too_close_to_a_frozen_task_is_put_aside_and_the_night_trains_without_it(house: House) -> None:
     house.day()
-    copied = make_task(5)
+    exam = {make_task(number).id for number in FROZEN[:30]}
+    house.open().store.save_episodes(make_episode(number, Outcome.PASS) for number in FROZEN[:30])
+    trainer = FakeTrainer((*NEW, *SKILLS))
+    report = house.night(trainer=trainer)
+    ((mix, _, _),) = trainer.runs
+    leaks = report.left_out.leaks
+    assert leaks > 0 and not exam & {row.task_id for row in mix.examples}
+    assert words.left_out(report)[0].startswith(f"{leaks} episodes were too close to frozen tasks")
+    assert house.open().store.count_quarantined() == leaks
+    assert len(exam & {e.task.id for e in house.open().store.episodes(unused=True) if e.task}) == 30 - leaks
+
+
+def test_a_day_of_nothing_but_leaks_skips_the_night_and_says_so(house: House) -> None:
+    house.day()
+    trainer = FakeTrainer(NEW)
+    report = house.night(trainer=trainer, frozen=[make_task(number) for number in DAY[:40]])
+    assert (report.outcome, trainer.runs) == ("skipped", [])
+    assert "episodes are too close to frozen tasks and were put aside" in report.reason
+
+
+def test_a_leak_of_the_nights_own_fails_it_before_anything_is_trained(house: House) -> None:
+    house.day()
+    copied = make_task(REHEARSAL[0])
     trainer = FakeTrainer(NEW)
     report = house.night(trainer=trainer, frozen=[copied, *(make_task(number) for number in FROZEN[:63])])
-    assert report.outcome == "failed"
-    assert copied.id in report.reason
-    assert house.open().store.count_quarantined() > 0
-    assert copied.id not in {e.task.id for e in house.open().store.episodes(unused=True) if e.task}
+    assert report.outcome == "failed" and copied.id in report.reason
     assert (trainer.runs, report.serving, house.serving(), house.server.roots) == ([], BASE, None, {})
 
 

@@ -43,6 +43,7 @@ from sleepy_coder.practice import (
     choose_recipe,
     dream_of_failures,
     gather,
+    hopeless,
     look_back,
     park,
     settle,
@@ -160,6 +161,8 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     serving = night.once("serve", Adapter | None, parts.registry.active)
     if serving is not None:  # a server that was restarted has forgotten it, also in the middle of a night
         ensure_loaded(parts.registry, parts.server, serving, parts.canary)
+    if reason := night.noted("hopeless", str, lambda: hopeless(parts, night.cycle, day)):
+        return _skip(parts, night, started, reason)
     anchors = night.once("anchors", tuple[Example, ...], lambda: write_anchors(parts))
     dreams = night.once("dream", Dreams, lambda: dream_of_failures(parts, night.cycle, day, serving))
     park(parts, night.cycle, dreams)
@@ -227,6 +230,7 @@ def _close(
     verdict: GateVerdict | None = None,
 ) -> NightReport:
     active, mix, training = parts.registry.active(), learned.mix, learned.training
+    lost = training.too_long if training else 0
     measured = learned.choice is not None and learned.choice.served is not None
     dreams = night.known("dream", Dreams) or Dreams(found=(), unsolved=())
     report = NightReport.model_validate(
@@ -238,13 +242,13 @@ def _close(
             "reason": reason,
             "phases": tuple(night.phases),
             "shares": mix.shares if mix else {},
-            "counts": mix.counts if mix else {},
+            "counts": {**mix.counts, "passed": mix.counts["passed"] - lost} if mix else {},
             "notes": mix.notes if mix else (),
             "recipe": learned.recipe,
             "steps": training.steps if training else 0,
             "stopped": training.stopped if training else "",
             "choice": learned.choice if measured else None,
-            "left_out": mix.left_out if mix else LeftOut(),
+            "left_out": _lost(mix, training),
             "candidate": candidate.name if candidate else None,
             "serving": active.name if active else parts.base.name,
             "reports": reports,
@@ -257,6 +261,14 @@ def _close(
     parts.store.finish_night(report)
     _sum_up(report)
     return report
+
+
+def _lost(mix: TrainingMix | None, training: Training | None) -> LeftOut:
+    """What the mix and the trainer, which alone counts tokens, found too long or too close to the exam."""
+    found = mix.left_out if mix else LeftOut()
+    if training is None:
+        return found
+    return found.model_copy(update={"too_long": found.too_long + training.too_long, "cut_turns": training.cut_turns})
 
 
 def _sum_up(report: NightReport) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sleepy_coder import log
@@ -12,7 +12,8 @@ from sleepy_coder.errors import AdapterError, TrainingError, TrainingKilled
 from sleepy_coder.fresh import apart_from_fresh, held_back, without_fresh
 from sleepy_coder.journal import Journal
 from sleepy_coder.learn.dream import Dreams
-from sleepy_coder.learn.mix import Listed, Pool, compose, only, with_all
+from sleepy_coder.learn.lengths import surely_beyond
+from sleepy_coder.learn.mix import Listed, Pool, compose, only, with_all, without
 from sleepy_coder.learn.outputs import Training, training_of
 from sleepy_coder.learn.own_rows import OwnRows
 from sleepy_coder.learn.passed import passed_rows
@@ -49,6 +50,8 @@ from sleepy_coder.types import (
     TrainingMix,
 )
 
+_DRAWS = 6
+"""How often a mix is drawn again without what is too long."""
 KL = "kl"
 """Under what name the journal keeps how far the last training step was from the base."""
 _TRAINING_TRIES = 3
@@ -118,7 +121,7 @@ def gather(
         asked = tasks_to_answer(parts, cycle, day.until, day.fresh, mix)
         mix = mix.model_copy(update={"tasks": apart_from_fresh(parts, asked, day.fresh)})
         if not (aside := put_leaks_aside(parts, cycle, day.until, mix)):
-            return mix.model_copy(update={"left_out": LeftOut(leaks=leaks)})
+            return mix.model_copy(update={"left_out": mix.left_out.model_copy(update={"leaks": leaks})})
         leaks, dreams = leaks + sum(aside.values()), without_tasks(dreams, aside)
 
 
@@ -142,10 +145,32 @@ def propose(
         return only(dreams.found, seed, notes)
     kept = _kept(parts, serving)
     replay = replay_pool(how.replay, own.rows, anchors, kept, surprise.nll if surprise else {}, seed)
-    passed = passed_rows(parts.store, day.until, parts.config.mix.per_task, day.fresh)
-    pools: dict[ExampleKind, Pool] = {"replay": replay, "passed": passed, "hard": Listed(dreams.found)}
-    mix = note_on_own(compose(pools, parts.config.mix, seed, notes), own)
-    return with_all(mix, kept) if starts_afresh(parts, serving) and how.replay != "anchors" else mix
+    pools: dict[ExampleKind, Pool] = {"replay": replay, "hard": Listed(dreams.found)}
+    mix, too_long = _fitting(parts, seed, day, pools, notes)
+    mix = note_on_own(mix, own)
+    mix = with_all(mix, kept) if starts_afresh(parts, serving) and how.replay != "anchors" else mix
+    return mix.model_copy(update={"left_out": LeftOut(too_long=too_long)})
+
+
+def _fitting(
+    parts: Parts, seed: int, day: Day, pools: Mapping[ExampleKind, Pool], notes: Sequence[str]
+) -> tuple[TrainingMix, int]:
+    """The mix of `pools` and of what passed, and how much of that is surely longer than the longest row.
+
+    Only what is drawn is read, so it is drawn again without what turned out to be too long; of very many that are,
+    some keep their place empty.
+    """
+    settings, most = parts.config.mix, parts.config.model.max_length
+    draws, too_long = 0, set[str]()
+    while True:
+        passed = passed_rows(parts.store, day.until, settings.per_task, day.fresh, too_long)
+        mix = compose({**pools, "passed": passed}, settings, seed, notes)
+        found = {row.provenance for row in mix.examples if row.kind == "passed" and surely_beyond(row, most)}
+        too_long, draws = too_long | found, draws + 1
+        if not found:
+            return mix, len(too_long)
+        if draws == _DRAWS:
+            return without(mix, found, f"{len(found)} rows are longer than model.max_length"), len(too_long)
 
 
 def too_little(parts: Parts, mix: TrainingMix) -> str:
@@ -153,12 +178,30 @@ def too_little(parts: Parts, mix: TrainingMix) -> str:
     how = recipe_of(parts)
     fewest = parts.config.mix.min_examples if how.rows == "mix" else 1
     if len(mix.examples) < fewest:
-        lacking = f"{len(mix.examples)} of the {fewest} rows that a night needs: {_how_to_get_more(parts)}"
-        leaks = mix.left_out.leaks
-        return f"{lacking}; {leaks} episodes are too close to frozen tasks and were put aside" if leaks else lacking
+        lacking = f"{len(mix.examples)} of the {fewest} rows that a night needs: "
+        return lacking + "; ".join([*_lost(mix.left_out, parts.config.model.max_length), _how_to_get_more(parts)])
     if how.objective == "grpo" and not mix.tasks:
         return "no task was passed by some attempts of the day and failed by others, and grpo learns from no other"
     return ""
+
+
+def _lost(left_out: LeftOut, max_length: int) -> list[str]:
+    """What there was and taught nothing, when a night has too few rows."""
+    said: list[str] = []
+    if left_out.too_long:
+        raised = "raise model.max_length"
+        said.append(f"{left_out.too_long} passed conversations are longer than {max_length} tokens: {raised}")
+    if left_out.leaks:
+        said.append(f"{left_out.leaks} episodes are too close to frozen tasks and were put aside")
+    return said
+
+
+def hopeless(parts: Parts, cycle: int, day: Day) -> str:
+    """Why the day has nothing to teach, known before a model is asked anything; empty when it may have."""
+    if parts.store.failed_tasks(day.until, cycle, 1, day.fresh) or recipe_of(parts).rows != "mix":
+        return ""
+    mix = propose(parts, cycle, day, (), Dreams(found=(), unsolved=()), None)
+    return "" if mix.examples else too_little(parts, mix)
 
 
 def _how_to_get_more(parts: Parts) -> str:

@@ -99,6 +99,14 @@ class PracticeStore:
                 column.extend(values)
         return found
 
+    def positions_of(self, ids: Collection[str]) -> frozenset[int]:
+        """Where these episodes are."""
+        rows = self._db.rows(
+            "SELECT position FROM episodes WHERE id IN (SELECT value FROM json_each(:ids))",
+            {"ids": json.dumps(sorted(ids))},
+        )
+        return frozenset(position for (position,) in rows)
+
     def waiting(self) -> Waiting:
         """What there is for the next night."""
         verified, trainable, dreamable = self._db.rows(_WAITING)[0]

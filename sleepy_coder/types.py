@@ -268,9 +268,15 @@ class Example(Record):
 
 
 class LeftOut(Record):
-    """What a night could not learn from: episodes put aside because they are too close to a frozen task."""
+    """What a night could not learn from.
+
+    `leaks` are episodes put aside because they are too close to a frozen task. `too_long` are passed conversations
+    none of which fits in `model.max_length`; of others `cut_turns` lie beyond it.
+    """
 
     leaks: int = 0
+    too_long: int = 0
+    cut_turns: int = 0
 
 
 def _is_nothing(value: object) -> bool:

@@ -52,6 +52,7 @@ from sleepy_coder.errors import (
 )
 from sleepy_coder.judge.record import read, replay
 from sleepy_coder.judge.spending import prices
+from sleepy_coder.learn.outputs import TOLD, Training
 from sleepy_coder.learn.trainer import LAST_STEP, Step
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
@@ -59,7 +60,7 @@ from sleepy_coder.report import words
 from sleepy_coder.store_gate import Opening
 from sleepy_coder.tasks import set_id
 from sleepy_coder.trial import Trial, check_controls, give_verdict
-from sleepy_coder.types import AdapterState, NightReport, Outcome
+from sleepy_coder.types import AdapterState, Episode, NightReport, Outcome
 
 OLD, NEW, WORSE = FROZEN[:30], FROZEN[:45], FROZEN[:15]
 SKILLS = (*DAY[:30], *REHEARSAL[:20])
@@ -420,6 +421,51 @@ def test_a_night_with_sessions_that_only_tools_passed_says_that_a_verifier_has_t
     assert report.outcome == "skipped"
     assert "34 passed by the word of tools or people, 0 by a verifier" in report.reason
     assert "`sleepy-coder run -- AGENT`" in report.reason and "koans" not in report.reason
+
+
+def long(number: int) -> Episode:
+    episode = make_episode(number, Outcome.PASS, name="long")
+    first = episode.attempts[0]
+    messages = (first.messages[0].model_copy(update={"content": "An agent's rules. " * 1000}), *first.messages[1:])
+    return episode.model_copy(update={"attempts": (first.model_copy(update={"messages": messages}),)})
+
+
+def test_conversations_that_are_surely_too_long_are_no_rows_and_the_report_counts_them(house: House) -> None:
+    house.day()
+    house.open().store.save_episodes(long(number) for number in range(50, 64))
+    trainer = FakeTrainer((*NEW, *SKILLS))
+    report = house.night(trainer=trainer)
+    ((mix, _, _),) = trainer.runs
+    assert not {row.provenance for row in mix.examples} & {long(number).id for number in range(50, 64)}
+    too_long = report.left_out.too_long
+    assert 0 < too_long <= 14
+    said = f"{too_long} of {too_long + report.counts['passed']} passed conversations are longer than 1024 tokens"
+    assert words.left_out(report)[0].startswith(said)
+
+
+def test_a_day_that_is_all_too_long_is_skipped_before_a_model_is_asked_anything(house: House) -> None:
+    house.open().store.save_episodes(long(number) for number in range(50, 64))
+    report = house.night()
+    assert (report.outcome, house.server.asked) == ("skipped", [])
+    assert "14 passed conversations are longer than 1024 tokens: raise model.max_length" in report.reason
+
+
+def test_what_the_trainer_found_too_long_is_no_row_in_the_report(house: House) -> None:
+    class Counting(FakeTrainer):
+        def train(self, mix: Any, parent: Any, recipe: Any, workdir: Path, pause: Any = lambda: False) -> Path:
+            made = super().train(mix, parent, recipe, workdir, pause)
+            told = Training(steps=recipe.steps, too_long=3, cut_turns=5)
+            (workdir / TOLD).write_text(told.model_dump_json())
+            return made
+
+    house.day()
+    trainer = Counting((*NEW, *SKILLS))
+    report = house.night(trainer=trainer)
+    ((mix, _, _),) = trainer.runs
+    assert report.counts["passed"] == mix.counts["passed"] - 3
+    first, second = words.left_out(report)
+    assert first.startswith(f"3 of {mix.counts['passed']} passed conversations are longer")
+    assert second.startswith("5 turns of passed conversations beyond 1024 tokens")
 
 
 def test_an_episode_too_close_to_a_frozen_task_is_put_aside_and_the_night_trains_without_it(house: House) -> None:

@@ -157,7 +157,7 @@ def with_all(mix: TrainingMix, rows: Sequence[Example]) -> TrainingMix:
 def without(mix: TrainingMix, provenances: Container[str], note: str) -> TrainingMix:
     """The mix without the rows of these provenances; `note` says why they are missing."""
     kept = [row for row in mix.examples if row.provenance not in provenances]
-    return _mix(kept, [*mix.notes, note], mix.seed).model_copy(update={"tasks": mix.tasks})
+    return _mix(kept, [*mix.notes, note], mix.seed).model_copy(update={"tasks": mix.tasks, "left_out": mix.left_out})
 
 
 def _mix(rows: Sequence[Example], notes: Sequence[str], seed: int) -> TrainingMix:

@@ -130,6 +130,13 @@ def left_out(report: NightReport) -> tuple[str, ...]:
             f"{counted(leaks, 'episode')} {were} too close to frozen tasks and {were} put aside: "
             "`sleepy-coder episodes quarantine`."
         )
+    lengths = f"{report.recipe.max_length} tokens" if report.recipe else "model.max_length"
+    if too_long := report.left_out.too_long:
+        of = counted(too_long + report.counts.get("passed", 0), "passed conversation")
+        found.append(f"{too_long} of {of} are longer than {lengths} and taught nothing: raise model.max_length.")
+    if report.left_out.cut_turns:
+        turns = counted(report.left_out.cut_turns, "turn")
+        found.append(f"{turns} of passed conversations beyond {lengths} taught nothing: raise model.max_length.")
     return tuple(found)
 
 

@@ -14,9 +14,10 @@ from sleepy_coder.config import CONFIG_FILE, NANO, Config
 from sleepy_coder.drill import complaint
 from sleepy_coder.errors import ServerError, ServerUnreachable, SleepyError
 from sleepy_coder.files import private_folder, temporary_beside
+from sleepy_coder.judge.clusters import form_clusters
 from sleepy_coder.learn.trainer import refuse_quantised
 from sleepy_coder.registry import Registry
-from sleepy_coder.report.standing import VERIFIED, daemon_line
+from sleepy_coder.report.standing import VERIFIED, daemon_line, small_set
 from sleepy_coder.serve.checkup import Finding, check_server, checked, fail, ok, warn
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.gateway_client import gateway_answers, running
@@ -67,9 +68,11 @@ def _frozen_set(config: Config) -> Finding:
     with wiring.read_store(config) as store:
         budget, some_left = wiring.budget(config, store)
     said = f"{len(tasks)} tasks; {budget}"
-    if some_left:
-        return ok("frozen set", said)
-    return warn("frozen set", said, "Put unseen tasks in its place: `sleepy-coder gate renew`.")
+    if not some_left:
+        return warn("frozen set", said, "Put unseen tasks in its place: `sleepy-coder gate renew`.")
+    if small := small_set(len(form_clusters(tasks)), config.gate):
+        return warn("frozen set", f"{said}; {small}", "Add tasks and renew: `sleepy-coder gate renew --from FILE`.")
+    return ok("frozen set", said)
 
 
 def _home(config: Config) -> Finding:

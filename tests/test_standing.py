@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from report_data import report_data
 
+from sleepy_coder.config import GatePolicy
 from sleepy_coder.pause import Pause
-from sleepy_coder.report.standing import episodes_line, next_night, why_it_serves
+from sleepy_coder.report.standing import episodes_line, next_night, small_set, why_it_serves
 from sleepy_coder.store_practice import Waiting
 from sleepy_coder.types import Adapter, AdapterState, Decision, GateVerdict
 from sleepy_coder.window import Window
@@ -82,3 +83,16 @@ def test_episodes_that_passed_unverified_are_not_told_as_some_that_the_next_nigh
 
 def test_where_a_verifier_passed_everything_nothing_is_said_of_other_words() -> None:
     assert episodes_line(3, Waiting(unused=3, passed=3, verified=3, trainable=3, dreamable=0)).endswith("dream about")
+
+
+@pytest.mark.parametrize(
+    ("clusters", "says"),
+    [
+        (59, "59 clusters: below 60 (gate.min_clusters)"),
+        (60, "nothing is promoted on its own"),
+        (100, ""),
+    ],
+)
+def test_a_small_exam_is_told_with_what_it_keeps_from_happening(clusters: int, says: str) -> None:
+    told = small_set(clusters, GatePolicy())
+    assert says in told and bool(told) == bool(says)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+from sleepy_coder.config import GatePolicy
 from sleepy_coder.idle import Signals
 from sleepy_coder.pause import Pause
 from sleepy_coder.preview import Preview
@@ -60,6 +61,19 @@ def episodes_line(total: int, waiting: Waiting) -> str:
     if waiting.unverified:
         said += f"; {waiting.unverified} passed by the word of tools or people, which trains nothing: {VERIFIED}"
     return said
+
+
+def small_set(clusters: int, gate: GatePolicy) -> str:
+    """Why so few clusters keep candidates from being promoted; empty when they are enough."""
+    if gate.small_sets != "hold":
+        return ""  # it judges pairs of answers there, and not clusters
+    least = f"below {gate.min_clusters} (gate.min_clusters) nothing is promoted at all"
+    if clusters < gate.min_clusters:
+        return f"{clusters} clusters: {least}"
+    if clusters >= gate.autonomous_clusters:
+        return ""
+    alone = f"below {gate.autonomous_clusters} (gate.autonomous_clusters) nothing is promoted on its own"
+    return f"{clusters} clusters: {alone}, {least}; see gate.small_sets"
 
 
 def daemon_line(found: Running) -> str:

@@ -33,15 +33,18 @@ from sleepy_coder.drill import complaint
 from sleepy_coder.due import coming, read_diary
 from sleepy_coder.errors import NightPaused, ServerError, SleepyError
 from sleepy_coder.idle import wait_until_idle
+from sleepy_coder.judge.clusters import form_clusters
 from sleepy_coder.pause import paused
 from sleepy_coder.preview import preview
 from sleepy_coder.report.canary import sentence
 from sleepy_coder.report.standing import (
     NO_NIGHT,
     daemon_line,
+    episodes_line,
     next_night,
     night_to_come,
     signals_seen,
+    small_set,
     unfinished_line,
     why_it_serves,
 )
@@ -305,6 +308,8 @@ def status(json: Json = False) -> None:
             nights, (epoch, used) = store.nights(last=1), store.openings_used()
             last = nights[0] if nights else None
             budget, _ = wiring.budget(config, store)
+            exam = wiring.frozen_sets(config).current()
+            small = small_set(len(form_clusters(exam)), len(exam) * config.eval.samples, config.gate)
             now, hours = wiring.SystemClock().now(), config.night.hours()
             held = paused(config.state, now)
             due = coming(now, hours, read_diary(config.state, now), held) if found.holds_nights else None
@@ -326,9 +331,10 @@ def status(json: Json = False) -> None:
                 "last_night": night_summary(last) if last else None,
                 "unfinished_night": unfinished,
                 "night_runs": runs,
-                "gate": {"epoch": epoch, "openings_used": used},
-                "episodes": store.count_episodes(),
-                "episodes_waiting": store.count_episodes(unused=True),
+                "gate": {"epoch": epoch, "openings_used": used, "small_set": small},
+                "episodes": (collected := store.count_episodes()),
+                "episodes_waiting": (waiting := store.waiting()).trainable + waiting.dreamable,
+                "waiting": waiting,
                 "quarantined": (aside := store.count_quarantined()),
                 "canary": (watched := last_state(store, config.canary)),
                 "drill": (drilled := store.last_drill()),
@@ -348,9 +354,9 @@ def status(json: Json = False) -> None:
         ("canary", sentence(watched) if watched else "nothing has been promoted yet"),
         *((("drill", f"{late}: `sleepy-coder drill`"),) if late else ()),
         ("last night", f"{last.outcome} (night {last.cycle}): {last.reason}" if last else "none yet"),
-        ("gate", budget),
+        ("gate", f"{budget}; {small}" if small else budget),
         ("unfinished", unfinished_line(unfinished, runs)),
-        ("episodes", f"{state['episodes']} in all, {state['episodes_waiting']} for the next night"),
+        ("episodes", episodes_line(collected, waiting)),
         ("quarantined", f"{aside}: `sleepy-coder episodes quarantine`" if aside else "nothing"),
         ("home", str(config.home)),
     ]

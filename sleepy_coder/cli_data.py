@@ -31,7 +31,7 @@ def list_episodes(
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
     json: Json = False,
 ) -> None:
-    """Episodes, oldest first.
+    """Episodes, oldest first, and who says how each ended. Only what a verifier judged trains.
 
     Example: [bold]sleepy-coder episodes list --outcome fail --limit 10[/]
     """
@@ -49,10 +49,12 @@ def list_episodes(
             e.task.family if e.task else "",
             str(len(e.attempts)),
             e.outcome,
+            e.outcome_source,
         )
         for e in found
     ]
-    table(f"{len(found)} of {total} episodes", ("id", "when", "source", "family", "attempts", "outcome"), rows)
+    columns = ("id", "when", "source", "family", "attempts", "outcome", "judged by")
+    table(f"{len(found)} of {total} episodes", columns, rows)
 
 
 @episodes_app.command("import")

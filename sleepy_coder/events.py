@@ -72,6 +72,7 @@ _NIGHTS: Final = {
         gained=int,
         lost=int,
         rows=dict,
+        left_out=dict,
         steps=int,
         kl=float | None,
     ),
@@ -119,6 +120,12 @@ _NIGHTS: Final = {
         cycle=int,
         provenance=str,
         reason=str,
+    ),
+    "mix.leak_left_out": _event(
+        "An episode is too close to a frozen task: it is put aside, and the night goes on without it.",
+        cycle=int,
+        provenance=str,
+        task=str,
     ),
     "train.step": _event(
         "An optimiser step; loss and KL to the base in nats per token, and the mean reward where answers earn one.",

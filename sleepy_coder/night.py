@@ -42,14 +42,15 @@ from sleepy_coder.practice import (
     ask_surprise,
     choose_recipe,
     gather,
+    hopeless,
     look_back,
     park,
-    refuse_leaks,
     settle,
     too_little,
     train_candidate,
 )
 from sleepy_coder.shadow import Replay, replay_day, watch
+from sleepy_coder.sifting import refuse_leaks
 from sleepy_coder.store_gate import Opening
 from sleepy_coder.tasks import set_id
 from sleepy_coder.tidy import back_up, tidy
@@ -62,6 +63,7 @@ from sleepy_coder.types import (
     EvalReport,
     Example,
     GateVerdict,
+    LeftOut,
     NightOutcome,
     NightReport,
     Recipe,
@@ -160,6 +162,8 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     serving = night.once("serve", Adapter | None, parts.registry.active)
     if serving is not None:  # a server that was restarted has forgotten it, also in the middle of a night
         ensure_loaded(parts.registry, parts.server, serving, parts.canary)
+    if reason := night.noted("hopeless", str, lambda: hopeless(parts, night.cycle, day)):
+        return _skip(parts, night, started, reason)
     anchors = night.once("anchors", tuple[Example, ...], lambda: write_anchors(parts))
     dreams = night.once("dream", Dreams, lambda: dreams_of(parts, night.cycle, day.until, day.fresh, serving))
     park(parts, night.cycle, dreams)
@@ -168,7 +172,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     _log.info("mix.built", cycle=night.cycle, shares=mix.shares, counts=mix.counts)
     if reason := too_little(parts, mix):
         return _skip(parts, night, started, reason, mix)
-    refuse_leaks(parts, night.cycle, day, mix)
+    refuse_leaks(parts, night.cycle, day.until, mix)
 
     recipe = night.once("recipe", Recipe, lambda: choose_recipe(parts, night.cycle, mix, serving))
     start = night.once("trunk", Adapter | None, lambda: start_of(parts, serving, recipe))
@@ -227,6 +231,7 @@ def _close(
     verdict: GateVerdict | None = None,
 ) -> NightReport:
     mix, training = learned.mix, learned.training
+    lost = training.too_long if training else 0
     measured = learned.choice is not None and learned.choice.served is not None
     dreams = night.known("dream", Dreams) or Dreams(found=(), unsolved=())
     report = NightReport(
@@ -237,12 +242,13 @@ def _close(
         reason=reason,
         phases=tuple(night.phases),
         shares=mix.shares if mix else {},
-        counts=mix.counts if mix else {},
+        counts={**mix.counts, "passed": mix.counts["passed"] - lost} if mix else {},
         notes=mix.notes if mix else (),
         recipe=learned.recipe,
         steps=training.steps if training else 0,
         stopped=training.stopped if training else "",
         choice=learned.choice if measured else None,
+        left_out=_lost(mix, training),
         candidate=candidate.name if candidate else None,
         serving=parts.registry.serving(parts.base.name),
         reports=reports,
@@ -254,6 +260,14 @@ def _close(
     parts.store.finish_night(report)
     _sum_up(report)
     return report
+
+
+def _lost(mix: TrainingMix | None, training: Training | None) -> LeftOut:
+    """What the mix and the trainer, which alone counts tokens, found too long or too close to the exam."""
+    found = mix.left_out if mix else LeftOut()
+    if training is None:
+        return found
+    return found.model_copy(update={"too_long": found.too_long + training.too_long, "cut_turns": training.cut_turns})
 
 
 def _sum_up(report: NightReport) -> None:
@@ -273,6 +287,7 @@ def _sum_up(report: NightReport) -> None:
         gained=len(against.gained) if against else 0,
         lost=len(against.lost) if against else 0,
         rows=report.counts,
+        left_out=report.left_out.model_dump(),
         steps=report.steps,
         kl=report.kl,
     )

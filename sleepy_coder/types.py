@@ -267,6 +267,22 @@ class Example(Record):
     thoughts: Thoughts | None = Field(default=None, exclude_if=_is_none)
 
 
+class LeftOut(Record):
+    """What a night could not learn from.
+
+    `leaks` are episodes put aside because they are too close to a frozen task. `too_long` are passed conversations
+    none of which fits in `model.max_length`; of others `cut_turns` lie beyond it.
+    """
+
+    leaks: int = 0
+    too_long: int = 0
+    cut_turns: int = 0
+
+
+def _is_nothing(value: object) -> bool:
+    return value == LeftOut()
+
+
 class TrainingMix(Record):
     """The rows of one night. `shares` are the ones met; `notes` say why they differ from the asked ones.
 
@@ -280,6 +296,7 @@ class TrainingMix(Record):
     seed: int
     sha256: str
     tasks: tuple[Task, ...] = Field(default=(), exclude_if=_is_empty)
+    left_out: LeftOut = Field(default=LeftOut(), exclude_if=_is_nothing)
 
 
 Objective = Literal["sft", "grpo", "sdft", "none"]
@@ -545,3 +562,4 @@ class NightReport(Record):
     answered: int = 0
     choice: Choice | None = Field(default=None, exclude_if=_is_none)
     stopped: str = Field(default="", exclude_if=_is_empty)
+    left_out: LeftOut = Field(default=LeftOut(), exclude_if=_is_nothing)

@@ -383,6 +383,12 @@ def test_episodes_come_back_from_an_export_as_they_were(home: Path) -> None:
     assert [e["id"] for e in Done("episodes", "list", "--outcome", "fail", "--json").json] == ["e2"]
 
 
+def test_the_list_of_episodes_names_who_judged_them(home: Path) -> None:
+    (file := home / "in.jsonl").write_text(make_episode(1, Outcome.PASS, source="tool-text").model_dump_json())
+    assert Done("episodes", "import", str(file)).status == 0
+    assert "judged by" in (listed := Done("episodes", "list").out) and "tool-text" in listed
+
+
 def test_an_export_replaces_a_file_only_when_it_is_told_to(home: Path) -> None:
     (file := home / "out.jsonl").write_text("mine")
     done = Done("episodes", "export", str(file))

@@ -121,9 +121,28 @@ def headroom(report: NightReport) -> tuple[str, ...]:
     return tuple(found)
 
 
+def left_out(report: NightReport) -> tuple[str, ...]:
+    """What was there to learn from, and was not; with what to do about it."""
+    found: list[str] = []
+    if leaks := report.left_out.leaks:
+        were = "was" if leaks == 1 else "were"
+        found.append(
+            f"{counted(leaks, 'episode')} {were} too close to frozen tasks and {were} put aside: "
+            "`sleepy-coder episodes quarantine`."
+        )
+    lengths = f"{report.recipe.max_length} tokens" if report.recipe else "model.max_length"
+    if too_long := report.left_out.too_long:
+        of = counted(too_long + report.counts.get("passed", 0), "passed conversation")
+        found.append(f"{too_long} of {of} are longer than {lengths} and taught nothing: raise model.max_length.")
+    if report.left_out.cut_turns:
+        turns = counted(report.left_out.cut_turns, "turn")
+        found.append(f"{turns} of passed conversations beyond {lengths} taught nothing: raise model.max_length.")
+    return tuple(found)
+
+
 def sentences(report: NightReport, apart: bool) -> tuple[str, ...]:
     """All that the pages say of a night; `apart` when it was judged on another set than the newest one."""
-    return (*explain(report), *headroom(report), *((ANOTHER_SET,) if apart else ()))
+    return (*explain(report), *headroom(report), *left_out(report), *((ANOTHER_SET,) if apart else ()))
 
 
 def stopped(report: NightReport) -> str:

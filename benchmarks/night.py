@@ -16,13 +16,12 @@ import time
 from pathlib import Path
 
 from sleepy_coder import wiring
-from sleepy_coder.cli_koans import choose_tasks
 from sleepy_coder.collect.agent import work_through
 from sleepy_coder.config import load_config
 from sleepy_coder.deploy import incumbent, measure
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
-from sleepy_coder.tasks import load_split
+from sleepy_coder.tasks import choose_tasks, load_split
 from sleepy_coder.types import NightReport
 
 GOAL_SECONDS = 60

@@ -8,6 +8,7 @@ from pathlib import Path
 from sleepy_coder import log
 from sleepy_coder.adapter_manifest import adapter_name
 from sleepy_coder.config import Config
+from sleepy_coder.deploy import unload
 from sleepy_coder.errors import ServerError, SleepyError
 from sleepy_coder.files import private_folder
 from sleepy_coder.journal import Journal, alone
@@ -29,25 +30,16 @@ def abandon(config: Config, store: Store, registry: Registry, server: ModelServe
     with alone(NapFiles(config.state).lock):
         if store.unfinished_night() is None:
             raise SleepyError(
-                "no night is unfinished", "nothing is to be ended; `sleepy-coder nights` lists the others"
+                "no night is unfinished", "there is nothing to end; `sleepy-coder nights` lists the finished ones"
             )
-        night, active = Journal(store), registry.active()
+        night = Journal(store)
         report = NightReport(
             cycle=night.cycle,
             started=night.began(clock.now),
             finished=clock.now(),
             outcome="failed",
             reason="abandoned by hand",
-            phases=(),
-            shares={},
-            counts={},
-            notes=(),
-            recipe=None,
-            steps=0,
-            candidate=None,
-            serving=active.name if active else config.server.base_name,
-            reports=(),
-            verdict=None,
+            serving=registry.serving(config.server.base_name),
         )
         unload_left(config.home, registry, server, night.cycle)
         store.finish_night(report)
@@ -67,5 +59,4 @@ def unload_left(home: Path, registry: Registry, server: ModelServer, cycle: int)
             for model in replica.models():
                 of_home = Path(model.root).resolve().is_relative_to(home.resolve())
                 if of_home and model.name.startswith(ours) and model.name not in kept:
-                    replica.unload(model.name)
-                    _log.info("server.adapter_unloaded", adapter=model.name, server=replica.url)
+                    unload(replica, model.name, replica.url)

@@ -104,7 +104,7 @@ def _read_config(path: Path) -> _PeftConfig:
     extra = config.model_extra or {}
     special = [name for name in _PLAIN_ONLY if extra.get(name)]
     if config.peft_type != "LORA" or config.bias != "none" or special:
-        raise _refused(f"it is no plain LoRA ({config.peft_type}, bias {config.bias}, {special})")
+        raise _refused(f"it is not a plain LoRA ({config.peft_type}, bias {config.bias}, {special})")
     return config
 
 
@@ -114,7 +114,7 @@ def _opened(path: Path) -> Generator[_Tensors]:
         with cast(AbstractContextManager[_Tensors], safe_open(path, framework="numpy")) as tensors:
             yield tensors
     except (OSError, SafetensorError) as error:
-        raise _refused(f"{path.name} is no whole safetensors file ({error})") from error
+        raise _refused(f"{path.name} is not a complete safetensors file ({error})") from error
 
 
 def _read_pairs(path: Path, rank: int) -> dict[str, dict[str, Shape]]:
@@ -125,7 +125,7 @@ def _read_pairs(path: Path, rank: int) -> dict[str, dict[str, Shape]]:
         for name in tensors.keys():  # noqa: SIM118  (not a mapping)
             match = _TENSOR.fullmatch(name)
             if not match or _HEADS.search(match[1]):
-                raise _refused(f"it holds {name!r}, which is no lora_A or lora_B weight of an inner layer")
+                raise _refused(f"it holds {name!r}, which is not a lora_A or lora_B weight of an inner layer")
             dtype = tensors.get_slice(name).get_dtype()
             if dtype not in _DTYPES:
                 raise _refused(f"{name} is {dtype}; save adapters as float32 or float16")

@@ -18,11 +18,11 @@ from functools import partial
 
 from sleepy_coder import log
 from sleepy_coder.config import EvalSettings
-from sleepy_coder.deploy import ensure_loaded, measure
+from sleepy_coder.deploy import ask, ensure_loaded, measure
 from sleepy_coder.journal import Journal
 from sleepy_coder.judge.clusters import Cluster
 from sleepy_coder.judge.drift import drifted
-from sleepy_coder.judge.evaluate import Arm, evaluate, joined, restricted, stack_id
+from sleepy_coder.judge.evaluate import Arm, joined, restricted, stack_id
 from sleepy_coder.parts import Parts
 from sleepy_coder.ports import counting
 from sleepy_coder.tasks import set_id
@@ -91,19 +91,8 @@ class Rivals:
         return found["current"], found["candidate"]
 
     def _ask(self, arm: Arm, asked: Sequence[Task], tick: Callable[[], object] = lambda: None) -> EvalReport:
-        parts = self.parts
-        name, sha256 = parts.answering(self.serving if arm == "current" else self.candidate)
-        return evaluate(
-            parts.punctual,
-            parts.verifier,
-            name,
-            arm,
-            sha256,
-            asked,
-            parts.config.eval,
-            parts.environment,
-            tick,
-        )
+        model = self.parts.answering(self.serving if arm == "current" else self.candidate)
+        return ask(self.parts, arm, model, asked, self.parts.config.eval, tick)
 
     def _prove(self) -> None:
         for adapter in (self.serving, self.candidate):

@@ -16,10 +16,9 @@ from pathlib import Path
 
 from sleepy_coder import log
 from sleepy_coder.adapter_manifest import adapter_name, content_sha256
-from sleepy_coder.deploy import load_proved, unload
+from sleepy_coder.deploy import ask, load_proved, unload
 from sleepy_coder.errors import AdapterError, TrainingError
 from sleepy_coder.judge.choice import best_first, finalists, ruling, within
-from sleepy_coder.judge.evaluate import evaluate
 from sleepy_coder.learn.contenders import contenders, scaled
 from sleepy_coder.learn.outputs import FAST, OUTPUT, Training
 from sleepy_coder.parts import Parts
@@ -106,7 +105,7 @@ def stage_chosen(
     )
     active = parts.registry.active()
     if active is not None and staged.name == active.name:  # turning it down would unload what serves
-        raise TrainingError(f"training gave {active.name} again, which serves already", "nothing was changed")
+        raise TrainingError(f"training produced {active.name} again, which already serves", "nothing was changed")
     return staged
 
 
@@ -144,7 +143,7 @@ class _Trials:
         return self.parts.config.adapters / f"{_CONTENDERS}{self.cycle:04d}"
 
     def served(self, serving: Adapter | None, tasks: Sequence[Task]) -> Contender:
-        return _with(Contender(weights=_SERVED), self._ask(*self.parts.answering(serving), tasks))
+        return _with(Contender(weights=_SERVED), self._ask(self.parts.answering(serving), tasks))
 
     def measured(self, one: Contender, tasks: Sequence[Task]) -> Contender:
         """`one` with its results on `tasks` added; without them when the server does not apply it."""
@@ -158,7 +157,7 @@ class _Trials:
         except AdapterError:
             return one
         try:
-            return _with(one, self._ask(adapter.name, adapter.sha256, tasks))
+            return _with(one, self._ask(self.parts.answering(adapter), tasks))
         finally:
             unload(self.parts.server, adapter.name)
 
@@ -167,10 +166,9 @@ class _Trials:
         name = adapter_name(self.cycle, sha256)
         return Adapter(name=name, cycle=self.cycle, parent=None, path=folder, sha256=sha256, state=AdapterState.STAGED)
 
-    def _ask(self, name: str, sha256: str, tasks: Sequence[Task]) -> EvalReport:
+    def _ask(self, model: tuple[str, str], tasks: Sequence[Task]) -> EvalReport:
         once = self.parts.config.eval.model_copy(update={"samples": 1})
-        asked = self.parts.punctual, self.parts.verifier, name, "other", sha256, tasks, once, self.parts.environment
-        return evaluate(*asked, self._tick)
+        return ask(self.parts, "other", model, tasks, once, self._tick)
 
     def _tick(self) -> None:
         self.parts.watcher.tick(min(next(self.numbers), self.total), self.total)

@@ -33,15 +33,18 @@ from sleepy_coder.drill import complaint
 from sleepy_coder.due import coming, read_diary
 from sleepy_coder.errors import NightPaused, ServerError, SleepyError
 from sleepy_coder.idle import wait_until_idle
+from sleepy_coder.judge.clusters import form_clusters
 from sleepy_coder.pause import paused
 from sleepy_coder.preview import preview
 from sleepy_coder.report.canary import sentence
 from sleepy_coder.report.standing import (
     NO_NIGHT,
     daemon_line,
+    episodes_line,
     next_night,
     night_to_come,
     signals_seen,
+    small_set,
     unfinished_line,
     why_it_serves,
 )
@@ -126,9 +129,9 @@ def night(
 
     A night that was killed or paused goes on where it was. Ctrl-C and SIGTERM stop it at a checkpoint. Exit status:
     0 when the night ended (whatever the verdict) or paused, 1 on an error, 130 when it was stopped.
-    One whose step fails five times, for another reason than the machine's, ends as failed.
+    A night ends as failed when one of its steps fails five times, unless the machine is the reason.
     With --now the daemon runs it, as its own user and with its own log; `status` and `logs` tell how it goes.
-    A night that goes on keeps the recipe that it began with.
+    A resumed night keeps the recipe that it began with.
 
     Example: [bold]sleepy-coder night --json | jq .verdict.decision[/]
     """
@@ -140,7 +143,7 @@ def night(
         config = with_recipe(load_config(), recipe)
         if abandoned:
             if when_idle or now or dry_run or recipe:
-                raise SleepyError("--abandon goes with no other option than --json", "leave the others out")
+                raise SleepyError("--abandon can only be combined with --json", "leave the others out")
             report = _abandon(config)
             if json:
                 as_json({"cycle": report.cycle, "outcome": report.outcome, "reason": report.reason})
@@ -179,8 +182,7 @@ def night(
 
 
 def _abandon(config: Config) -> NightReport:
-    settings = config.server.model_copy(update={"timeout_seconds": _STATUS_SECONDS})  # a server that hangs may be why
-    brief = config.model_copy(update={"server": settings})
+    brief = config.patient(_STATUS_SECONDS)  # a server that hangs may be why
     with wiring.open_store(config) as store, wiring.open_server(brief) as server:
         return abandon(config, store, wiring.open_registry(config), server, wiring.SystemClock())
 
@@ -259,7 +261,7 @@ def morning(json: Json = False) -> None:
         with wiring.read_store(config) as store:
             reports, watched = store.nights(last=1), last_state(store, config.canary)
         if not reports:
-            raise SleepyError("there was no night yet", "run one with `sleepy-coder night`")
+            raise SleepyError("no night has run yet", "run one with `sleepy-coder night`")
         titles = {} if json else wiring.titles(config)
     if json:
         as_json({**night_summary(reports[-1]), "canary": watched})
@@ -308,6 +310,8 @@ def status(json: Json = False) -> None:
             nights, (epoch, used) = store.nights(last=1), store.openings_used()
             last = nights[0] if nights else None
             budget, _ = wiring.budget(config, store)
+            exam = wiring.frozen_sets(config).current()
+            small = small_set(len(form_clusters(exam)), len(exam) * config.eval.samples, config.gate)
             now, hours = wiring.SystemClock().now(), config.night.hours()
             held = paused(config.state, now)
             due = coming(now, hours, read_diary(config.state, now), held) if found.holds_nights else None
@@ -329,9 +333,10 @@ def status(json: Json = False) -> None:
                 "last_night": night_summary(last) if last else None,
                 "unfinished_night": unfinished,
                 "night_runs": runs,
-                "gate": {"epoch": epoch, "openings_used": used},
-                "episodes": store.count_episodes(),
-                "episodes_waiting": store.count_episodes(unused=True),
+                "gate": {"epoch": epoch, "openings_used": used, "small_set": small},
+                "episodes": (collected := store.count_episodes()),
+                "episodes_waiting": (waiting := store.waiting()).trainable + waiting.dreamable,
+                "waiting": waiting,
                 "quarantined": (aside := store.count_quarantined()),
                 "canary": (watched := last_state(store, config.canary)),
                 "drill": (drilled := store.last_drill()),
@@ -348,12 +353,12 @@ def status(json: Json = False) -> None:
         ("next night", next_night(due, hours, held, now) if found.holds_nights else NO_NIGHT),
         ("rollback to", str(state["previous"] or config.server.base_name)),
         *(("model server", f"{server['url']} {server['state']}") for server in servers),
-        ("canary", sentence(watched) if watched else "nothing was promoted yet"),
+        ("canary", sentence(watched) if watched else "nothing has been promoted yet"),
         *((("drill", f"{late}: `sleepy-coder drill`"),) if late else ()),
         ("last night", f"{last.outcome} (night {last.cycle}): {last.reason}" if last else "none yet"),
-        ("gate", budget),
+        ("gate", f"{budget}; {small}" if small else budget),
         ("unfinished", unfinished_line(unfinished, runs)),
-        ("episodes", f"{state['episodes']} in all, {state['episodes_waiting']} for the next night"),
+        ("episodes", episodes_line(collected, waiting)),
         ("quarantined", f"{aside}: `sleepy-coder episodes quarantine`" if aside else "nothing"),
         ("home", str(config.home)),
     ]

@@ -99,7 +99,7 @@ def rollback(yes: Yes = False, json: Json = False) -> None:
 
 @adapters_app.command("promote")
 def promote(name: Annotated[str, typer.Argument()], yes: Yes = False, json: Json = False) -> None:
-    """Have an adapter serve that the nights kept, by hand. The gate is not asked: what it said is shown first.
+    """Serve an adapter that the nights kept, by hand. The gate is not asked; what it said is shown first.
 
     Loaded and proved on the model server before anything changes; rejected and rolled-back adapters are refused.
 
@@ -111,13 +111,13 @@ def promote(name: Annotated[str, typer.Argument()], yes: Yes = False, json: Json
         adapter, verdict = registry.get(name), registry.manifest(name).verdict
         said = f"{verdict.decision} ({', '.join(verdict.reasons)})" if verdict else "nothing: it was never judged"
         if not yes and (verdict is None or verdict.decision is not Decision.PROMOTE):
-            confirm(f"Of {name} the gate said {said}. Serve it all the same?")
+            confirm(f"The gate said {said} of {name}. Serve it anyway?")
         with wiring.open_server(config) as server:
             ensure_loaded(registry, server, adapter, wiring.canary(config))
-        before = registry.active()
+        before = registry.serving(config.server.base_name)
         now = registry.activate(name)
     if json:
-        as_json({"serving": now.name, "before": before.name if before else config.server.base_name, "gate": said})
+        as_json({"serving": now.name, "before": before, "gate": said})
     else:
         out.print(f"{now.name} serves; the gate said {said}", highlight=False)
 
@@ -169,7 +169,7 @@ def prune(
                 in_use = held_by(server)
             except ServerError as error:
                 remedy = "start it: an adapter that it may read again must not be deleted"
-                raise ServerError(f"what the model server holds is not known ({error.message})", remedy) from error
+                raise ServerError(f"it is unknown what the model server holds ({error.message})", remedy) from error
         many = keep or config.night.keep_adapters
         if not yes and len(registry.adapters()) > many:
             confirm(f"Delete all but the newest {many} and those in use?")
@@ -207,7 +207,7 @@ def export(
 @adapters_app.command("push")
 def push(
     name: Annotated[str, typer.Argument(help="The adapter.")],
-    repo: Annotated[str, typer.Option("--repo", help="USER/NAME on the Hub; made if it is not there.")],
+    repo: Annotated[str, typer.Option("--repo", help="USER/NAME on the Hub; created if it does not exist.")],
     form: Form = "peft",
     dtype: Dtype = "base",
     public: Annotated[bool, typer.Option("--public", help="For everybody to see; default: private.")] = False,

@@ -19,7 +19,7 @@ def canary_command(
     every: Annotated[bool, typer.Option("--all", help="All canaries there were, oldest first.")] = False,
     json: Json = False,
 ) -> None:
-    """How the adapter that was promoted last does beside the one before it, and what became of it.
+    """How the last promoted adapter does beside the one before it, and what became of it.
 
     Sessions are divided between the two by lot. E is the evidence that the new one fails more often.
 
@@ -35,7 +35,7 @@ def canary_command(
     if json:
         as_json(states if every else states[0] if states else None)
     elif not states:
-        out.print("nothing was promoted yet")
+        out.print("nothing has been promoted yet")
     elif every:
         for state in states:
             began = f"{state.trial.began.astimezone():%Y-%m-%d %H:%M %Z}"
@@ -47,7 +47,7 @@ def canary_command(
 def drill_command(json: Json = False) -> None:
     """Play an adapter that is broken on purpose into the shadow, where no user is, and see that it is caught.
 
-    The daemon holds one a week, after a night. Exit status: 0 when it was caught, 1 when not.
+    The daemon runs one a week, after a night. Exit status: 0 when it was caught, 1 when not.
 
     Example: [bold]sleepy-coder drill --json | jq .caught[/]
     """

@@ -41,7 +41,7 @@ _LONGEST_REPLY: Final = 1024
 
 @config_app.command("check")
 def check(json: Json = False) -> None:
-    """Are the settings right? Exit status 1 with each wrong field when they are not.
+    """Check the settings. Exit status 1, with each wrong field, when they are not valid.
 
     Example: [bold]sudo sleepy-coder --home /var/lib/sleepy-coder config check && sudo systemctl reload sleepy-coder[/]
     """
@@ -54,15 +54,15 @@ def check(json: Json = False) -> None:
     if json:
         as_json({"file": str(file), "changed": changed})
     else:
-        differ = f"{len(changed)} settings differ from the defaults" if changed else "all settings are as they come"
-        out.print(f"{file}: right; {differ}" if file.exists() else f"no {file}; {differ}", soft_wrap=True)
+        differ = f"{len(changed)} settings differ from the defaults" if changed else "all settings have their defaults"
+        out.print(f"{file}: valid; {differ}" if file.exists() else f"no {file}; {differ}", soft_wrap=True)
 
 
 @config_app.command("show")
 def show(
-    every: Annotated[bool, typer.Option("--all", help="Also what is as it comes.")] = False, json: Json = False
+    every: Annotated[bool, typer.Option("--all", help="Show the defaults as well.")] = False, json: Json = False
 ) -> None:
-    """The settings that hold, and where each is from. Keys are not shown.
+    """The settings in force, and where each comes from. Keys are not shown.
 
     Example: [bold]sleepy-coder config show --all[/]
     """
@@ -77,7 +77,7 @@ def show(
     if rows:
         table(str(config.home / CONFIG_FILE), ("setting", "value", "from"), rows)
     else:
-        out.print("all settings are as they come; --all shows them")
+        out.print("all settings have their defaults; --all shows them")
 
 
 @config_app.command("init")

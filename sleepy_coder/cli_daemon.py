@@ -28,13 +28,13 @@ _UNIT = "sleepy-coder"
 
 def pause_command(
     tonight: Annotated[bool, typer.Option("--tonight", help="Only the next night, or the one that runs.")] = False,
-    hours: Annotated[float | None, typer.Option(min=0, max=8760, help="For so many hours.")] = None,
+    hours: Annotated[float | None, typer.Option(min=0, max=8760, help="For this many hours.")] = None,
     reason: Annotated[str, typer.Option(help="Why; `status` shows it.")] = "",
     json: Json = False,
 ) -> None:
-    """Have the daemon hold no nights for a while.
+    """Have the daemon run no nights for a while.
 
-    One of its nights that runs is asked to pause within a minute and goes on when nights are held again. A night in a
+    A night that it runs is asked to pause within a minute and goes on after the pause. A night in a
     terminal is not affected. Collecting goes on. Without an option it lasts until [bold]sleepy-coder resume[/].
 
     Example: [bold]sleepy-coder pause --tonight --reason "a demo tomorrow"[/]
@@ -44,7 +44,7 @@ def pause_command(
         if tonight and hours is not None:
             raise ConfigError("--tonight and --hours say different things", "give one of them")
         if hours is not None and not hours > 0:  # nor is nan, which is within all bounds
-            raise ConfigError(f"a pause of {hours:g} hours is none", "give more, or end one with `sleepy-coder resume`")
+            raise ConfigError("a pause must be longer than 0 hours", "give more, or end one with `sleepy-coder resume`")
         refuse_elsewhere(config, "pause")
         until = now + timedelta(hours=hours) if hours is not None else None
         if tonight:
@@ -60,7 +60,7 @@ def pause_command(
 
 
 def resume_command(json: Json = False) -> None:
-    """Hold nights again after a pause.
+    """Run nights again after a pause.
 
     Example: [bold]sleepy-coder resume[/]
     """
@@ -71,18 +71,18 @@ def resume_command(json: Json = False) -> None:
     if json:
         as_json({"was_paused": was})
     else:
-        out.print("nights are held again" if was else "nights were not paused")
+        out.print("nights run again" if was else "nights were not paused")
 
 
 def logs_command(
     nights: Annotated[bool, typer.Option("--nights", help="Only what the nights did.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more comes, until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the log as it grows, until Ctrl-C.")] = False,
     since: Annotated[str, typer.Option(help='As journalctl takes it: "today", "-2h", "2026-11-20".')] = "-1d",
-    user: Annotated[bool, typer.Option("--user", help="Of the service of this user.")] = False,
+    user: Annotated[bool, typer.Option("--user", help="The log of this user's own service.")] = False,
     file: Annotated[Path | None, typer.Option(help="Read a file of JSON lines instead; - is stdin.")] = None,
     json: Json = False,
 ) -> None:
-    """The daemon's log for a person: one line an event, from the journal.
+    """The daemon's log for people: one line per event, from the journal.
 
     Example: [bold]sleepy-coder logs --nights --since "2 days ago"[/]
     """
@@ -114,6 +114,6 @@ def _lines(file: Path | None, follow: bool, since: str, user: bool) -> Iterable[
         if status != 0:
             raise SleepyError(f"journalctl said: {said}", "try `journalctl -u sleepy-coder`")
         if not came:
-            why = said or f"the journal has nothing of {_UNIT} since {since}"
+            why = said or f"the journal has nothing from {_UNIT} since {since}"
             remedy = "try another --since, --user, or --file; `sleepyd` in a terminal prints its log there"
             err.print(f"{why}; {remedy}", highlight=False, markup=False, soft_wrap=True)

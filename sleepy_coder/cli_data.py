@@ -31,7 +31,7 @@ def list_episodes(
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
     json: Json = False,
 ) -> None:
-    """Episodes, oldest first.
+    """Episodes, oldest first, and who says how each ended. Only what a verifier judged trains.
 
     Example: [bold]sleepy-coder episodes list --outcome fail --limit 10[/]
     """
@@ -50,19 +50,17 @@ def list_episodes(
             e.task.family if e.task else "",
             str(len(e.attempts)),
             e.outcome,
+            e.outcome_source,
         )
         for e in found
     ]
-    table(
-        f"{len(found)} of {total} episodes",
-        ("id", f"when ({zone.tzname(None)})", "source", "family", "attempts", "outcome"),
-        rows,
-    )
+    columns = ("id", f"when ({zone.tzname(None)})", "source", "family", "attempts", "outcome", "judged by")
+    table(f"{len(found)} of {total} episodes", columns, rows)
 
 
 @episodes_app.command("import")
 def import_episodes(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)], json: Json = False) -> None:
-    """Import episodes from JSON or JSONL, with secrets redacted. The format is found out entry by entry.
+    """Import episodes from JSON or JSONL, with secrets redacted. The format is detected entry by entry.
 
     Known are our own exports, sleepy-episode/1, Harbor's ATIF, mini-swe-agent's traj.json, OpenAI chat and Hugging Face
     messages, and ShareGPT. Known episodes are skipped; bad entries are quarantined with their reason.
@@ -168,7 +166,7 @@ def prune(
 def rescue_store(json: Json = False) -> None:
     """Replace a damaged store by its newest backup and each episode saved since. Stop the daemon first.
 
-    That of a service: [bold]sudo systemctl stop sleepy-coder.socket sleepy-coder[/]. A store that is not damaged is
+    For a service: [bold]sudo systemctl stop sleepy-coder.socket sleepy-coder[/]. A store that is not damaged is
     left as it is. The damaged file stays beside the new one.
 
     Example: [bold]sudo -u sleepy-coder sleepy-coder --home /var/lib/sleepy-coder episodes rescue[/]
@@ -186,4 +184,4 @@ def rescue_store(json: Json = False) -> None:
         out.print(f"{path} is sound; nothing was changed")
     else:
         source = done.backup or "an empty store"
-        out.print(f"{source} and {done.episodes} later episodes stand in; the damaged file is {done.damaged}")
+        out.print(f"Restored {source} and {done.episodes} later episodes; the damaged file is kept at {done.damaged}")

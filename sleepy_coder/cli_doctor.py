@@ -16,7 +16,7 @@ _MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]
 
 
 def doctor_command(json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False) -> None:
-    """Check everything that a night needs, for real, and say how to mend what is wrong.
+    """Check everything that a night needs, for real, and say how to fix what is wrong.
 
     Looks at settings, disk, store, compiler, sandbox, base model, every model server, the gateway and the daemon. At
     the model server two throw-away adapters are loaded, asked and unloaded again. Exit status: 0 when nothing failed,

@@ -43,11 +43,11 @@ class Said(StrEnum):
 
 def feedback_command(
     session: Annotated[str, typer.Argument(help="The session: a path tag, or what the agent calls it.")],
-    said: Annotated[Said, typer.Argument(help="Whether what came out of it was right.")],
-    note: Annotated[str, typer.Option(help="What there is to say of it.")] = "",
+    said: Annotated[Said, typer.Argument(help="Whether its result was right.")],
+    note: Annotated[str, typer.Option(help="What you have to say about it.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Say of a session whether it went well, before it has come to rest. It is a hint: only verifiers' verdicts train.
+    """Tell whether a session went well, before it has come to rest. It is a hint: only verifiers' verdicts train.
 
     Example: [bold]sleepy-coder feedback my-session bad --note "it deleted a test"[/]
     """

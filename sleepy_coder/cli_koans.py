@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -18,7 +17,7 @@ from sleepy_coder.console import as_json, explained, out, progress_bar, table
 from sleepy_coder.dialogue import number_lines
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.registry import Registry
-from sleepy_coder.tasks import SPLITS, TaskSplit, load_split
+from sleepy_coder.tasks import SPLITS, TaskSplit, choose_tasks, load_split
 from sleepy_coder.tasks.loaders import load_cargo_folder, load_jsonl
 from sleepy_coder.types import Adapter, Episode, EvalReport, Outcome, Task
 
@@ -103,7 +102,7 @@ def run_koans(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Let the built-in agent work on tasks, those it has not met first, and record every attempt.
+    """Let the built-in agent work on tasks, new ones first, and record every attempt.
 
     Example: [bold]sleepy-coder koans run --count 40 --family use_after_move[/]
     """
@@ -143,18 +142,6 @@ def _tasks_from(source: Path | None) -> tuple[Task, ...]:
     if source is None:
         return load_split("day")
     return tuple(load_cargo_folder(source) if source.is_dir() else load_jsonl(source))
-
-
-def choose_tasks(tasks: tuple[Task, ...], met: set[str], count: int, family: str | None, seed: int) -> list[Task]:
-    """`count` tasks in a seeded order, unmet ones first.
-
-    Raises SleepyError when there is no task of `family`.
-    """
-    fitting = [task for task in tasks if family in (None, task.family)]
-    if not fitting:
-        raise SleepyError(f"there is no task of family {family}", "`sleepy-coder koans list` shows the families")
-    random.Random(seed).shuffle(fitting)
-    return sorted(fitting, key=lambda task: task.id in met)[:count]
 
 
 def _summary(episode: Episode) -> dict[str, object]:
@@ -234,7 +221,7 @@ def _print_evaluation(report: EvalReport, split: str, samples: int) -> None:
     if measured:
         out.print(f"pass@1 {report.pass_rate:.1%} over {counted(len(measured), 'task')} in {report.seconds:.1f} s")
     if samples > 1:
-        unknown = "is not known: no task has so many measured samples"
+        unknown = "is unknown: no task has that many measured samples"
         whole = max(measured.values(), default=0) >= samples
         out.print(f"pass@{samples} {f'{mean_pass_at_k(report, samples):.1%}' if whole else unknown}")
     if failed := len(report.samples) - measured.total():
@@ -251,4 +238,4 @@ def _split(name: str) -> TaskSplit:
     for split in SPLITS:
         if split == name:
             return split
-    raise SleepyError(f"there is no split {name!r}", f"take one of {', '.join(SPLITS)}")
+    raise SleepyError(f"there is no split {name!r}", f"choose one of {', '.join(SPLITS)}")

@@ -26,14 +26,14 @@ def _recipe_named(name: str) -> RecipeName:
     for known in RECIPES:
         if known == name:
             return known
-    raise ConfigError(f"there is no recipe {name!r}", f"there are {', '.join(RECIPES)}")
+    raise ConfigError(f"there is no recipe {name!r}", f"choose one of {', '.join(RECIPES)}")
 
 
 def recipes_command(
     name: Annotated[str | None, typer.Argument(help="Show all of this one; default: list them.")] = None,
     json: Json = False,
 ) -> None:
-    """List the recipes, how a night may learn: what each does, what it costs and needs; with a NAME all of one.
+    """List the recipes, the ways a night may learn: what each does, costs and needs. With NAME, all about one.
 
     `recipe.name` in the settings picks one, and `night --recipe NAME` another one for one night.
 
@@ -53,7 +53,7 @@ def recipes_command(
             ("name", "what it does", "cost of a night"),
             [(f"{r.name}{' *' * (r.name == usual)}", f"{r.summary}{_needs(r)}", r.cost) for r in shown],
         )
-        out.print("* is what recipe.name says. `sleepy-coder night --recipe NAME` tries another one for a night.")
+        out.print("* marks recipe.name. `sleepy-coder night --recipe NAME` tries another one for a night.")
         out.print("`sleepy-coder recipes NAME` says whose idea it is, and all of its numbers.")
 
 

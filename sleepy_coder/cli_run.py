@@ -15,12 +15,14 @@ from typing import Annotated, TextIO
 import typer
 
 from sleepy_coder import wiring
-from sleepy_coder.collect.agent_run import as_found, check_of, checked, command_line, environment
+from sleepy_coder.collect.agent_run import command_line, environment
+from sleepy_coder.collect.project import as_found, check_of, checked
 from sleepy_coder.config import CONFIG_FILE, Config, load_config
 from sleepy_coder.console import as_json, err, explained
 from sleepy_coder.errors import ConfigError, ServerUnreachable, SleepyError
 from sleepy_coder.serve.gateway_client import VerifierWord, gateway_answers, tell_verdict
 from sleepy_coder.types import Task
+from sleepy_coder.verify.venv import Venv, find_venv
 
 
 def run_command(
@@ -48,9 +50,10 @@ def run_command(
         if task is not None:
             tell_verdict(config.gateway, awaited)
         variables = environment(url, session, config.gateway.alias, config.gateway.api_key, os.environ)
+        venv = find_venv(folder, os.environ)
         command = command_line(agent, url, session, config.gateway.alias)
         status = _in_foreground(command, variables, sys.stderr if json else None)
-        said = _verified(config, awaited, task, folder) if task else "not verified"
+        said = _verified(config, awaited, task, folder, venv) if task else "not verified"
     if json:
         as_json({"session": session, "status": status, "outcome": said, "check": list(task.command) if task else None})
     else:
@@ -59,21 +62,21 @@ def run_command(
     raise typer.Exit(status)
 
 
-def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path) -> str:
+def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path, venv: Venv | None) -> str:
     """Verify what the agent left and have the gateway keep the verdict; what came of it, in words.
 
     Raises ServerError, InfraError or SandboxUnavailable.
     """
     silent = awaited.model_copy(update={"state": "silent"})
     try:
-        check = checked(wiring.open_project_verifier(), awaited.session, task, folder)
+        check = checked(wiring.open_project_verifier(venv), awaited.session, task, folder, venv)
     except (SleepyError, OSError, KeyboardInterrupt):
         with suppress(SleepyError):
             tell_verdict(config.gateway, silent)
         raise
     if check is None:
         tell_verdict(config.gateway, silent)
-        return "not verified, for nothing was changed"
+        return "not verified, for no program file was changed"
     if not check.verdict.passed:
         err.print(check.verdict.feedback or check.verdict.detail, highlight=False, markup=False)
     tell_verdict(config.gateway, awaited.model_copy(update={"state": "spoken", "check": check}))
@@ -94,7 +97,7 @@ def _gateway(config: Config) -> str:
 def _task(folder: Path, command: tuple[str, ...] | None) -> Task | None:
     """The project as it is now; None, with a word why, when it cannot be verified."""
     if command is None:
-        err.print("nothing here says how to check the result: give it with --verify, or it is not verified")
+        err.print("the result will not be verified: nothing here says how to check it; pass --verify")
         return None
     try:
         return as_found(folder, command)

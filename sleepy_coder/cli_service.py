@@ -110,7 +110,7 @@ def uninstall_command(user: User = False, dry_run: DryRun = False) -> None:
         if units:
             manager.systemctl("daemon-reload")
         if not files:
-            _say("nothing of it is installed")
+            _say("nothing is installed")
         _say(f"what it learned stays in {home}" + ("" if user else f", its keys in {KEYS}, and its user sleepy-coder"))
 
 

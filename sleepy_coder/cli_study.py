@@ -145,7 +145,7 @@ def _recipes(names: str) -> tuple[RecipeName, ...]:
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in RECIPES]
     if unknown:
-        raise SleepyError(f"there is no recipe {unknown[0]!r}", f"take some of {', '.join(RECIPES)}")
+        raise SleepyError(f"there is no recipe {unknown[0]!r}", f"choose from {', '.join(RECIPES)}")
     return tuple(name for name in RECIPES if name in wanted)
 
 

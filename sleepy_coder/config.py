@@ -57,6 +57,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def without_v1(url: str) -> str:
+    """The root of a server that is known by it or by its `/v1`."""
+    return url.rstrip("/").removesuffix("/v1")
+
+
 class ServerSettings(Section):
     """The model server that serves and evaluates."""
 
@@ -75,7 +80,7 @@ class ServerSettings(Section):
         0.2,
         gt=0,
         le=5,
-        description="The same weights answer with logprobs at most so far apart; 0.01 is enough for float32.",
+        description="Logprobs of the same weights may differ by this much; 0.01 is enough for float32.",
     )
     engine: Literal["embedded", "vllm"] = Field("embedded", description="What `sleepy-coder serve` starts.")
     vllm: str = Field("vllm", min_length=1, description="The vllm program; its environment may be another one.")
@@ -92,7 +97,7 @@ class ServerSettings(Section):
     def _is_a_url(cls, url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is no http:// or https:// URL")
+            raise ValueError(f"{url!r} is not an http:// or https:// URL")
         return url
 
     @model_validator(mode="after")
@@ -106,13 +111,13 @@ class ServerSettings(Section):
     @property
     def urls(self) -> tuple[str, ...]:
         """All servers, the first one first, without /v1."""
-        return tuple(url.rstrip("/").removesuffix("/v1") for url in (self.url, *self.replicas))
+        return tuple(map(without_v1, (self.url, *self.replicas)))
 
 
 class GatewaySettings(Section):
     """The gateway in front of the model server, which coding agents are pointed at."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on; other machines can be let in with a key only.")
+    host: str = Field("127.0.0.1", description="Address to listen on; other machines are let in only with a key.")
     port: int = Field(8400, ge=1, le=65535, description="Port to listen on.")
     alias: str = Field(
         "sleepy-coder",
@@ -136,7 +141,7 @@ class GatewaySettings(Section):
     )
 
     rest_minutes: float = Field(
-        10, gt=0, le=1440, description="A conversation that nobody goes on with for so long becomes an episode."
+        10, gt=0, le=1440, description="A conversation that nobody continues for this long becomes an episode."
     )
     while_asleep: Literal["wake", "hold", "refuse"] = Field(
         "wake",
@@ -145,6 +150,18 @@ class GatewaySettings(Section):
     hold_seconds: float = Field(
         600, ge=1, le=86_400, description="Longest wait of a request for a sleeping model server before it gets a 503."
     )
+
+    @property
+    def body_bytes(self) -> int:
+        return self.max_body_mib << 20
+
+    @property
+    def record_bytes(self) -> int:
+        return self.record_mib << 20
+
+    @property
+    def queue_bytes(self) -> int:
+        return self.queue_mib << 20
 
     @property
     def local_url(self) -> str:
@@ -227,7 +244,7 @@ class MixSettings(Section):
         le=0.9,
         description="Share of new programs that are judged before they may train, once anything was promoted.",
     )
-    fresh_days: float = Field(14, ge=0, le=365, description="Days that these are held back from training.")
+    fresh_days: float = Field(14, ge=0, le=365, description="Days for which these are held back from training.")
 
     @property
     def shares(self) -> dict[ExampleKind, float]:
@@ -238,7 +255,7 @@ class MixSettings(Section):
     def _shares_are_a_whole(self) -> Self:
         whole = sum(self.shares.values())
         if not math.isclose(whole, 1, abs_tol=1e-3):
-            raise ValueError(f"replay + passed + hard are {whole:.4g} and must be 1")
+            raise ValueError(f"replay + passed + hard add up to {whole:.4g}, not 1")
         return self
 
 
@@ -402,7 +419,7 @@ class GatePolicy(Section):
         default=20, ge=5, description="Families and categories with fewer clusters are not guarded on their own."
     )
     min_fresh_clusters: int = Field(
-        default=60, ge=5, description="From so many fresh clusters on, they must not show a loss."
+        default=60, ge=5, description="From this many fresh clusters on, they must not show a loss."
     )
     fresh_margin: float = Field(
         default=0.05, gt=0, lt=1, description="Loss on fresh tasks that must be ruled out, as a share."
@@ -433,7 +450,7 @@ class CanarySettings(Section):
         20,
         ge=2,
         le=1e6,
-        description="E-value of harm that rolls back; one false alarm in so many canaries at most.",
+        description="E-value of harm that rolls back; one false alarm in this many canaries at most.",
     )
     sessions: int = Field(200, ge=10, le=100_000, description="Judged sessions after which the split ends.")
     hours: float = Field(72, gt=0, le=8760, description="Time after which the split ends, however few were judged.")
@@ -444,7 +461,7 @@ class CanarySettings(Section):
         description="Share of sessions that get the old adapter after the split; 0 ends the watch.",
     )
     patience_minutes: float = Field(
-        60, ge=0, le=1440, description="So long a session that is still being judged holds up the count of later ones."
+        60, ge=0, le=1440, description="How long a session still being judged may hold up the count of later ones."
     )
     broken_in_a_row: int = Field(
         5,
@@ -457,7 +474,7 @@ class CanarySettings(Section):
         4,
         ge=1.5,
         le=100,
-        description="A reply so many times as long or slow as the old adapter's median has exploded.",
+        description="A reply this many times as long or slow as the old adapter's median has exploded.",
     )
     explosion_threshold: float = Field(
         1000,
@@ -474,7 +491,7 @@ class CanarySettings(Section):
     shadow_samples: int = Field(4, ge=1, le=64, description="Samples of each adapter on each of these tasks.")
     shadow_temperature: float = Field(0.8, ge=0, le=2, description="Sampling temperature of the replay.")
     drill_days: float = Field(
-        7, ge=0, le=365, description="So long after a drill the daemon ends a night with the next one; 0 for none."
+        7, ge=0, le=365, description="The daemon ends a night with a drill when the last is this old; 0 turns them off."
     )
 
 
@@ -486,10 +503,10 @@ class NightSettings(Section):
         "", description="Time zone of the window, such as Europe/Berlin; empty is $TZ, or else the machine's own."
     )
     stop_at_window_end: bool = Field(
-        False, description="Whether also a night started by hand pauses when the window it began in closes."
+        False, description="Whether a night started by hand pauses too when the window it began in closes."
     )
-    quiet_minutes: float = Field(15, ge=0, le=1440, description="Nobody has asked for so long before a night begins.")
-    gpu_percent: int = Field(10, ge=0, le=100, description="A GPU that computes more than this is in use.")
+    quiet_minutes: float = Field(15, ge=0, le=1440, description="Time without requests before a night begins.")
+    gpu_percent: int = Field(10, ge=0, le=100, description="A GPU that is busier than this is in use.")
     share_gpu: bool = Field(False, description="Whether the model server sleeps while a night trains on its GPU.")
     sleep_level: Literal[1, 2] = Field(
         1,
@@ -502,9 +519,12 @@ class NightSettings(Section):
         120, ge=1, le=3600, description="Time for a training step and its checkpoint before a paused child is killed."
     )
     keep_adapters: int = Field(20, ge=2, le=10_000, description="Adapters that are kept; older ones are deleted.")
-    min_free_gib: float = Field(2, ge=0, le=10_000, description="With less free disk space no night begins, in GiB.")
+    min_free_gib: float = Field(2, ge=0, le=10_000, description="Free disk space, in GiB, below which no night begins.")
     jitter_minutes: float = Field(
-        0, ge=0, le=240, description="A night begins up to so long after its window opens; several machines spread out."
+        0,
+        ge=0,
+        le=240,
+        description="A night begins up to this long after its window opens; several machines spread out.",
     )
     catch_up: bool = Field(True, description="Whether a night missed while the machine was off is made up for by day.")
     inhibit_sleep: bool = Field(True, description="Whether the machine is kept from suspending while a night runs.")
@@ -599,6 +619,11 @@ class Config(BaseSettings):
             return sources
         return (*sources, TomlConfigSettingsSource(settings_cls, find_home() / CONFIG_FILE))
 
+    def patient(self, seconds: float) -> Self:
+        """These settings, but no reply of a model server is waited for longer than `seconds`: it may hang."""
+        wait = min(self.server.timeout_seconds, seconds)
+        return self.model_copy(update={"server": self.server.model_copy(update={"timeout_seconds": wait})})
+
     @property
     def state(self) -> Path:
         """The folder of the store, the nights' work and the logs."""
@@ -647,15 +672,15 @@ def load_config(home: Path | None = None, *, here: bool = True) -> Config:
     anywhere = not here and home is None and HOME_VARIABLE not in os.environ
     resolved = find_home() if anywhere else settle_home(home)
     if resolved.exists() and not resolved.is_dir():
-        raise ConfigError(f"{resolved} is no folder", f"name one: --home or ${HOME_VARIABLE}")
+        raise ConfigError(f"{resolved} is not a folder", f"name one: --home or ${HOME_VARIABLE}")
     _refuse_unknown_variables()
     try:
         return (_WithoutFile if anywhere else Config)(home=resolved)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
         fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"wrong settings: {fields}", f"mend {resolved / CONFIG_FILE} or the environment") from error
+        raise ConfigError(f"wrong settings: {fields}", f"fix {resolved / CONFIG_FILE} or the environment") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{resolved / CONFIG_FILE} is no valid TOML: {error}", "mend the file") from error
+        raise ConfigError(f"{resolved / CONFIG_FILE} is not valid TOML: {error}", "fix the file") from error
     except SettingsError as error:
         remedy = "a whole section in the environment has to be JSON; SLEEPY_CODER_SECTION__FIELD sets one field"
         raise ConfigError(f"wrong settings: {error}", remedy) from error
@@ -672,4 +697,4 @@ def _refuse_unknown_variables() -> None:
         if name.upper().startswith(VARIABLES) and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), sorted(known), n=1)
             meant = f"did you mean `{near[0]}`? Otherwise " if near else ""
-            raise ConfigError(f"{name} is no setting", f"{meant}take it out of the environment")
+            raise ConfigError(f"{name} is not a setting", f"{meant}remove it from the environment")

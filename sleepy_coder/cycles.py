@@ -12,17 +12,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from sleepy_coder.cli_koans import choose_tasks
 from sleepy_coder.collect.agent import work_through
 from sleepy_coder.deploy import incumbent
 from sleepy_coder.files import write_atomic
 from sleepy_coder.judge import metrics
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
-from sleepy_coder.practice import Day
 from sleepy_coder.report.data import arm, baseline_of, changes, on_set_of, served_after
 from sleepy_coder.store import Store
-from sleepy_coder.tasks import load_split
+from sleepy_coder.tasks import choose_tasks, load_split
 from sleepy_coder.types import NightReport, Outcome, Record
 
 _FILE: Final = "cycles.json"
@@ -96,7 +94,7 @@ def live_a_day(parts: Parts, count: int) -> None:
     for number, episode in enumerate(
         work_through(
             tasks,
-            active.name if active else parts.base.name,
+            parts.answering(active)[0],
             parts.punctual,
             parts.verifier,
             parts.config.agent,
@@ -112,9 +110,8 @@ def live_a_day(parts: Parts, count: int) -> None:
 def episodes_since_last_night(store: Store) -> int:
     """How many episodes came after the day that the last night looked back on."""
     nights = store.nights(last=1)
-    known = store.phase(nights[0].cycle, "day") if nights else None
-    after = Day.model_validate_json(known).until if known else 0
-    return store.count_episodes(after=after)
+    day = store.day_of(nights[0].cycle) if nights else None
+    return store.count_episodes(after=day.until if day else 0)
 
 
 def history(nights: Sequence[NightReport]) -> tuple[CycleRow, ...]:

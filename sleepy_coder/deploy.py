@@ -44,8 +44,7 @@ def load_proved(server: ModelServer, adapter: Adapter, base_sha256: str, canary:
     except SleepyError:
         for replica in () if keep else fresh:
             with contextlib.suppress(ServerError):
-                replica.unload(adapter.name)
-                _log.info("server.adapter_unloaded", adapter=adapter.name, server=replica.url)
+                unload(replica, adapter.name, replica.url)
         raise
 
 
@@ -94,6 +93,21 @@ def incumbent(registry: Registry, server: ModelServer, canary: Canary) -> Adapte
     return active
 
 
+def ask(
+    parts: Parts,
+    arm: Arm,
+    model: tuple[str, str],
+    tasks: Sequence[Task],
+    settings: EvalSettings,
+    on_sample: Callable[[], object],
+    hints: Hinter | None = None,
+) -> EvalReport:
+    """Evaluate `model` (its name, and the SHA-256 of its weights) until the curfew; nothing is proved nor kept."""
+    name, sha256 = model
+    environment = f"{parts.environment}\n{HINTS}" if hints else parts.environment
+    return evaluate(parts.punctual, parts.verifier, name, arm, sha256, tasks, settings, environment, on_sample, hints)
+
+
 def measure(
     parts: Parts,
     arm: Arm,
@@ -110,19 +124,7 @@ def measure(
     """
     if adapter is not None:
         ensure_loaded(parts.registry, parts.server, adapter, parts.canary)
-    name, sha256 = parts.answering(adapter)
-    report = evaluate(
-        parts.punctual,
-        parts.verifier,
-        name,
-        arm,
-        sha256,
-        tasks,
-        settings,
-        f"{parts.environment}\n{HINTS}" if hints else parts.environment,
-        on_sample,
-        hints,
-    )
+    report = ask(parts, arm, parts.answering(adapter), tasks, settings, on_sample, hints)
     if adapter is not None:
         ensure_loaded(parts.registry, parts.server, adapter, parts.canary)
     keep(parts, report, cycle)
@@ -170,8 +172,11 @@ def turn_down(parts: Parts, candidate: Adapter, reports: tuple[EvalReport, ...],
     return parts.registry.reject(candidate.name, verdict) if verdict.decision is Decision.REJECT else staged
 
 
-def unload(server: ModelServer, name: str) -> None:
-    """Unload the adapter `name` wherever it is; it may be gone already, when the server was restarted meanwhile."""
+def unload(server: ModelServer, name: str, where: str = "all") -> None:
+    """Unload the adapter `name`; it may be gone already, when the server was restarted meanwhile.
+
+    `where` is the server's URL, for the log; all replicas are one server.
+    """
     with contextlib.suppress(ModelNotFound):
         server.unload(name)
-        _log.info("server.adapter_unloaded", adapter=name, server="all")
+        _log.info("server.adapter_unloaded", adapter=name, server=where)

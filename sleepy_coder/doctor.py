@@ -10,14 +10,14 @@ from typing import Final
 
 from sleepy_coder import wiring
 from sleepy_coder.adapter_manifest import model_sha256
-from sleepy_coder.config import CONFIG_FILE, NANO, Config, GatePolicy
+from sleepy_coder.config import CONFIG_FILE, NANO, Config
 from sleepy_coder.drill import complaint
 from sleepy_coder.errors import ServerError, ServerUnreachable, SleepyError
 from sleepy_coder.files import private_folder, temporary_beside
 from sleepy_coder.judge.clusters import form_clusters
 from sleepy_coder.learn.trainer import refuse_quantised
 from sleepy_coder.registry import Registry
-from sleepy_coder.report.standing import daemon_line
+from sleepy_coder.report.standing import VERIFIED, daemon_line, small_set
 from sleepy_coder.serve.checkup import Finding, check_server, checked, fail, ok, warn
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.gateway_client import gateway_answers, running
@@ -27,6 +27,8 @@ from sleepy_coder.verify.rust import Toolchain
 _GIB: Final = 1 << 30
 _PLENTY: Final = 5
 """Times `night.min_free_gib`: below it, a night that begins well may yet fill the disk."""
+_MANY: Final = 20
+"""Passed episodes of which one at least should train."""
 _GATEWAY_SECONDS: Final = 10.0
 
 
@@ -38,6 +40,7 @@ def examine(config: Config, on_check: Callable[[str], None] = lambda _: None) ->
         checked("home", lambda: _home(config)),
         checked("disk", lambda: _disk(config)),
         checked("store", lambda: _store(config)),
+        checked("episodes", lambda: _episodes(config)),
         checked("rust", _rust),
         checked("sandbox", _sandbox),
     ]
@@ -66,20 +69,11 @@ def _frozen_set(config: Config) -> Finding:
         budget, some_left = wiring.budget(config, store)
     clusters = len(form_clusters(tasks))
     said = f"{len(tasks)} tasks in {clusters} clusters; {budget}"
-    if _is_too_small(clusters, len(tasks) * config.eval.samples, config.gate):
-        needed = max(config.gate.autonomous_clusters, config.gate.min_clusters)
-        remedy = f"Judge by {needed} clusters or more: `sleepy-coder gate renew`. Or see gate.small_sets."
-        return warn("frozen set", f"{said}; so small a set promotes nothing", remedy)
-    if some_left:
-        return ok("frozen set", said)
-    return warn("frozen set", said, "Put unseen tasks in its place: `sleepy-coder gate renew`.")
-
-
-def _is_too_small(clusters: int, pairs: int, policy: GatePolicy) -> bool:
-    """Whether the gate promotes nothing on this set, whatever is measured (SMALL_SET)."""
-    if clusters >= policy.autonomous_clusters:
-        return clusters < policy.min_clusters
-    return policy.small_sets == "hold" or pairs < policy.min_clusters
+    if not some_left:
+        return warn("frozen set", said, "Put unseen tasks in its place: `sleepy-coder gate renew`.")
+    if small := small_set(clusters, len(tasks) * config.eval.samples, config.gate):
+        return warn("frozen set", f"{said}; {small}", "Add tasks and renew: `sleepy-coder gate renew --from FILE`.")
+    return ok("frozen set", said)
 
 
 def _home(config: Config) -> Finding:
@@ -113,6 +107,15 @@ def _store(config: Config) -> Finding:
     with wiring.open_store(config) as store:
         store.check()
         return ok("store", f"{path} is whole; {store.count_episodes()} episodes")
+
+
+def _episodes(config: Config) -> Finding:
+    with wiring.read_store(config) as store:
+        waiting = store.waiting()
+    said = f"{waiting.passed} passed since they were last learned from, {waiting.trainable} of them can train"
+    if waiting.passed >= _MANY and not waiting.trainable:
+        return warn("episodes", said, f"Only what a verifier passed trains, on a task: {VERIFIED}.")
+    return ok("episodes", said)
 
 
 def _rust() -> Finding:

@@ -72,6 +72,7 @@ _NIGHTS: Final = {
         gained=int,
         lost=int,
         rows=dict,
+        left_out=dict,
         steps=int,
         kl=float | None,
     ),
@@ -119,6 +120,12 @@ _NIGHTS: Final = {
         cycle=int,
         provenance=str,
         reason=str,
+    ),
+    "mix.leak_left_out": _event(
+        "An episode is too close to a frozen task: it is put aside, and the night goes on without it.",
+        cycle=int,
+        provenance=str,
+        task=str,
     ),
     "train.step": _event(
         "An optimiser step; loss and KL to the base in nats per token, and the mean reward where answers earn one.",
@@ -176,7 +183,7 @@ _NIGHTS: Final = {
         "The last baseline holds: a random tenth of it came out the same again.", model=str, pass_rate=float, tasks=int
     ),
     "eval.drifted": _event(
-        "The base answers otherwise than it did: the baseline is measured anew.", cycle=int, tasks=int
+        "The base answers differently than before: the baseline is measured anew.", cycle=int, tasks=int
     ),
     "gate.decided": _event("The gate decided; why, worst first.", cycle=int, decision=str, reasons=Words),
 }
@@ -218,7 +225,7 @@ _ADAPTERS: Final = {
     "server.adapter_loaded": _event("The model server loaded an adapter.", adapter=str, server=str),
     "server.adapter_unloaded": _event("The model server unloaded an adapter.", adapter=str, server=str),
     "server.fingerprint_differs": _event(
-        "An adapter answers otherwise than it did, or as the base: it must not serve. By how much, in a logprob.",
+        "An adapter answers differently than before, or as the base: it must not serve. By how much, in a logprob.",
         adapter=str,
         server=str,
         what=str,
@@ -299,7 +306,7 @@ _DAYS: Final = {
         "The store refused what somebody said of a session; they were told so.", reason=str
     ),
     "gateway.check_lost": _event(
-        "The store refused a verifier's word on a session; who ran the agent was told so.", session=str, reason=str
+        "The store refused a verifier's word on a session; whoever ran the agent was told so.", session=str, reason=str
     ),
     "gateway.upstream_failed": _event(
         "The model server did not answer, or broke off in the middle of a reply.", path=str, reason=str
@@ -317,7 +324,15 @@ _DAYS: Final = {
     "recorder.failed": _event(
         "The recorder met what it did not expect, and goes on; what it was at may be lost.", reason=str
     ),
-    "collect.failed": _event("Nothing could be collected this time; what is there waits.", reason=str),
+    "collect.failed": _event("Collecting failed this time; what is there waits.", reason=str),
+    "episode.not_labelled": _event(
+        "What became of a conversation could not be told: its episode is stored without an outcome; why.",
+        conversation=str,
+        reason=str,
+    ),
+    "episode.not_stored": _event(
+        "A conversation cannot be stored as an episode and was put in quarantine; why.", conversation=str, reason=str
+    ),
     "episode.gathered": _event(
         "Conversations that came to rest were stored as episodes; how many are new.",
         new=int,
@@ -408,7 +423,7 @@ def mistakes(name: str, said: Mapping[str, Any]) -> dict[str, str]:
         if kind is None:
             wrong[field] = "is not in the catalogue"
         elif not isinstance(value, kind) and not (isinstance(value, int) and issubclass(float, _plain(kind))):
-            wrong[field] = f"is {value!r}, which is no {kind_name(kind)}"
+            wrong[field] = f"is {value!r}, not {kind_name(kind)}"
     return wrong
 
 

@@ -34,7 +34,11 @@ def ways_to_hint(parts: Parts) -> tuple[Hints, ...]:
 
 
 def dreams_of(parts: Parts, cycle: int, until: int, held: Collection[str], serving: Adapter | None) -> Dreams:
-    """Answers to the day's failed tasks that are not parked or `held` back; for `naive` their references."""
+    """Answers to the day's failed tasks that are not parked or `held` back; for `naive` their references.
+
+    A task of `sleepy-coder run` has no prompt of its own: what was wanted is in its conversation, and is not dreamed
+    about.
+    """
     spec, settings = recipe_of(parts), parts.config.mix
     if spec.rows == "failures":
         failed = parts.store.failed_tasks(until, cycle, _FAILURES_LOOKED_AT, held)

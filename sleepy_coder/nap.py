@@ -18,7 +18,7 @@ from typing import TypeVar
 from sleepy_coder import log
 from sleepy_coder.config import Config, ServerSettings
 from sleepy_coder.deploy import incumbent
-from sleepy_coder.errors import AdapterError, ServerError, SleepyError, StoreError, TrainingPaused
+from sleepy_coder.errors import AdapterError, AlreadyRuns, ServerError, SleepyError, TrainingPaused
 from sleepy_coder.idle import in_flight
 from sleepy_coder.journal import alone
 from sleepy_coder.nap_files import Nap, NapFiles
@@ -184,7 +184,7 @@ def recover(config: Config, registry: Registry, server: ModelServer, canary: Can
     try:
         with alone(files.lock):
             return _end_left_behind(files, config, registry, server, canary, clock)
-    except StoreError:
+    except AlreadyRuns:
         return False
 
 

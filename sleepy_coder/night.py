@@ -33,24 +33,24 @@ from sleepy_coder.learn.outputs import Training
 from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.learn.surprise import Surprise
 from sleepy_coder.learn.trainer import refuse_quantised
+from sleepy_coder.material import dreams_of
 from sleepy_coder.nap import recover_own
 from sleepy_coder.nap_files import NapFiles
 from sleepy_coder.parts import Parts
 from sleepy_coder.practice import (
     KL,
-    Day,
     ask_surprise,
     choose_recipe,
-    dream_of_failures,
     gather,
+    hopeless,
     look_back,
     park,
-    refuse_leaks,
     settle,
     too_little,
     train_candidate,
 )
 from sleepy_coder.shadow import Replay, replay_day, watch
+from sleepy_coder.sifting import refuse_leaks
 from sleepy_coder.store_gate import Opening
 from sleepy_coder.tasks import set_id
 from sleepy_coder.tidy import back_up, tidy
@@ -58,10 +58,13 @@ from sleepy_coder.trial import Trial, check_controls, give_verdict, measure_arms
 from sleepy_coder.types import (
     Adapter,
     Choice,
+    Day,
     Decision,
     EvalReport,
     Example,
     GateVerdict,
+    LeftOut,
+    NightOutcome,
     NightReport,
     Recipe,
     TrainingMix,
@@ -137,7 +140,7 @@ def _as_begun(parts: Parts, night: Journal) -> Parts:
     judges, recipe, measure = set_id(parts.frozen), parts.config.recipe, parts.config.eval
     if night.noted("frozen-set", str, lambda: judges) != judges:
         raise JournalError(
-            f"another frozen set judges by now than the one that night {night.cycle} began with",
+            f"the frozen set is no longer the one that night {night.cycle} began with",
             "It cannot go on; the next night starts over with the same episodes",
         )
     name = night.noted("recipe-name", RecipeName, lambda: recipe.name)
@@ -159,15 +162,17 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     serving = night.once("serve", Adapter | None, parts.registry.active)
     if serving is not None:  # a server that was restarted has forgotten it, also in the middle of a night
         ensure_loaded(parts.registry, parts.server, serving, parts.canary)
+    if reason := night.noted("hopeless", str, lambda: hopeless(parts, night.cycle, day)):
+        return _skip(parts, night, started, reason)
     anchors = night.once("anchors", tuple[Example, ...], lambda: write_anchors(parts))
-    dreams = night.once("dream", Dreams, lambda: dream_of_failures(parts, night.cycle, day, serving))
+    dreams = night.once("dream", Dreams, lambda: dreams_of(parts, night.cycle, day.until, day.fresh, serving))
     park(parts, night.cycle, dreams)
     surprise = night.once("surprise", Surprise, lambda: ask_surprise(parts, night.cycle, anchors, serving))
     mix = night.once("mix", TrainingMix, lambda: gather(parts, night.cycle, day, anchors, dreams, serving, surprise))
     _log.info("mix.built", cycle=night.cycle, shares=mix.shares, counts=mix.counts)
     if reason := too_little(parts, mix):
         return _skip(parts, night, started, reason, mix)
-    refuse_leaks(parts, night.cycle, day, mix)
+    refuse_leaks(parts, night.cycle, day.until, mix)
 
     recipe = night.once("recipe", Recipe, lambda: choose_recipe(parts, night.cycle, mix, serving))
     start = night.once("trunk", Adapter | None, lambda: start_of(parts, serving, recipe))
@@ -218,43 +223,51 @@ def _close(
     parts: Parts,
     night: Journal,
     started: datetime,
-    outcome: str,
+    outcome: NightOutcome,
     reason: str,
     learned: _Learned = _Learned(),
     candidate: Adapter | None = None,
     reports: tuple[EvalReport, ...] = (),
     verdict: GateVerdict | None = None,
 ) -> NightReport:
-    active, mix, training = parts.registry.active(), learned.mix, learned.training
+    mix, training = learned.mix, learned.training
+    lost = training.too_long if training else 0
     measured = learned.choice is not None and learned.choice.served is not None
     dreams = night.known("dream", Dreams) or Dreams(found=(), unsolved=())
-    report = NightReport.model_validate(
-        {
-            "cycle": night.cycle,
-            "started": started,
-            "finished": parts.clock.now(),
-            "outcome": outcome,
-            "reason": reason,
-            "phases": tuple(night.phases),
-            "shares": mix.shares if mix else {},
-            "counts": mix.counts if mix else {},
-            "notes": mix.notes if mix else (),
-            "recipe": learned.recipe,
-            "steps": training.steps if training else 0,
-            "stopped": training.stopped if training else "",
-            "choice": learned.choice if measured else None,
-            "candidate": candidate.name if candidate else None,
-            "serving": active.name if active else parts.base.name,
-            "reports": reports,
-            "verdict": verdict,
-            "kl": night.known(KL, float),
-            "dreamed": len(dreams.found) + len(dreams.unsolved),
-            "answered": len(dreams.found),
-        }
+    report = NightReport(
+        cycle=night.cycle,
+        started=started,
+        finished=parts.clock.now(),
+        outcome=outcome,
+        reason=reason,
+        phases=tuple(night.phases),
+        shares=mix.shares if mix else {},
+        counts={**mix.counts, "passed": mix.counts["passed"] - lost} if mix else {},
+        notes=mix.notes if mix else (),
+        recipe=learned.recipe,
+        steps=training.steps if training else 0,
+        stopped=training.stopped if training else "",
+        choice=learned.choice if measured else None,
+        left_out=_lost(mix, training),
+        candidate=candidate.name if candidate else None,
+        serving=parts.registry.serving(parts.base.name),
+        reports=reports,
+        verdict=verdict,
+        kl=night.known(KL, float),
+        dreamed=len(dreams.found) + len(dreams.unsolved),
+        answered=len(dreams.found),
     )
     parts.store.finish_night(report)
     _sum_up(report)
     return report
+
+
+def _lost(mix: TrainingMix | None, training: Training | None) -> LeftOut:
+    """What the mix and the trainer, which alone counts tokens, found too long or too close to the exam."""
+    found = mix.left_out if mix else LeftOut()
+    if training is None:
+        return found
+    return found.model_copy(update={"too_long": found.too_long + training.too_long, "cut_turns": training.cut_turns})
 
 
 def _sum_up(report: NightReport) -> None:
@@ -274,6 +287,7 @@ def _sum_up(report: NightReport) -> None:
         gained=len(against.gained) if against else 0,
         lost=len(against.lost) if against else 0,
         rows=report.counts,
+        left_out=report.left_out.model_dump(),
         steps=report.steps,
         kl=report.kl,
     )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sleepy_coder import log
-from sleepy_coder.collect.redact import redacted, secret_in
 from sleepy_coder.errors import AdapterError, TrainingError, TrainingKilled
 from sleepy_coder.fresh import apart_from_fresh, held_back, without_fresh
 from sleepy_coder.journal import Journal
 from sleepy_coder.learn.dream import Dreams
+from sleepy_coder.learn.lengths import surely_beyond
 from sleepy_coder.learn.mix import Listed, Pool, compose, only, with_all, without
 from sleepy_coder.learn.outputs import Training, training_of
 from sleepy_coder.learn.own_rows import OwnRows
@@ -23,63 +23,44 @@ from sleepy_coder.learn.replay import replay_pool
 from sleepy_coder.learn.surprise import Surprise
 from sleepy_coder.learn.trainer import last_step
 from sleepy_coder.material import (
-    dreams_of,
     note_on_own,
     notes_on,
     own_of,
     put_aside,
     recipe_of,
-    shortcuts_among,
     surprise_of,
     tasks_to_answer,
 )
 from sleepy_coder.nap import undisturbed
 from sleepy_coder.parts import Parts
 from sleepy_coder.registry import Registry
-from sleepy_coder.tasks.leaks import assert_no_leaks, example_rows, find_leaks
+from sleepy_coder.sifting import put_leaks_aside, without_secrets, without_shortcuts, without_tasks
 from sleepy_coder.types import (
     OWN,
     Adapter,
     AdapterState,
+    Day,
     Decision,
     Example,
     ExampleKind,
+    LeftOut,
     Outcome,
     Recipe,
-    Record,
     TrainingMix,
 )
 
+_DRAWS = 6
+"""How often a mix is drawn again without what is too long."""
 KL = "kl"
 """Under what name the journal keeps how far the last training step was from the base."""
 _TRAINING_TRIES = 3
 _log = log.get("night")
 
 
-class Day(Record):
-    """What a night works with: the episodes up to the position `until` that no earlier night has used up.
-
-    Noted once, so that episodes which arrive during the night wait for the next one. The tasks `fresh` are held back
-    from training.
-    """
-
-    until: int
-    fresh: tuple[str, ...] = ()
-
-
 def look_back(parts: Parts) -> Day:
     """What happened since the last night that used up its day."""
     until = parts.store.position()
     return Day(until=until, fresh=held_back(parts, until))
-
-
-def dream_of_failures(parts: Parts, cycle: int, day: Day, serving: Adapter | None) -> Dreams:
-    """Verified answers for the day's failed tasks that are not parked.
-
-    A task of `sleepy-coder run` has no prompt of its own: what was wanted is in its conversation, and is not
-    dreamed about.
-    """
-    return dreams_of(parts, cycle, day.until, day.fresh, serving)
 
 
 def park(parts: Parts, cycle: int, dreams: Dreams) -> None:
@@ -107,15 +88,20 @@ def gather(
     """The night's mix from what is new, what was dreamed, and what is replayed.
 
     Replayed are the user's own rows, the anchors and the rows of the nights that made the serving adapter. Rows that
-    are shortcuts or hold a secret by today's rules are left out.
+    are shortcuts or hold a secret by today's rules are left out. With episodes that leak put aside, it is made anew,
+    so that others come in their place.
     """
-    own = own_of(parts)
+    own, leaks = own_of(parts), 0
     put_aside(parts, own)
-    mix = propose(parts, cycle, day, anchors, dreams, serving, surprise, own)
-    mix = _without_secrets(parts, cycle, day, _without_shortcuts(parts, cycle, mix))
-    mix = without_fresh(parts, mix, day.fresh)
-    asked = tasks_to_answer(parts, cycle, day.until, day.fresh, mix)
-    return mix.model_copy(update={"tasks": apart_from_fresh(parts, asked, day.fresh)})
+    while True:
+        mix = propose(parts, cycle, day, anchors, dreams, serving, surprise, own)
+        mix = without_secrets(parts, cycle, day.until, without_shortcuts(parts, cycle, mix))
+        mix = without_fresh(parts, mix, day.fresh)
+        asked = tasks_to_answer(parts, cycle, day.until, day.fresh, mix)
+        mix = mix.model_copy(update={"tasks": apart_from_fresh(parts, asked, day.fresh)})
+        if not (aside := put_leaks_aside(parts, cycle, day.until, mix)):
+            return mix.model_copy(update={"left_out": mix.left_out.model_copy(update={"leaks": leaks})})
+        leaks, dreams = leaks + sum(aside.values()), without_tasks(dreams, aside)
 
 
 def propose(
@@ -138,10 +124,32 @@ def propose(
         return only(dreams.found, seed, notes)
     kept = _kept(parts, serving)
     replay = replay_pool(how.replay, own.rows, anchors, kept, surprise.nll if surprise else {}, seed)
-    passed = passed_rows(parts.store, day.until, parts.config.mix.per_task, day.fresh)
-    pools: dict[ExampleKind, Pool] = {"replay": replay, "passed": passed, "hard": Listed(dreams.found)}
-    mix = note_on_own(compose(pools, parts.config.mix, seed, notes), own)
-    return with_all(mix, kept) if starts_afresh(parts, serving) and how.replay != "anchors" else mix
+    pools: dict[ExampleKind, Pool] = {"replay": replay, "hard": Listed(dreams.found)}
+    mix, too_long = _fitting(parts, seed, day, pools, notes)
+    mix = note_on_own(mix, own)
+    mix = with_all(mix, kept) if starts_afresh(parts, serving) and how.replay != "anchors" else mix
+    return mix.model_copy(update={"left_out": LeftOut(too_long=too_long)})
+
+
+def _fitting(
+    parts: Parts, seed: int, day: Day, pools: Mapping[ExampleKind, Pool], notes: Sequence[str]
+) -> tuple[TrainingMix, int]:
+    """The mix of `pools` and of what passed, and how much of that is surely longer than the longest row.
+
+    Only what is drawn is read, so it is drawn again without what turned out to be too long; of very many that are,
+    some keep their place empty.
+    """
+    settings, most = parts.config.mix, parts.config.model.max_length
+    draws, too_long = 0, set[str]()
+    while True:
+        passed = passed_rows(parts.store, day.until, settings.per_task, day.fresh, too_long)
+        mix = compose({**pools, "passed": passed}, settings, seed, notes)
+        found = {row.provenance for row in mix.examples if row.kind == "passed" and surely_beyond(row, most)}
+        too_long, draws = too_long | found, draws + 1
+        if not found:
+            return mix, len(too_long)
+        if draws == _DRAWS:
+            return without(mix, found, f"{len(found)} rows are longer than model.max_length"), len(too_long)
 
 
 def too_little(parts: Parts, mix: TrainingMix) -> str:
@@ -149,49 +157,43 @@ def too_little(parts: Parts, mix: TrainingMix) -> str:
     how = recipe_of(parts)
     fewest = parts.config.mix.min_examples if how.rows == "mix" else 1
     if len(mix.examples) < fewest:
-        more = "collect more, e.g. `sleepy-coder koans run --count 300`"
-        return f"{len(mix.examples)} of the {fewest} rows that a night needs: {more}"
+        lacking = f"{len(mix.examples)} of the {fewest} rows that a night needs: "
+        return lacking + "; ".join([*_lost(mix.left_out, parts.config.model.max_length), _how_to_get_more(parts)])
     if how.objective == "grpo" and not mix.tasks:
-        return "no task was passed by some attempts of the day and failed by others, and grpo learns from no other"
+        return "no task was passed by some of the day's attempts and failed by others, and grpo learns only from those"
     return ""
+
+
+def _lost(left_out: LeftOut, max_length: int) -> list[str]:
+    """What there was and taught nothing, when a night has too few rows."""
+    said: list[str] = []
+    if left_out.too_long:
+        raised = "raise model.max_length"
+        said.append(f"{left_out.too_long} passed conversations are longer than {max_length} tokens: {raised}")
+    if left_out.leaks:
+        said.append(f"{left_out.leaks} episodes are too close to frozen tasks and were put aside")
+    return said
+
+
+def hopeless(parts: Parts, cycle: int, day: Day) -> str:
+    """Why the day has nothing to teach, known before a model is asked anything; empty when it may have."""
+    if parts.store.failed_tasks(day.until, cycle, 1, day.fresh) or recipe_of(parts).rows != "mix":
+        return ""
+    mix = propose(parts, cycle, day, (), Dreams(found=(), unsolved=()), None)
+    return "" if mix.examples else too_little(parts, mix)
+
+
+def _how_to_get_more(parts: Parts) -> str:
+    waiting = parts.store.waiting()
+    if waiting.unverified:
+        by = f"{waiting.unverified} passed by the word of tools or people, {waiting.verified} by a verifier"
+        return f"{by}, and only verified sessions train: `sleepy-coder run -- AGENT`"
+    return "collect more, e.g. `sleepy-coder koans run --count 300`"
 
 
 def _kept(parts: Parts, serving: Adapter | None) -> tuple[Example, ...]:
     rows = parts.store.examples(cycles=[adapter.cycle for adapter in lineage(parts.registry, serving)])
     return tuple(row for row in rows if row.family != OWN)  # these are as their file says today
-
-
-def _without_shortcuts(parts: Parts, cycle: int, mix: TrainingMix) -> TrainingMix:
-    """The mix without answers that only look right by today's rules; their episodes are put in quarantine."""
-    bad = shortcuts_among(parts, mix)
-    for provenance, reason in bad.items():
-        _log.warning("mix.shortcut_left_out", cycle=cycle, provenance=provenance, reason=reason)
-        if episode := parts.store.episode(provenance):
-            clean, _ = redacted(parts.redactor, episode.model_dump_json())
-            parts.store.quarantine(f"night {cycle}", f"episode {provenance}: {reason}", clean)
-            parts.store.mark_used([provenance], cycle)
-    return without(mix, bad, f"{len(bad)} answers are shortcuts by today's rules and are left out") if bad else mix
-
-
-def _without_secrets(parts: Parts, cycle: int, day: Day, mix: TrainingMix) -> TrainingMix:
-    """The mix without the rows in which today's rules find a secret; what they were made of is used up.
-
-    The rules grow after an episode was recorded, and so do our own keys. Episodes are put in quarantine without
-    their secrets.
-    """
-    reasons = {row.provenance: secret_in(parts.redactor, row) for row in mix.examples}
-    bad = {provenance: reason for provenance, reason in reasons.items() if reason}
-    if not bad:
-        return mix
-    for provenance, reason in bad.items():
-        _log.warning("mix.secret_left_out", cycle=cycle, provenance=provenance, reason=reason)
-    tasks = {row.task_id for row in mix.examples if row.provenance in bad and not row.anchor}
-    for episode in parts.store.unused_on(day.until, tasks):
-        clean, reason = redacted(parts.redactor, episode.model_dump_json())
-        if reason or episode.id in bad:
-            parts.store.quarantine(f"night {cycle}", f"episode {episode.id}: {reason or bad[episode.id]}", clean)
-            parts.store.mark_used([episode.id], cycle)
-    return without(mix, bad, f"{len(bad)} rows hold a secret by today's rules and are left out")
 
 
 def nights_folder(parts: Parts) -> Path:
@@ -248,24 +250,6 @@ def train_candidate(parts: Parts, night: Journal, mix: TrainingMix, parent: Adap
     if (step := last_step(folder)) is not None:
         night.note(KL, step.kl)
     return training_of(folder, recipe)
-
-
-def refuse_leaks(parts: Parts, cycle: int, day: Day, mix: TrainingMix) -> None:
-    """Raises LeakError when a frozen task, or something too close to one, is in the mix.
-
-    The episodes it came from are put in quarantine and used up, so that the next night is free of them.
-    """
-    programs = ((f"task:{task.id}", text) for task in mix.tasks for text in task.files.values())
-    rows = (*example_rows(mix.examples), *programs)
-    leaking = {leak.provenance for leak in find_leaks(rows, parts.judging)}
-    if not leaking:
-        return
-    tasks = {row.task_id for row in mix.examples if row.provenance in leaking}
-    tasks |= {task.id for task in mix.tasks if f"task:{task.id}" in leaking}
-    for episode in parts.store.unused_on(day.until, tasks):
-        parts.store.quarantine(f"night {cycle}", "too close to a frozen task", episode.model_dump_json())
-        parts.store.mark_used([episode.id], cycle)
-    assert_no_leaks(rows, parts.judging)
 
 
 def settle(parts: Parts, cycle: int, day: Day, mix: TrainingMix, decision: Decision, harmful: bool) -> None:

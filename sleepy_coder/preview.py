@@ -40,7 +40,7 @@ def preview(parts: Parts) -> Preview:
     recipe, lacks = choose_recipe(parts, cycle, mix, serving), too_little(parts, mix)
     return Preview(
         cycle=cycle,
-        serving=serving.name if serving else parts.base.name,
+        serving=parts.answering(serving)[0],
         rows=mix.counts,
         shares=mix.shares,
         notes=mix.notes,

@@ -95,6 +95,11 @@ class Registry:
         name = self._pointer.read().name
         return self.get(name) if name else None
 
+    def serving(self, base: str) -> str:
+        """The name that answers now: the active adapter's, or `base`. Raises AdapterError like `active`."""
+        active = self.active()
+        return active.name if active else base
+
     def pointer_mark(self) -> tuple[int, int, int] | None:
         """Differs whenever the pointer was moved in between; far cheaper than `active`. None before the first move."""
         return self._pointer.mark()

@@ -137,7 +137,7 @@ def render(site: Site, folders: Folders, templates: Iterable[str] = TEMPLATES) -
     """The files of an installation. Raises ConfigError for a path that units cannot hold."""
     for path in (site.home, site.bin, *site.reads, *site.tools):
         if not _PLAIN.fullmatch(str(path)):
-            raise ConfigError(f"{str(path)!r} cannot stand in a unit", "Use paths of letters, digits and ._-+=@,/ only")
+            raise ConfigError(f"{str(path)!r} cannot go into a unit", "Use paths of letters, digits and ._-+=@,/ only")
     values = _values(site)
     pieces: list[Piece] = []
     for name in templates:

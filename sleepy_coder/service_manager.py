@@ -129,9 +129,9 @@ class Manager:
         try:
             self.hands.run("systemctl", *self._scope, "restart", unit, seconds=seconds)
         except InfraError as error:
-            remedy = f"Mend what it names, then run the same command again; all of its log: `{self.journal(unit)}`"
+            remedy = f"Fix what it names, then run the same command again; all of its log: `{self.journal(unit)}`"
             raise InfraError(
-                f"{unit} does not get ready; it says:\n{self.log(unit) or error.message}", remedy
+                f"{unit} did not become ready; it says:\n{self.log(unit) or error.message}", remedy
             ) from error
 
     def journal(self, unit: str) -> str:

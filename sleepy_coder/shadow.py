@@ -8,10 +8,10 @@ from typing import Final
 
 from sleepy_coder import log
 from sleepy_coder.canary import look, weigh
-from sleepy_coder.deploy import ensure_loaded
+from sleepy_coder.deploy import ask, ensure_loaded
 from sleepy_coder.errors import AdapterError
 from sleepy_coder.fresh import untrained
-from sleepy_coder.judge.evaluate import evaluate, joined
+from sleepy_coder.judge.evaluate import joined
 from sleepy_coder.judge.metrics import task_scores
 from sleepy_coder.parts import Parts
 from sleepy_coder.ports import counting
@@ -84,14 +84,14 @@ def answers(parts: Parts, models: tuple[str, str], tasks: Sequence[Task], seed: 
     settings = parts.config.eval.model_copy(update=update)
     tick = counting(parts.watcher, 2 * len(tasks) * canary.shadow_samples)
 
-    def ask(model: str, few: Sequence[Task]) -> EvalReport:
-        return evaluate(parts.punctual, parts.verifier, model, "other", "", few, settings, parts.environment, tick)
+    def asked(model: str, few: Sequence[Task]) -> EvalReport:
+        return ask(parts, "other", (model, ""), few, settings, tick)
 
-    found = {model: ask(model, ()) for model in models}
+    found = {model: asked(model, ()) for model in models}
     toss = random.Random(seed)
     for start in range(0, len(tasks), _TURN):
         for model in toss.sample(models, 2):
-            few = ask(model, tasks[start : start + _TURN])
+            few = asked(model, tasks[start : start + _TURN])
             found[model] = joined(found[model], few, tasks[: start + _TURN])
     return found[models[0]], found[models[1]]
 

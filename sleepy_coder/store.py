@@ -31,7 +31,7 @@ from sleepy_coder.store_rows import (
     insert_episodes,
 )
 from sleepy_coder.store_shadow import ShadowStore
-from sleepy_coder.types import Episode, EvalReport, Example, ExampleKind, NightReport, Outcome, Phase
+from sleepy_coder.types import Day, Episode, EvalReport, Example, ExampleKind, NightReport, Outcome, Phase
 
 _PAGE: Final = 256
 _LONGEST_PARKING: Final = 32
@@ -182,6 +182,11 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
             "SELECT payload FROM phases WHERE cycle = :cycle AND name = :name", {"cycle": cycle, "name": name}
         )
         return rows[0][0] if rows else None
+
+    def day_of(self, cycle: int) -> Day | None:
+        """What a night works with; None when it did not get so far as to note it."""
+        noted = self.phase(cycle, "day")
+        return decode(Day, noted) if noted else None
 
     def phases(self, cycle: int) -> tuple[Phase, ...]:
         """The finished phases of a night, in the order they finished."""

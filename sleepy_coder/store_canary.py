@@ -16,7 +16,8 @@ from sleepy_coder.types import Record
 Stage = Literal["split", "holdback", "passed", "rolled_back", "superseded", "abandoned"]
 Kind = Literal["session", "reply"]
 RUNNING: Final[Collection[Stage]] = ("split", "holdback")
-_REMEMBERED: Final = 20_000
+REMEMBERED_SESSIONS: Final = 20_000
+"""Sessions of a canary that are remembered, by the lots as by the replies; after a restart the lots read them here."""
 
 _CANARIES: Final = """
 SELECT c.id, c.adapter, c.previous, c.began, c.after, s.stage, s.share, s.at, s.why
@@ -119,10 +120,10 @@ class CanaryStore:
             )
 
     def assigned(self, id: str) -> tuple[Assigned, ...]:
-        """The latest sessions of a canary, 20,000 at most, oldest first."""
+        """The latest sessions of a canary, REMEMBERED_SESSIONS at most, oldest first."""
         rows = self._db.rows(
             "SELECT session, new, share FROM canary_sessions WHERE canary = :id ORDER BY position DESC LIMIT :most",
-            {"id": id, "most": _REMEMBERED},
+            {"id": id, "most": REMEMBERED_SESSIONS},
         )
         return tuple(Assigned(session=s, new=bool(n), share=p) for s, n, p in reversed(rows))
 

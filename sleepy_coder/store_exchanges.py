@@ -151,7 +151,7 @@ def _without_request(exchange: Exchange) -> str:
     try:
         exchange.request.encode()
     except UnicodeEncodeError as error:
-        raise StoreError(f"This request cannot be stored ({error})", "Mend or drop it") from error
+        raise StoreError(f"This request cannot be stored ({error})", "Fix or drop it") from error
     return encode(exchange.model_copy(update={"request": ""}))
 
 

@@ -16,7 +16,7 @@ from typing import Final
 from sleepy_coder.store_database import StoreDatabase
 from sleepy_coder.store_rows import decode, seen_at
 from sleepy_coder.tasks.fresh import BUCKETS
-from sleepy_coder.types import Episode, Outcome, Task
+from sleepy_coder.types import Episode, Outcome, Record, Task
 
 # Named, because the planner, without statistics, would rather read the wide rows.
 _DAY: Final = "episodes INDEXED BY episodes_of_the_day WHERE used_in IS NULL AND task_id IS NOT NULL"
@@ -47,6 +47,9 @@ SELECT min(position) AS first FROM {_DAY} AND tried IS NOT NULL AND position <= 
  AND task_id NOT IN (SELECT value FROM json_each(:without))
  GROUP BY task_id HAVING sum(passed) > 0 AND sum(passed) < sum(tried) ORDER BY first
 """
+_WAITING: Final = f"""
+SELECT coalesce(sum(tried IS NOT NULL AND outcome = 'pass'), 0), count(answer), coalesce(sum(dreamable), 0) FROM {_DAY}
+"""
 _FIXES: Final = "SELECT position FROM episodes INDEXED BY episodes_by_mistake WHERE mistake"
 _PAGE: Final = 256
 # One transaction each: marks on wide rows fill the write-ahead log, which is emptied in between.
@@ -60,6 +63,24 @@ class Answers:
     positions: array[int]
     passed: array[int]
     tried: array[int]
+
+
+class Waiting(Record):
+    """The unused episodes, counted: `passed` whoever says so, and `verified` of them.
+
+    `trainable` of these hold an answer that the model wrote; `dreamable` failed on a task that can be asked again.
+    """
+
+    unused: int
+    passed: int
+    verified: int
+    trainable: int
+    dreamable: int
+
+    @property
+    def unverified(self) -> int:
+        """Passed by the word of a tool, a person or a file, which trains nothing."""
+        return self.passed - self.verified
 
 
 class PracticeStore:
@@ -77,6 +98,22 @@ class PracticeStore:
             for column, values in zip(columns, zip(*batch, strict=True), strict=True):
                 column.extend(values)
         return found
+
+    def positions_of(self, ids: Collection[str]) -> frozenset[int]:
+        """Where these episodes are."""
+        rows = self._db.rows(
+            "SELECT position FROM episodes WHERE id IN (SELECT value FROM json_each(:ids))",
+            {"ids": json.dumps(sorted(ids))},
+        )
+        return frozenset(position for (position,) in rows)
+
+    def waiting(self) -> Waiting:
+        """What there is for the next night."""
+        verified, trainable, dreamable = self._db.rows(_WAITING)[0]
+        unused, passed = self._db.rows(
+            "SELECT count(*), coalesce(sum(outcome = 'pass'), 0) FROM episodes WHERE used_in IS NULL"
+        )[0]
+        return Waiting(unused=unused, passed=passed, verified=verified, trainable=trainable, dreamable=dreamable)
 
     def failed_tasks(self, until: int, cycle: int, most: int, without: Collection[str] = ()) -> tuple[Task, ...]:
         """The tasks that failed first and may be asked again, without those in `without` and those that night `cycle`

@@ -36,7 +36,7 @@ def encode(record: Record) -> str:
         payload = record.model_dump_json(round_trip=True)
         type(record).model_validate_json(payload)
     except ValueError as error:  # both of pydantic's errors are ValueErrors
-        raise StoreError(f"This {type(record).__name__} cannot be stored ({error})", "Mend or drop it") from error
+        raise StoreError(f"This {type(record).__name__} cannot be stored ({error})", "Fix or drop it") from error
     return payload
 
 

@@ -232,7 +232,7 @@ class Exchange(Record):
 
 
 class SessionCheck(Record):
-    """What a verifier says of a session: `task` holds the files as the agent found them, and the check."""
+    """What a verifier says of a session: `task` holds the check, and as they were the files that changed."""
 
     session: str
     task: Task
@@ -267,6 +267,22 @@ class Example(Record):
     thoughts: Thoughts | None = Field(default=None, exclude_if=_is_none)
 
 
+class LeftOut(Record):
+    """What a night could not learn from.
+
+    `leaks` are episodes put aside because they are too close to a frozen task. `too_long` are passed conversations
+    none of which fits in `model.max_length`; of others `cut_turns` lie beyond it.
+    """
+
+    leaks: int = 0
+    too_long: int = 0
+    cut_turns: int = 0
+
+
+def _is_nothing(value: object) -> bool:
+    return value == LeftOut()
+
+
 class TrainingMix(Record):
     """The rows of one night. `shares` are the ones met; `notes` say why they differ from the asked ones.
 
@@ -280,6 +296,7 @@ class TrainingMix(Record):
     seed: int
     sha256: str
     tasks: tuple[Task, ...] = Field(default=(), exclude_if=_is_empty)
+    left_out: LeftOut = Field(default=LeftOut(), exclude_if=_is_nothing)
 
 
 Objective = Literal["sft", "grpo", "sdft", "none"]
@@ -506,6 +523,17 @@ NightOutcome = Literal["promoted", "rejected", "inconclusive", "skipped", "faile
 """What became of the served model."""
 
 
+class Day(Record):
+    """What a night works with: the episodes up to the position `until` that no earlier night has used up.
+
+    Noted once, so that episodes which arrive during the night wait for the next one. The tasks `fresh` are held back
+    from training.
+    """
+
+    until: int
+    fresh: tuple[str, ...] = ()
+
+
 class NightReport(Record):
     """One night from start to end. `outcome` is what happened to the served model.
 
@@ -519,18 +547,19 @@ class NightReport(Record):
     finished: datetime
     outcome: NightOutcome
     reason: str
-    phases: tuple[Phase, ...]
-    shares: dict[str, float]
-    counts: dict[str, int]
-    notes: tuple[str, ...]
-    recipe: Recipe | None
-    steps: int
-    candidate: str | None
+    phases: tuple[Phase, ...] = ()
+    shares: dict[str, float] = Field(default_factory=dict)
+    counts: dict[str, int] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+    steps: int = 0
+    candidate: str | None = None
     serving: str
-    reports: tuple[EvalReport, ...]
-    verdict: GateVerdict | None
+    reports: tuple[EvalReport, ...] = ()
+    verdict: GateVerdict | None = None
     kl: float | None = None
     dreamed: int = 0
     answered: int = 0
     choice: Choice | None = Field(default=None, exclude_if=_is_none)
     stopped: str = Field(default="", exclude_if=_is_empty)
+    left_out: LeftOut = Field(default=LeftOut(), exclude_if=_is_nothing)

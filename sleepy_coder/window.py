@@ -38,7 +38,7 @@ class Window:
         """The window in `text`, such as "01:00-06:00". Raises ConfigError."""
         found = _FORM.fullmatch(text.strip())
         if not found:
-            raise ConfigError(f"{text!r} is no window", "write it like 01:00-06:00, or leave it empty for any time")
+            raise ConfigError(f"{text!r} is not a window", "write it like 01:00-06:00, or leave it empty for any time")
         first, minute, last, until = map(int, found.groups())
         return cls(time(first, minute), time(last, until), zone)
 

@@ -40,6 +40,7 @@ from sleepy_coder.tasks.frozen import FrozenSets
 from sleepy_coder.tasks.leaks import LeakIndex
 from sleepy_coder.types import Outcome
 from sleepy_coder.verify.command import TaskVerifier, verifier
+from sleepy_coder.verify.venv import Venv
 
 
 class SystemClock:
@@ -204,12 +205,12 @@ def open_hints(config: Config, store: Store) -> Hints:
     return Hints(store, LeakIndex(judging), config.agent.hints)
 
 
-def open_project_verifier() -> TaskVerifier:
-    """The sandboxed verifier for a user's project: what its tests print is remembered nowhere.
+def open_project_verifier(venv: Venv | None = None) -> TaskVerifier:
+    """The sandboxed verifier for a user's project with its `venv`: what its tests print is remembered nowhere.
 
     Raises SandboxUnavailable.
     """
-    return verifier()
+    return verifier(venv=venv)
 
 
 def environment_of(server: Fleet, judge: TaskVerifier) -> str:
@@ -280,14 +281,13 @@ def titles(config: Config) -> dict[str, tuple[str, str]]:
 
 def report_data(config: Config, store: Store) -> ReportData:
     """All that the reports show, read from the store."""
-    active = open_registry(config).active()
     nights = store.nights()
     return ReportData(
         nights=nights,
         days=days(store, nights),
         episodes_total=store.count_episodes(),
         episodes_passed=store.count_episodes(outcome=Outcome.PASS),
-        serving=active.name if active else config.server.base_name,
+        serving=open_registry(config).serving(config.server.base_name),
         generated=SystemClock().now(),
         titles=titles(config),
         asked_shares=config.mix.shares,

@@ -8,7 +8,8 @@ import random
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+import venv as builder
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -20,20 +21,24 @@ from planted import plant
 from talks import START, Talk, assistant, bash, exchanges_of, result, system, user
 from test_gateway_main import process, wait_for
 
-from sleepy_coder.collect.agent_run import as_found, check_of, checked, command_line, environment, harmless
+from sleepy_coder.collect.agent_run import command_line, environment
 from sleepy_coder.collect.gathering import gather_resting
+from sleepy_coder.collect.project import as_found, check_of, checked, harmless
+from sleepy_coder.collect.project_files import read_project
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import CONFIG_FILE
 from sleepy_coder.errors import InfraError, TaskFormatError
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store
-from sleepy_coder.types import Outcome, SessionCheck, Task
+from sleepy_coder.types import Outcome, SessionCheck, Task, Verdict
 from sleepy_coder.verify.command import TaskVerifier, verifier
+from sleepy_coder.verify.venv import find_venv
 
 BROKEN = "def add(a, b):\n    return a - b\n"
 MENDED = BROKEN.replace("-", "+")
 TEST = "from calc import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n"
 PYTEST = ("pytest", "-q")
+PLAIN = {"calc.py", "test_calc.py", "pyproject.toml"}
 LATER = START + timedelta(hours=1)
 REST = timedelta(minutes=10)
 REDACTOR = SecretRedactor(())
@@ -61,26 +66,91 @@ def judged(judge: TaskVerifier, task: Task, folder: Path, session: str = "s") ->
     return harmless(REDACTOR, found)
 
 
-def test_a_project_says_itself_how_it_is_checked(project: Path, tmp_path: Path) -> None:
-    assert check_of(project) == PYTEST
-    assert check_of(tmp_path) is None
-    (tmp_path / "Cargo.toml").write_text("")
-    assert check_of(tmp_path) == ("cargo", "test", "--offline")
+@pytest.mark.parametrize(
+    ("files", "command"),
+    [
+        ({"Cargo.toml": "", "pyproject.toml": ""}, "cargo test --offline"),
+        ({"manage.py": "", "pyproject.toml": "[project]"}, "python manage.py test"),
+        ({"manage.py": "", "setup.cfg": "[tool:pytest]"}, "pytest -q"),
+        ({"manage.py": "", "pytest.ini": ""}, "pytest -q"),
+        ({"tox.ini": "[tox]"}, "pytest -q"),
+        ({"requirements-dev.txt": ""}, "pytest -q"),
+        ({"README.md": ""}, ""),
+    ],
+)
+def test_a_project_says_itself_how_it_is_checked(tmp_path: Path, files: dict[str, str], command: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert check_of(tmp_path) == (tuple(command.split()) or None)
 
 
 def test_what_the_agent_leaves_is_verified_in_the_sandbox(project: Path, judge: TaskVerifier) -> None:
     task = as_found(project, PYTEST)
-    (project / "calc.py").write_text(BROKEN + "# a word\n")
+    (project / "calc.py").write_text(BROKEN.replace("-", "*"))
     assert judged(judge, task, project).verdict.outcome is Outcome.FAIL
     (project / "calc.py").write_text(MENDED)
     assert judged(judge, task, project).verdict.passed
 
 
-def test_an_agent_that_changed_nothing_is_not_judged_whatever_its_project_was_worth(
+def test_a_test_that_was_red_before_and_stays_so_is_not_held_against_the_agent(
     project: Path, judge: TaskVerifier
 ) -> None:
+    task = as_found(project, PYTEST)
+    (project / "calc.py").write_text(BROKEN + "# a word\n")
+    verdict = judged(judge, task, project).verdict
+    assert (verdict.outcome, verdict.detail.partition(":")[0]) == (
+        Outcome.INFRA,
+        "it failed before the session too, and in the same way",
+    )
+
+
+class Says:
+    """A verifier with one verdict for the files as they were, and another for those of now."""
+
+    def __init__(self, before: Verdict, now: Verdict) -> None:
+        self.before, self.now = before, now
+
+    def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
+        return self.before if files == task.files else self.now
+
+
+PASSED = Verdict(outcome=Outcome.PASS, stage="done")
+
+
+def failed(feedback: str) -> Verdict:
+    return Verdict(outcome=Outcome.FAIL, stage="test", feedback=feedback)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "outcome"),
+    [
+        (failed("1 failed in 0.12s <X at 0x7f1a>"), failed("1 failed in 3 s <X at 0x7f2b>"), Outcome.INFRA),
+        (failed("timed out after 120 s"), failed("timed out after 120 s"), Outcome.INFRA),
+        (failed("1 failed in 0.12s"), failed("2 failed in 0.12s"), Outcome.FAIL),
+        (PASSED, failed("timed out after 120 s"), Outcome.FAIL),
+        (Verdict(outcome=Outcome.INFRA, stage="infra", detail="full"), failed("1 failed"), Outcome.INFRA),
+    ],
+)
+def test_a_failure_is_the_agents_only_when_it_was_not_there_before(
+    project: Path, before: Verdict, now: Verdict, outcome: Outcome
+) -> None:
+    task = as_found(project, PYTEST)
     (project / "calc.py").write_text(MENDED)
-    assert checked(judge, "s", as_found(project, PYTEST), project) is None
+    found = checked(Says(before, now), "s", task, project)
+    assert found and found.verdict.outcome is outcome
+
+
+@pytest.mark.parametrize(
+    "written", [(), (".aider.chat.history.md",), ("README.md", "NOTICE"), ("run.log", "last.traj.json")]
+)
+def test_an_agent_that_changed_no_program_is_not_judged_whatever_its_project_was_worth(
+    project: Path, judge: TaskVerifier, written: tuple[str, ...]
+) -> None:
+    (project / "calc.py").write_text(MENDED)
+    task = as_found(project, PYTEST)
+    for name in written:
+        (project / name).write_text("What was said.\n")
+    assert checked(judge, "s", task, project) is None
 
 
 def test_a_secret_in_the_command_of_a_check_is_not_kept(project: Path, judge: TaskVerifier) -> None:
@@ -92,6 +162,16 @@ def test_a_secret_in_the_command_of_a_check_is_not_kept(project: Path, judge: Ta
     assert check.task.command[0] == "env"
 
 
+def test_what_passes_in_an_environment_that_the_agent_changed_is_no_pass(project: Path) -> None:
+    builder.create(project / ".venv")
+    venv = find_venv(project, {})
+    task = as_found(project, PYTEST)
+    (project / "calc.py").write_text(MENDED)
+    (project / ".venv" / "bin" / "pytest").write_text("#!/bin/true\n")
+    found = checked(Says(PASSED, PASSED), "s", task, project, venv)
+    assert found and found.verdict.outcome is Outcome.INFRA
+
+
 def test_an_agent_that_edits_the_test_has_failed_whatever_the_test_says_now(project: Path, judge: TaskVerifier) -> None:
     task = as_found(project, PYTEST)
     (project / "test_calc.py").write_text(TEST.replace("== 3", "== -1"))
@@ -100,10 +180,58 @@ def test_an_agent_that_edits_the_test_has_failed_whatever_the_test_says_now(proj
 
 
 def test_a_folder_that_the_sandbox_cannot_hold_is_refused_with_the_reason(project: Path) -> None:
-    for number in range(8):
-        (project / f"data{number}.txt").write_text("x" * 60_000)
-    with pytest.raises(TaskFormatError, match="more than"):
+    (project / "data").mkdir()
+    for number in range(9):
+        (project / "data" / f"{number}.txt").write_text("x" * 1_000_000)
+    with pytest.raises(TaskFormatError, match=r"8\.6 MiB of text in 12 files.* is data"):
         as_found(project, PYTEST)
+
+
+def test_of_a_project_in_git_all_counts_but_what_git_ignores(project: Path) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    (project / ".gitignore").write_text("*.db\n.env\n")
+    (project / "build").mkdir()
+    for name in ("build/made.py", "state.db", ".env", "large.py"):
+        (project / name).write_text("x = 1\n" * 40_000)
+    assert set(read_project(project)) == {*PLAIN, ".gitignore", "build/made.py", "large.py"}
+
+
+def test_a_repositorys_settings_start_no_program(project: Path, tmp_path: Path) -> None:
+    for words in (["init", "-q"], ["config", "core.fsmonitor", f"touch {tmp_path}/started; false"]):
+        subprocess.run(["git", *words], cwd=project, check=True)
+    assert set(read_project(project)) == PLAIN
+    assert not (tmp_path / "started").exists()
+
+
+def test_what_was_installed_or_built_is_no_part_of_a_project_without_git(project: Path) -> None:
+    for name in ("node_modules", "__pycache__", "dist", ".cache", "env/lib"):
+        (project / name).mkdir(parents=True)
+        (project / name / "there.py").write_text("x = 1\n")
+    (project / "env" / "pyvenv.cfg").write_text("")
+    assert set(read_project(project)) == PLAIN
+
+
+def test_a_file_that_was_there_counts_whatever_git_is_told_to_ignore_meanwhile(project: Path) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    before = read_project(project)
+    (project / ".gitignore").write_text("*.py\n")
+    assert "calc.py" not in read_project(project)
+    assert "calc.py" in read_project(project, before)
+
+
+def test_a_link_in_the_place_of_a_folder_leads_nowhere(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "key.py").write_text("hush")
+    (project / "src").symlink_to(tmp_path / "private")
+    assert set(read_project(project, ["src/key.py"])) == PLAIN
+
+
+def test_of_a_project_only_what_the_agent_changed_is_kept(project: Path) -> None:
+    task = as_found(project, PYTEST)
+    (project / "calc.py").write_text(MENDED)
+    (project / "more.py").write_text("x = 1\n")
+    found = checked(Says(PASSED, PASSED), "s", task, project)
+    assert found and found.task.files == {"calc.py": BROKEN, "more.py": ""}
 
 
 def test_the_secrets_of_a_project_are_not_kept_with_what_its_check_said(project: Path, judge: TaskVerifier) -> None:
@@ -111,6 +239,8 @@ def test_the_secrets_of_a_project_are_not_kept_with_what_its_check_said(project:
     (project / ".env").write_text(f"{planted.name}={planted.secret}\n")
     (project / "key.pem").write_text("-----BEGIN " + f"PRIVATE KEY-----\n{'MIIE' * 16}\n")
     task = as_found(project, PYTEST)
+    for name in (".env", "key.pem"):
+        (project / name).write_text("")
     (project / "calc.py").write_text(MENDED + f'raise ValueError("{planted.secret}")\n')
     check = judged(judge, task, project)
     assert planted.secret in task.files[".env"], "the sandbox has the project as it is"
@@ -170,7 +300,8 @@ def test_a_verified_session_trains_and_its_verifier_is_believed_over_every_hint(
         store.save_check(judged(judge, task, project, "run-1"))
         assert gather_resting(store, LATER, REST) == 1
         (episode,) = store.episodes()
-    assert (episode.outcome, episode.outcome_source, episode.task) == (Outcome.PASS, "verifier", task)
+    assert (episode.outcome, episode.outcome_source) == (Outcome.PASS, "verifier")
+    assert episode.task and episode.task.command == PYTEST
     (row,) = passed_examples([episode], 4)
     assert (row.first_turn, row.family) == (2, "run_project")
 

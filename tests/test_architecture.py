@@ -68,6 +68,7 @@ FLOORS = {
     "anchors": 5,
     "abandon": 5,
     "practice": 5,
+    "sifting": 5,
     "preview": 5,
     "choose": 5,
     "trial": 5,

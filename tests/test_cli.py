@@ -200,7 +200,7 @@ def test_an_unfinished_night_is_told_in_the_status_with_its_two_ends_and_can_be_
 
 def test_abandoning_a_night_goes_with_nothing_else() -> None:
     asked = Done("night", "--abandon", "--now")
-    assert (asked.status, "--abandon goes with no other option" in asked.err) == (1, True)
+    assert (asked.status, "--abandon can only be combined" in asked.err) == (1, True)
 
 
 def test_a_morning_before_the_first_night_says_how_to_have_one() -> None:
@@ -268,7 +268,7 @@ def test_a_koan_is_shown_with_the_compilers_words_and_its_answer() -> None:
 
 
 def test_a_task_that_was_met_is_practised_after_the_others(home: Path) -> None:
-    from sleepy_coder.cli_koans import choose_tasks
+    from sleepy_coder.tasks import choose_tasks
 
     tasks = load_split("day")[:10]
     chosen = choose_tasks(tasks, {task.id for task in tasks[:7]}, 5, None, seed=1)
@@ -281,7 +281,7 @@ def test_a_task_that_was_met_is_practised_after_the_others(home: Path) -> None:
     [
         (("koans", "show", "k0"), "koans list --tasks"),
         (("koans", "show", "[/k0]"), "koans list --tasks"),
-        (("koans", "list", "--split", "night"), "take one of day"),
+        (("koans", "list", "--split", "night"), "choose one of day"),
         (("koans", "run", "--family", "no_such_family"), "koans list"),
         (("adapters", "show", "sc-0001-00000000"), "Known are"),
         (("episodes", "export", "no/such/folder/file.jsonl"), "make it"),
@@ -323,7 +323,7 @@ def test_an_evaluation_that_measured_nothing_says_so(monkeypatch: pytest.MonkeyP
     done = Done("eval", "--model", "base", "--samples", "2")
     assert done.status == 0
     assert "not measured" in done.out and "%" not in done.out
-    assert "pass@2 is not known: no task has so many measured samples" in done.out.replace("\n", " ")
+    assert "pass@2 is unknown: no task has that many measured samples" in done.out.replace("\n", " ")
 
 
 def test_a_name_in_brackets_is_repeated_as_it_was_given() -> None:
@@ -394,6 +394,12 @@ def test_episodes_come_back_from_an_export_as_they_were(home: Path) -> None:
     assert [e["id"] for e in Done("episodes", "list", "--outcome", "fail", "--json").json] == ["e2"]
 
 
+def test_the_list_of_episodes_names_who_judged_them(home: Path) -> None:
+    (file := home / "in.jsonl").write_text(make_episode(1, Outcome.PASS, source="tool-text").model_dump_json())
+    assert Done("episodes", "import", str(file)).status == 0
+    assert "judged by" in (listed := Done("episodes", "list").out) and "tool-text" in listed
+
+
 def test_an_export_replaces_a_file_only_when_it_is_told_to(home: Path) -> None:
     (file := home / "out.jsonl").write_text("mine")
     done = Done("episodes", "export", str(file))
@@ -424,8 +430,8 @@ def put_aside(home: Path) -> None:
 @pytest.mark.usefixtures("put_aside")
 def test_what_was_put_aside_is_listed_with_its_source_and_reason_and_named_by_the_status() -> None:
     (one,) = Done("episodes", "quarantine", "--json").json
-    assert (one["source"], one["reason"], one["text"]) == ("in.jsonl, line 1", "it is no JSON object", "[]\n")
-    assert "it is no JSON object" in Done("episodes", "quarantine").out
+    assert (one["source"], one["reason"], one["text"]) == ("in.jsonl, line 1", "it is not a JSON object", "[]\n")
+    assert "it is not a JSON object" in Done("episodes", "quarantine").out
     assert "episodes quarantine" in Done("status").out
 
 
@@ -440,7 +446,7 @@ def test_an_import_that_takes_nothing_in_says_why_and_ends_with_status_one(home:
     file.write_text('{"id": 1}\n[]\n')
     done = Done("episodes", "import", str(file))
     assert done.status == 1
-    assert "line 1: " in done.err and "line 2: it is no JSON object" in done.err
+    assert "line 1: " in done.err and "line 2: it is not a JSON object" in done.err
 
 
 def test_pruning_can_be_tried_first_and_leaves_the_last_days_alone(home: Path) -> None:
@@ -500,7 +506,7 @@ def test_times_in_json_are_in_utc_with_a_z(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_canary_is_told_in_the_status_and_by_itself(home: Path, served: list[str]) -> None:
     assert Done("canary", "--json").json is None
-    assert "nothing was promoted yet" in Done("canary").out
+    assert "nothing has been promoted yet" in Done("canary").out
     config = load_config()
     registry = open_registry(config)
     with open_store(config) as store:

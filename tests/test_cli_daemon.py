@@ -67,7 +67,7 @@ def test_a_home_without_settings_is_as_it_comes(monkeypatch: pytest.MonkeyPatch)
     for variable in ("SERVER__URL", "MODEL__PATH", "GATEWAY__PORT"):
         monkeypatch.delenv(f"SLEEPY_CODER_{variable}")
     for command in ("check", "show"):
-        assert "all settings are as they come" in " ".join(Done("config", command).out.split())
+        assert "all settings have their defaults" in " ".join(Done("config", command).out.split())
 
 
 def test_a_credential_and_a_section_of_the_environment_are_named_as_sources(
@@ -282,7 +282,7 @@ def test_nothing_is_deleted_while_nobody_knows_what_the_server_holds(house: Hous
     house.stage(1)
     done = Done("adapters", "prune", "--keep", "1", "--yes")
     assert done.status == 1
-    assert "not known" in done.err
+    assert "it is unknown" in done.err
 
 
 def test_an_adapter_that_the_server_cannot_load_is_not_promoted(house: House) -> None:

@@ -127,7 +127,7 @@ def test_several_samples_of_a_greedy_answer_are_refused_with_what_to_do(home: Pa
 @pytest.mark.parametrize("text", [b"[mix\nreplay = 1", b"seed = = 1", b"name = \xff"])
 def test_a_file_that_is_no_toml_is_named(home: Path, text: bytes) -> None:
     (home / CONFIG_FILE).write_bytes(text)
-    with pytest.raises(ConfigError, match="is no valid TOML") as caught:
+    with pytest.raises(ConfigError, match="is not valid TOML") as caught:
         load_config()
     assert str(home / CONFIG_FILE) in caught.value.message
 
@@ -152,7 +152,7 @@ def test_a_misspelled_variable_comes_with_the_one_that_was_meant(
     monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, "http://127.0.0.1:8000")
-    with pytest.raises(ConfigError, match=f"{variable} is no setting") as caught:
+    with pytest.raises(ConfigError, match=f"{variable} is not a setting") as caught:
         load_config()
     assert "did you mean `SLEEPY_CODER_SERVER__URL`?" in caught.value.remedy
 

@@ -211,7 +211,7 @@ def test_a_daemon_that_wants_a_key_is_not_taken_for_none(house: House, monkeypat
     monkeypatch.delenv("SLEEPY_CODER_GATEWAY__API_KEY")
     shown = CliRunner().invoke(app, ["--home", str(house.home), "status"])
     asked = CliRunner().invoke(app, ["--home", str(house.home), "night", "--now"])
-    assert "runs, and tells no more without its key" in " ".join(shown.stdout.split())
+    assert "runs, but says no more without its key" in " ".join(shown.stdout.split())
     assert asked.exit_code == 1
     assert "wants its key" in asked.stderr and "CREDENTIALS_DIRECTORY" in asked.stderr
 

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import TinyServer
-from fakes import FakeClock
+from fakes import FakeClock, make_episode
 from test_registry import MIX, RECIPE
 from typer.testing import CliRunner
 
@@ -36,8 +36,8 @@ from sleepy_coder.registry import Registry, model_sha256
 from sleepy_coder.serve.checkup import Finding, check_server
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.process import free_port
-from sleepy_coder.types import Adapter
-from sleepy_coder.wiring import canary
+from sleepy_coder.types import Adapter, Outcome
+from sleepy_coder.wiring import canary, open_store
 
 Answer = tuple[int, str]
 
@@ -300,6 +300,17 @@ def test_without_a_daemon_nobody_begins_nights(tmp_path: Path, tiny_server: Tiny
     found = examined(config)
     assert (found["nights"].level, found["store"].level) == ("warn", "ok")
     assert "service install" in found["nights"].what
+
+
+@pytest.mark.parametrize(("source", "level"), [("tool-text", "warn"), ("verifier", "ok")])
+def test_twenty_passed_episodes_of_which_none_can_train_are_found(
+    tmp_path: Path, tiny_server: TinyServer, source: str, level: str
+) -> None:
+    config = settings(tmp_path, tiny_server, f"http://127.0.0.1:{free_port()}")
+    with open_store(config) as store:
+        store.save_episodes(make_episode(number, Outcome.PASS, source=source) for number in range(20))
+    found = examined(config)["episodes"]
+    assert (found.level, "sleepy-coder run -- AGENT" in found.remedy) == (level, level == "warn")
 
 
 def test_a_look_makes_no_home_of_a_folder(tmp_path: Path, tiny_server: TinyServer) -> None:

@@ -117,8 +117,8 @@ def test_the_same_conversation_has_the_same_id_and_another_has_another() -> None
         ({"schema": "sleepy-episode/9", "x": 1}, "sleepy-episode/9"),
         ({"schema": SCHEMA, "messages": []}, "messages"),
         ({"schema": SCHEMA, "messages": [{}], "verification": {"status": "great"}}, "verification.status"),
-        ({"text": "hello"}, "no episode"),
-        ({"messages": [{"role": "user", "content": "x"}]}, "nobody answers"),
+        ({"text": "hello"}, "not an episode"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "it has no reply"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "wizard"),
         ({"conversations": [{"from": "martian", "value": "x"}]}, "martian"),
         ({"attempts": [], "outcome_source": "verifier"}, "id"),
@@ -187,9 +187,9 @@ def test_bad_entries_are_named_by_their_place_and_the_others_are_taken() -> None
     )
     assert [type(entry) for entry in found] == [Episode, BadEntry, BadEntry, BadEntry, Episode]
     assert [(e.place, e.reason[:12]) for e in found if isinstance(e, BadEntry)] == [
-        ("line 2", "it is no JSO"),
-        ("line 3", "it is no UTF"),
-        ("line 4", "it is no JSO"),
+        ("line 2", "it is not JS"),
+        ("line 3", "it is not UT"),
+        ("line 4", "it is not a "),
     ]
 
 

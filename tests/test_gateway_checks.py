@@ -108,7 +108,7 @@ def test_what_is_no_verifiers_word_is_refused_and_nothing_kept(tmp_path: Path, b
         async with gateway_house(tmp_path, says(b"")) as house:
             await tell(house, AWAITED)
             status, reply = await house.post("/admin/check", body)
-            assert status == 400 and b"no word of a verifier" in reply
+            assert status == 400 and b"not a valid check" in reply
             assert house.store.checks(["run-1", "run-2"]) == {}
 
     run(story)

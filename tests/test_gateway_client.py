@@ -97,7 +97,7 @@ def test_something_else_on_the_port_is_not_taken_for_a_daemon(answer: object) ->
 
 
 def test_only_the_gateway_runs_and_the_remedy_is_the_daemon() -> None:
-    refusal = (404, {"error": {"message": "Only the daemon holds nights, and POST asks for one."}})
+    refusal = (404, {"error": {"message": "Only the daemon runs nights; use POST to ask for one."}})
     with answering([refusal]) as (settings, _), pytest.raises(ServerError, match="Only the daemon") as caught:
         begin_night(settings)
     assert "`sleepyd`" in caught.value.remedy

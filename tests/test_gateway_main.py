@@ -134,7 +134,7 @@ def test_a_gateway_that_cannot_start_says_why_and_nothing_more(tmp_path: Path) -
     command = [sys.executable, "-m", "sleepyd.gateway_main", "--home", str(tmp_path / "file")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "is no folder" in done.stderr and "Traceback" not in done.stderr
+    assert "is not a folder" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_taken_port_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_taken_port_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
             with process(tmp_path / "other", port) as running:
                 said = (await asyncio.to_thread(running.communicate, timeout=60))[1]
         assert running.returncode == 1
-        assert "cannot be listened on" in said and "--port" in said
+        assert "cannot listen on" in said and "--port" in said
 
     run(story)
 

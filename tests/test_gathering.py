@@ -161,7 +161,7 @@ def test_one_conversation_that_cannot_be_read_does_not_stop_the_others(
     }
 
 
-def test_half_a_character_in_one_conversation_keeps_no_other_from_being_stored(store: Store) -> None:
+def test_half_a_character_puts_one_conversation_in_quarantine_and_keeps_no_other_waiting(store: Store) -> None:
     store.save_exchanges(exchanges_of(Talk(talk("good"), session="good", source="header"), "x"))
     bad = exchanges_of(Talk(talk("bad"), session="bad", source="header"), "y")
     halved = [e.request.replace("Mend bad.", "Mend \\ud83d.") for e in bad]
@@ -169,6 +169,10 @@ def test_half_a_character_in_one_conversation_keeps_no_other_from_being_stored(s
     assert gather_resting(store, LATER, REST) == 1
     assert [episode.session for episode in store.episodes()] == ["good"]
     assert list(store.uncollected(LATER, LATER)) == []
+    (aside,) = store.quarantined(limit=9)
+    assert aside.source.startswith("conversation ")
+    assert "cannot be stored" in aside.reason
+    assert r"Mend \ud83d." in aside.text
 
 
 def test_what_people_said_of_a_session_is_its_outcome(store: Store) -> None:

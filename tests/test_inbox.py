@@ -95,7 +95,7 @@ def test_a_bad_file_is_put_aside_with_its_reason_and_its_good_lines_are_stored(
     assert looks(inbox) == (Taken("a.jsonl", 2, 0, 1),)
     assert files(tmp_path) == ["quarantine/a.jsonl", "quarantine/a.jsonl.reason.txt"]
     reason = (tmp_path / QUARANTINE / "a.jsonl.reason.txt").read_text()
-    assert reason.startswith("line 2: it is no JSON")
+    assert reason.startswith("line 2: it is not JSON")
     assert "The other 2 episodes of this file are in the store." in reason
 
 
@@ -163,7 +163,7 @@ def test_a_link_is_put_aside_and_what_it_points_to_is_neither_read_nor_touched(
     (tmp_path / "b.json").symlink_to("../../etc/passwd")
     assert [done.bad for done in looks(inbox)] == [1, 1]
     assert not kept.episodes and outside.read_text() == json.dumps(entry(1))
-    assert "no regular file" in (tmp_path / QUARANTINE / "a.json.reason.txt").read_text()
+    assert "not a regular file" in (tmp_path / QUARANTINE / "a.json.reason.txt").read_text()
 
 
 def test_a_pipe_does_not_hold_it_up(tmp_path: Path, inbox: Inbox) -> None:
@@ -277,7 +277,7 @@ def test_two_keepers_of_one_inbox_are_one_too_many(tmp_path: Path, inbox: Inbox,
     try:
         drop(tmp_path, "first.json", json.dumps(entry(1)))
         assert within(30, lambda: len(kept.episodes) == 1), "the first keeper is at work"
-        with pytest.raises(InfraError, match="keeper"):
+        with pytest.raises(InfraError, match="another process"):
             Inbox(tmp_path, kept, str).run(threading.Event())
     finally:
         stop.set()

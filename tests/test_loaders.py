@@ -212,7 +212,7 @@ def test_the_same_project_has_the_same_id_elsewhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("manifest", "reason"),
     [
-        ("[package\n", "is no manifest"),
+        ("[package\n", "is not a manifest"),
         ('[package]\nname = "p"\n', "does not say what is wanted"),
         ("[dependencies]\n", "holds no cargo project"),
     ],

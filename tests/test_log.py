@@ -75,7 +75,7 @@ def test_no_event_has_a_field_of_its_own_with_a_common_name() -> None:
     [
         ("night.dreamed", {}, "night.dreamed"),
         ("night.started", {"moon": "full"}, "moon is not in the catalogue"),
-        ("night.started", {"cycle": "four"}, "cycle is 'four', which is no integer"),
+        ("night.started", {"cycle": "four"}, "cycle is 'four', not integer"),
     ],
 )
 def test_what_is_outside_the_catalogue_is_an_error_in_tests(event: str, said: dict[str, str], complaint: str) -> None:

@@ -23,6 +23,7 @@ from fakes import (
     make_episode,
     make_task,
     parts,
+    passed_examples,
     right_answer,
     solver,
 )
@@ -34,19 +35,18 @@ from sleepy_coder.dialogue import HINTS, first_messages
 from sleepy_coder.errors import LeakError, ServerError, ServerUnreachable
 from sleepy_coder.learn.failures import MOST, failure_rows
 from sleepy_coder.learn.surprise import Surprise
-from sleepy_coder.material import ways_to_hint
+from sleepy_coder.material import dreams_of, ways_to_hint
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
 from sleepy_coder.practice import (
     ask_surprise,
-    dream_of_failures,
     gather,
     look_back,
-    refuse_leaks,
     starts_afresh,
     too_little,
 )
 from sleepy_coder.preview import preview
+from sleepy_coder.sifting import put_leaks_aside, refuse_leaks
 from sleepy_coder.types import Episode, Message, Outcome, TrainingMix
 
 SKILLS = (*DAY[:30], *REHEARSAL[:20])
@@ -84,7 +84,7 @@ def mix_of(house: Parts, cycle: int = 1) -> TrainingMix:
     """The mix as a night makes it."""
     day, serving = look_back(house), house.registry.active()
     anchors = write_anchors(house)
-    dreams = dream_of_failures(house, cycle, day, serving)
+    dreams = dreams_of(house, cycle, day.until, day.fresh, serving)
     return gather(house, cycle, day, anchors, dreams, serving, ask_surprise(house, cycle, anchors, serving))
 
 
@@ -211,7 +211,7 @@ def test_the_users_own_rows_are_in_the_mix_and_bad_lines_in_the_quarantine_with_
     assert any("1 lines of mix.sft_file are left out: line 2" in note for note in mix.notes)
     with closing(sqlite3.connect(house.home / "state" / "sleepy.db")) as raw:
         ((source, reason),) = raw.execute("SELECT source, reason FROM quarantine")
-    assert source == "mix.sft_file" and reason.startswith("line 2: it is no JSON")
+    assert source == "mix.sft_file" and reason.startswith("line 2: it is not JSON")
 
 
 def test_a_mix_without_room_for_all_own_rows_says_so(house: House) -> None:
@@ -241,7 +241,7 @@ def test_a_night_of_grpo_without_a_task_that_was_passed_sometimes_is_skipped_and
     open_house.store.save_episodes(make_episode(number, PASS) for number in range(50, 70))
     report = run_night(open_house)
     assert (report.outcome, report.counts["passed"] > 0) == ("skipped", True)
-    assert report.reason.startswith("no task was passed by some attempts of the day and failed by others")
+    assert report.reason.startswith("no task was passed by some of the day's attempts and failed by others")
     assert not preview(house.open("grpo")).enough and preview(house.open("seed-plain")).enough
 
 
@@ -251,15 +251,44 @@ def test_sdft_works_on_the_tasks_whose_verified_answers_it_is_shown(house: House
     assert {task.id for task in mix.tasks} == answered
 
 
-def test_a_frozen_task_among_those_to_be_answered_anew_is_a_leak(house: House) -> None:
-    copied = make_task(50)
-    house.open().store.save_episodes([make_episode(50, FAIL, PASS)])
-    open_house = house.open("grpo", frozen=[copied])
-    mix = mix_of(open_house).model_copy(update={"examples": ()})
-    assert mix.tasks == (copied,)
-    with pytest.raises(LeakError, match=copied.id):
-        refuse_leaks(open_house, 1, look_back(open_house), mix)
+def test_a_frozen_task_is_not_among_those_to_be_answered_anew(house: House) -> None:
+    open_house = house.open("grpo")
+    open_house.store.save_episodes([make_episode(50, FAIL, PASS), make_episode(FROZEN[0], FAIL, PASS)])
+    mix = mix_of(open_house)
+    assert (mix.tasks, mix.left_out.leaks) == ((make_task(50),), 1)
+    assert make_task(FROZEN[0]).id not in {e.task.id for e in open_house.store.episodes(unused=True) if e.task}
+
+
+def test_a_dream_of_a_frozen_task_is_put_aside_with_its_episode(house: House) -> None:
+    open_house, copied = house.open(), make_task(FROZEN[0])
+    mix = mix_of(open_house)
+    open_house.store.save_episodes([make_episode(FROZEN[0], FAIL)])
+    dreamed = next(row for row in mix.examples if row.kind == "hard")
+    told = {"task_id": copied.id, "messages": first_messages(copied, ""), "provenance": f"dream:{copied.id}"}
+    of_exam = dreamed.model_copy(update=told)
+    leaky = mix.model_copy(update={"examples": (dreamed, of_exam)})
+    assert put_leaks_aside(open_house, 1, open_house.store.position(), leaky) == {copied.id: 1}
     assert copied.id not in {e.task.id for e in open_house.store.episodes(unused=True) if e.task}
+
+
+def test_a_dreamed_answer_that_gives_a_frozen_task_away_is_refused(house: House) -> None:
+    open_house = house.open()
+    mix, copied = mix_of(open_house), make_task(FROZEN[0])
+    dreamed = next(row for row in mix.examples if row.kind == "hard")
+    leaky = dreamed.model_copy(update={"completion": copied.files["main.rs"]})
+    with pytest.raises(LeakError, match=copied.id):
+        refuse_leaks(open_house, 1, look_back(open_house).until, mix.model_copy(update={"examples": (leaky,)}))
+
+
+def test_of_what_run_judged_only_the_session_that_saw_a_frozen_task_is_put_aside(house: House) -> None:
+    project = make_task(61).model_copy(update={"prompt": ""})
+    saw, other = (make_episode(number, PASS).model_copy(update={"task": project}) for number in (FROZEN[0], 61))
+    open_house = house.open()
+    mix = mix_of(open_house).model_copy(update={"examples": tuple(passed_examples([saw, other], per_task=2))})
+    open_house.store.save_episodes([saw, other])
+    assert put_leaks_aside(open_house, 1, open_house.store.position(), mix) == {project.id: 1}
+    left = {episode.id for episode in open_house.store.episodes(unused=True)}
+    assert saw.id not in left and other.id in left
 
 
 # What never becomes a row

@@ -120,7 +120,7 @@ def test_a_kind_that_is_not_wanted_is_not_missed() -> None:
 def test_replay_alone_is_no_mix() -> None:
     mix = compose(pools(replay=50), SETTINGS, 1, ["a note"])
     assert mix.examples == ()
-    assert mix.notes == ("a note", "nothing new was passed and no hard task has an answer")
+    assert mix.notes == ("a note", "a verifier passed nothing new and no hard task has an answer")
 
 
 def test_the_same_seed_gives_the_same_mix_and_another_seed_another_one() -> None:

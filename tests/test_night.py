@@ -52,13 +52,15 @@ from sleepy_coder.errors import (
 )
 from sleepy_coder.judge.record import read, replay
 from sleepy_coder.judge.spending import prices
+from sleepy_coder.learn.outputs import TOLD, Training
 from sleepy_coder.learn.trainer import LAST_STEP, Step
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
+from sleepy_coder.report import words
 from sleepy_coder.store_gate import Opening
 from sleepy_coder.tasks import set_id
 from sleepy_coder.trial import Trial, check_controls, give_verdict
-from sleepy_coder.types import AdapterState, NightReport, Outcome
+from sleepy_coder.types import AdapterState, Episode, NightReport, Outcome
 
 OLD, NEW, WORSE = FROZEN[:30], FROZEN[:45], FROZEN[:15]
 SKILLS = (*DAY[:30], *REHEARSAL[:20])
@@ -285,13 +287,13 @@ def test_a_night_whose_frozen_set_was_changed_under_it_fails_uses_up_nothing_and
     other = tasks_of(FROZEN[2:66])
     report = house.night(NEW, frozen=other)
     assert (report.cycle, report.outcome, house.serving()) == (1, "failed", None)
-    assert "another frozen set" in report.reason
+    assert "no longer the one that night 1 began with" in report.reason
     assert house.open().store.count_episodes(unused=True) == 40
     following = house.night(NEW, frozen=other)
     assert (following.outcome, {arm.set_id for arm in following.reports}) == ("promoted", {set_id(other)})
 
 
-@pytest.mark.parametrize("changed", [{"samples": 3}, {"temperature": 0.7}])
+@pytest.mark.parametrize("changed", [{"samples": 3, "temperature": 0.7}, {"temperature": 0.7}])
 def test_a_resumed_night_is_measured_as_it_began(house: House, changed: dict[str, Any]) -> None:
     house.day()
     with pytest.raises(Killed):
@@ -412,15 +414,88 @@ def test_too_little_data_skips_the_night_and_is_kept(house: House) -> None:
     assert house.open().store.count_episodes(unused=True) == 2
 
 
-def test_a_leak_fails_the_night_before_anything_is_trained(house: House) -> None:
+def test_a_night_with_sessions_that_only_tools_passed_says_that_a_verifier_has_to(house: House) -> None:
+    told = [make_episode(number, Outcome.PASS, source="tool-text", name="told") for number in range(50, 84)]
+    house.open().store.save_episodes(episode.model_copy(update={"task": None}) for episode in told)
+    report = house.night()
+    assert report.outcome == "skipped"
+    assert "34 passed by the word of tools or people, 0 by a verifier" in report.reason
+    assert "`sleepy-coder run -- AGENT`" in report.reason and "koans" not in report.reason
+
+
+def long(number: int) -> Episode:
+    episode = make_episode(number, Outcome.PASS, name="long")
+    first = episode.attempts[0]
+    messages = (first.messages[0].model_copy(update={"content": "An agent's rules. " * 1000}), *first.messages[1:])
+    return episode.model_copy(update={"attempts": (first.model_copy(update={"messages": messages}),)})
+
+
+def test_conversations_that_are_surely_too_long_are_no_rows_and_the_report_counts_them(house: House) -> None:
     house.day()
-    copied = make_task(5)
+    house.open().store.save_episodes(long(number) for number in range(50, 64))
+    trainer = FakeTrainer((*NEW, *SKILLS))
+    report = house.night(trainer=trainer)
+    ((mix, _, _),) = trainer.runs
+    assert not {row.provenance for row in mix.examples} & {long(number).id for number in range(50, 64)}
+    too_long = report.left_out.too_long
+    assert 0 < too_long <= 14
+    said = f"{too_long} of {too_long + report.counts['passed']} passed conversations are longer than 1024 tokens"
+    assert words.left_out(report)[0].startswith(said)
+
+
+def test_a_day_that_is_all_too_long_is_skipped_before_a_model_is_asked_anything(house: House) -> None:
+    house.open().store.save_episodes(long(number) for number in range(50, 64))
+    report = house.night()
+    assert (report.outcome, house.server.asked) == ("skipped", [])
+    assert "14 passed conversations are longer than 1024 tokens: raise model.max_length" in report.reason
+
+
+def test_what_the_trainer_found_too_long_is_no_row_in_the_report(house: House) -> None:
+    class Counting(FakeTrainer):
+        def train(self, mix: Any, parent: Any, recipe: Any, workdir: Path, pause: Any = lambda: False) -> Path:
+            made = super().train(mix, parent, recipe, workdir, pause)
+            told = Training(steps=recipe.steps, too_long=3, cut_turns=5)
+            (workdir / TOLD).write_text(told.model_dump_json())
+            return made
+
+    house.day()
+    trainer = Counting((*NEW, *SKILLS))
+    report = house.night(trainer=trainer)
+    ((mix, _, _),) = trainer.runs
+    assert report.counts["passed"] == mix.counts["passed"] - 3
+    first, second = words.left_out(report)
+    assert first.startswith(f"3 of {mix.counts['passed']} passed conversations are longer")
+    assert second.startswith("5 turns of passed conversations beyond 1024 tokens")
+
+
+def test_an_episode_too_close_to_a_frozen_task_is_put_aside_and_the_night_trains_without_it(house: House) -> None:
+    house.day()
+    exam = {make_task(number).id for number in FROZEN[:30]}
+    house.open().store.save_episodes(make_episode(number, Outcome.PASS) for number in FROZEN[:30])
+    trainer = FakeTrainer((*NEW, *SKILLS))
+    report = house.night(trainer=trainer)
+    ((mix, _, _),) = trainer.runs
+    leaks = report.left_out.leaks
+    assert leaks > 0 and not exam & {row.task_id for row in mix.examples}
+    assert words.left_out(report)[0].startswith(f"{leaks} episodes were too close to frozen tasks")
+    assert house.open().store.count_quarantined() == leaks
+    assert len(exam & {e.task.id for e in house.open().store.episodes(unused=True) if e.task}) == 30 - leaks
+
+
+def test_a_day_of_nothing_but_leaks_skips_the_night_and_says_so(house: House) -> None:
+    house.day()
+    trainer = FakeTrainer(NEW)
+    report = house.night(trainer=trainer, frozen=[make_task(number) for number in DAY[:40]])
+    assert (report.outcome, trainer.runs) == ("skipped", [])
+    assert "episodes are too close to frozen tasks and were put aside" in report.reason
+
+
+def test_a_leak_of_the_nights_own_fails_it_before_anything_is_trained(house: House) -> None:
+    house.day()
+    copied = make_task(REHEARSAL[0])
     trainer = FakeTrainer(NEW)
     report = house.night(trainer=trainer, frozen=[copied, *(make_task(number) for number in FROZEN[:63])])
-    assert report.outcome == "failed"
-    assert copied.id in report.reason
-    assert house.open().store.count_quarantined() > 0
-    assert copied.id not in {e.task.id for e in house.open().store.episodes(unused=True) if e.task}
+    assert report.outcome == "failed" and copied.id in report.reason
     assert (trainer.runs, report.serving, house.serving(), house.server.roots) == ([], BASE, None, {})
 
 
@@ -488,7 +563,7 @@ def test_training_that_gives_what_serves_already_fails_the_night_and_leaves_it_l
     house.day()
     report = house.night(NEW)
     assert (report.outcome, report.serving) == ("failed", served)
-    assert "serves already" in report.reason
+    assert "already serves" in report.reason
     assert served in house.server.roots
 
 

@@ -248,7 +248,7 @@ REFUSALS: dict[str, tuple[Tensors, dict[str, object], str]] = {
         "embed",
     ),
     "dora tensor": (with_tensor(f"{Q}.lora_magnitude_vector", np.ones(6, np.float32)), {}, "magnitude"),
-    "path trick": (with_tensor("base_model.model.../../x.lora_A.weight", np.ones((4, 5))), {}, "no lora_A"),
+    "path trick": (with_tensor("base_model.model.../../x.lora_A.weight", np.ones((4, 5))), {}, "not a lora_A"),
     "dora": (lora(), {"use_dora": True}, "use_dora"),
     "bias": (lora(), {"bias": "all"}, "bias all"),
     "saved modules": (lora(), {"modules_to_save": ["lm_head"]}, "modules_to_save"),
@@ -284,7 +284,7 @@ def test_a_truncated_weights_file_is_refused(house: House, keep: int) -> None:
     trained = write_trained(house.root / "trained")
     weights = trained / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:keep])
-    with pytest.raises(AdapterError, match="no whole safetensors file"):
+    with pytest.raises(AdapterError, match="not a complete safetensors file"):
         stage(house.registry, trained, house.base)
 
 

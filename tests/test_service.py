@@ -235,7 +235,7 @@ def test_a_users_units_ask_for_nothing_that_their_manager_cannot_do(site: Build,
 
 @pytest.mark.parametrize("path", ["/opt/with space", "/opt/100%", "/opt/$HOME", '/opt/"', "/opt/a:b"])
 def test_a_path_that_a_unit_would_read_otherwise_is_refused(site: Build, path: str) -> None:
-    with pytest.raises(ConfigError, match="cannot stand in a unit"):
+    with pytest.raises(ConfigError, match="cannot go into a unit"):
         rendered(site(USER, home=Path(path)), Folders.of(USER))
 
 
@@ -309,7 +309,7 @@ def test_units_that_come_one_by_one_are_all_shown_to_systemd() -> None:
 
 
 def test_a_unit_that_does_not_get_ready_is_an_error_that_says_where_its_log_is() -> None:
-    with pytest.raises(InfraError, match="does not get ready") as raised:
+    with pytest.raises(InfraError, match="did not become ready") as raised:
         Manager(SYSTEM, RecordedHands(fail="systemctl")).restart(SERVICE, 1)
     assert "journalctl -u sleepy-coder.service" in raised.value.remedy
 

@@ -258,7 +258,7 @@ def test_a_request_that_was_repeated_counts_once() -> None:
 
 def test_what_cannot_be_read_is_left_out_with_the_reason() -> None:
     found = group(exchanges_of(Talk(talk_about("a", 0)), "x", request="no json"))
-    assert "no JSON" in found.left_out["x-0"]
+    assert "not JSON" in found.left_out["x-0"]
 
 
 def test_a_conversation_has_the_same_id_whenever_it_is_found() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from report_data import report_data
 
+from sleepy_coder.config import GatePolicy
 from sleepy_coder.pause import Pause
-from sleepy_coder.report.standing import next_night, why_it_serves
+from sleepy_coder.report.standing import episodes_line, next_night, small_set, why_it_serves
+from sleepy_coder.store_practice import Waiting
 from sleepy_coder.types import Adapter, AdapterState, Decision, GateVerdict
 from sleepy_coder.window import Window
 
@@ -71,3 +74,30 @@ def test_a_window_that_is_open_is_told_with_its_end_and_none_at_all_as_any_time(
     night = NOON.replace(hour=2)
     assert next_night(WINDOW.coming(night), WINDOW, None, night) == "the window is open until 06:00 UTC"
     assert "once a day" in next_night(None, None, None, NOON)
+
+
+def test_episodes_that_passed_unverified_are_not_told_as_some_that_the_next_night_learns_from() -> None:
+    told = episodes_line(40, Waiting(unused=37, passed=34, verified=0, trainable=0, dreamable=2))
+    assert told.startswith("40 in all; for the next night 0 that a verifier passed and 2 failed ones")
+    assert "34 passed by the word of tools or people, which trains nothing: `sleepy-coder run -- AGENT`" in told
+
+
+def test_where_a_verifier_passed_everything_nothing_is_said_of_other_words() -> None:
+    assert episodes_line(3, Waiting(unused=3, passed=3, verified=3, trainable=3, dreamable=0)).endswith("dream about")
+
+
+@pytest.mark.parametrize(
+    ("clusters", "policy", "says"),
+    [
+        (99, {}, "nothing is promoted on its own, below 60 (gate.min_clusters) nothing is promoted at all"),
+        (100, {}, ""),
+        (100, {"min_clusters": 120}, "100 clusters: below 120 (gate.min_clusters) nothing is promoted at all"),
+        (15, {"small_sets": "frozen-set-only"}, ""),
+        (14, {"small_sets": "frozen-set-only"}, "56 pairs of answers: below 60"),
+    ],
+)
+def test_a_small_exam_is_told_with_what_it_keeps_from_happening(
+    clusters: int, policy: dict[str, Any], says: str
+) -> None:
+    told = small_set(clusters, 4 * clusters, GatePolicy(**policy))
+    assert says in told and bool(told) == bool(says)

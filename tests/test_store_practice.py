@@ -16,7 +16,7 @@ from fakes import make_episode, make_task
 
 from sleepy_coder.dialogue import first_messages
 from sleepy_coder.store import Store
-from sleepy_coder.store_practice import _FIXES  # pyright: ignore[reportPrivateUsage]
+from sleepy_coder.store_practice import _FIXES, Waiting  # pyright: ignore[reportPrivateUsage]
 from sleepy_coder.types import Episode, Outcome
 
 PASS, FAIL = Outcome.PASS, Outcome.FAIL
@@ -57,6 +57,17 @@ def test_the_tasks_that_failed_first_are_dreamed_about_but_not_those_that_rest_o
     store.park(make_task(2).id, cycle=1)
     found = store.failed_tasks(store.position(), cycle=2, most=2)
     assert found == (make_task(1), make_task(3))
+
+
+def test_what_waits_is_counted_by_who_says_that_it_passed(store: Store) -> None:
+    told = make_episode(7, PASS, source="tool-text", name="told").model_copy(update={"task": None})
+    silent = make_episode(8, PASS, name="silent")
+    silent = silent.model_copy(update={"attempts": (silent.attempts[0].model_copy(update={"thoughts": {}}),)})
+    used = make_episode(9, PASS, name="used")
+    store.save_episodes([make_episode(6, PASS), told, silent, used, make_episode(5, FAIL)])
+    store.mark_used([used.id], 1)
+    assert store.waiting() == Waiting(unused=4, passed=3, verified=2, trainable=1, dreamable=1)
+    assert store.waiting().unverified == 1
 
 
 def unasked(episode: Episode) -> Episode:

@@ -221,10 +221,10 @@ def test_a_handwritten_koan_may_hold_tests() -> None:
 @pytest.mark.parametrize(
     ("path", "text", "reason"),
     [
-        ("music/x.md", KOAN, "music is no category"),
+        ("music/x.md", KOAN, "music is not a category"),
         ("names/x.md", KOAN.replace("# E0308", "# moved"), "names/x.md: not a koan"),
         ("names/x.md", KOAN.replace("```diff", "```rust"), "names/x.md: not a koan"),
-        ("names/x.md", KOAN.replace("-    a", "a"), "'a' is no diff line"),
+        ("names/x.md", KOAN.replace("-    a", "a"), "'a' is not a diff line"),
     ],
 )
 def test_a_damaged_handwritten_koan_is_named_with_the_reason(path: str, text: str, reason: str) -> None:

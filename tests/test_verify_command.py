@@ -14,7 +14,8 @@ import pytest
 from sleepy_coder.ports import Completed, Limits
 from sleepy_coder.types import Outcome, Task
 from sleepy_coder.verify.cache import VerdictCache
-from sleepy_coder.verify.command import CommandVerifier, TaskVerifier, tail, verifier
+from sleepy_coder.verify.command import CommandVerifier, TaskVerifier, verifier
+from sleepy_coder.verify.output import tail
 
 MANIFEST = '[package]\nname = "sum"\nversion = "0.1.0"\nedition = "2021"\n'
 RUST = """\
@@ -250,3 +251,36 @@ def test_a_package_that_an_answer_asks_for_is_its_own_fault(real: TaskVerifier):
     files = {"calc.py": PYTHON.replace("+", "-"), "test_calc.py": PYTHON_TEST}
     answer = {**files, "calc.py": "import no_such_package\n" + PYTHON}
     assert real.verify(task(("pytest", "-q"), files), answer).outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize("command", [("pytest", "-q"), ("python", "-m", "unittest")])
+def test_a_project_without_tests_is_neither_right_nor_wrong(real: TaskVerifier, command: tuple[str, ...]):
+    files = {"calc.py": PYTHON}
+    verdict = real.verify(task(command, files), {"calc.py": PYTHON.replace("+", "-")})
+    assert (verdict.outcome, verdict.detail) == (Outcome.INFRA, "no tests were found")
+
+
+def test_a_folder_of_the_project_that_is_not_found_is_no_missing_package(real: TaskVerifier):
+    files = {"calc/__init__.py": PYTHON, "tests/test_calc.py": PYTHON_TEST}
+    changed = {**files, "calc/__init__.py": PYTHON.replace("+", "-")}
+    verdict = real.verify(task(("pytest", "-q"), files), changed)
+    assert (verdict.outcome, "`python -m pytest`" in verdict.detail) == (Outcome.INFRA, True)
+    assert real.verify(task(("python", "-m", "pytest", "-q"), files), files).passed
+
+
+class Pytest(CountingSandbox):
+    """pytest's status where the only test is in `test_calc.py`."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        files: Mapping[str, str],
+        limits: Limits,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        return Completed(0 if "test_calc.py" in files else 5, "", "", 0.0)
+
+
+def test_an_answer_that_makes_all_tests_disappear_has_failed():
+    check = task(("pytest", "-q"), {"test_calc.py": PYTHON_TEST})
+    assert CommandVerifier(Pytest(), None, Limits()).verify(check, {"calc.py": PYTHON}).outcome is Outcome.FAIL

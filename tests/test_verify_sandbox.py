@@ -95,6 +95,23 @@ def test_files_outside_the_folder_are_refused(sandbox: BubblewrapSandbox, name: 
         sandbox.run(("true",), {name: "x"}, Limits())
 
 
+def test_the_files_of_a_whole_project_are_taken(sandbox: BubblewrapSandbox):
+    files = {f"apps/{number % 90}/{number}.py": f"{number}\n" * 200 for number in range(4000)}
+    done = sandbox.run(("sh", "-c", "find . -type f | wc -l; head -1 apps/9/3969.py"), files, Limits(wall_seconds=60))
+    assert done.stdout.split() == ["4000", "3969"], done.stderr
+
+
+def test_the_command_owns_its_files_and_reads_nothing_else(sandbox: BubblewrapSandbox):
+    script = "cat; echo more >> a/b.sh; mkdir a/c; ./a/b.sh"
+    done = sandbox.run(("sh", "-c", script), {"a/b.sh": "#!/bin/sh\necho ran\n#"}, SHORT)
+    assert (done.returncode, done.stdout) == (0, "ran\n"), done.stderr
+
+
+def test_a_file_below_a_file_is_refused(sandbox: BubblewrapSandbox):
+    with pytest.raises(InfraError, match="below"):
+        sandbox.run(("true",), {"a": "x", "a/b": "x"}, Limits())
+
+
 def test_a_command_that_sleeps_is_stopped_with_all_its_children(sandbox: BubblewrapSandbox):
     mark = f"mark-{uuid.uuid4().hex}"
     sleeper = f"sh -c 'sleep 60; : {mark}'"

@@ -1,1 +1,1 @@
-"""The daemon. So far the gateway; inbox and schedule are not written, and `sleepy-coder night` runs a night by hand."""
+"""The daemon: gateway, inbox, keeper, canary and schedule in one process."""

@@ -89,7 +89,7 @@ def exchange_of(capture: Capture) -> Exchange:
     except ValueError as error:
         raise Unreadable(str(error)) from error
     if not isinstance(body, dict):
-        raise Unreadable("the request is no JSON object")
+        raise Unreadable("the request is not a JSON object")
     tokens_in, tokens_out = _tokens(answer.response)
     identity = identify(capture.tag, capture.headers, cast("dict[str, Any]", body))
     return Exchange(

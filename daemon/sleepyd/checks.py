@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sleepy_coder.collect.agent_run import harmless
+from sleepy_coder.collect.project import harmless
 from sleepy_coder.ports import Clock, Redactor
 from sleepy_coder.serve.gateway_client import VerifierWord
 from sleepy_coder.store import Store

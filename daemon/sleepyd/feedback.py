@@ -64,7 +64,7 @@ def read_feedback(tag: str, body: bytes) -> Feedback:
         return Feedback(exchange_name(found[0]), said.good, said.note)
     session = clean(said.session) or clean(tag)
     if not session:
-        raise WrongFeedback("one of session and id is needed, or a session in the path")
+        raise WrongFeedback("give session or id, or a session in the path")
     return Feedback(session, said.good, said.note)
 
 

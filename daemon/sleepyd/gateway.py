@@ -85,7 +85,7 @@ class Gateway:
         self._meters, self._clock, self._gate = meters, clock, gate
         self._upstreams = Upstreams((server.url, *server.replicas))
         self._server_key = server.api_key
-        self._limit = settings.max_body_mib << 20
+        self._limit = settings.body_bytes
         self._client: aiohttp.ClientSession | None = None
         self._pages = Pages(settings, meters, beside.home, self._state, self._ready)
         meters.watch(self.in_flight.all, lambda: recorder.depth, settings.queue_size)
@@ -128,7 +128,7 @@ class Gateway:
             body = await read_body(request, self._limit)
         except TooLarge:
             mib = self._settings.max_body_mib
-            return self._refuse(413, "request_too_large", f"The request is above gateway.max_body_mib ({mib} MiB).")
+            return self._refuse(413, "request_too_large", f"The request exceeds gateway.max_body_mib ({mib} MiB).")
         if self._keep_feedback and request.method == "POST" and target.path == FEEDBACK:
             return await self._feedback(target, body)
         # The others, such as the list of models, are answered asleep as well.
@@ -193,7 +193,7 @@ class Gateway:
             return self._refuse(error.status, "upstream_error", "The model server refuses this WebSocket.")
         except UpstreamBroke as error:
             _log.warning("gateway.upstream_failed", path=target.path, reason=str(error))
-            return self._refuse(502, "upstream_error", f"No model server takes this WebSocket: {error}.")
+            return self._refuse(502, "upstream_error", f"No model server accepts this WebSocket: {error}.")
         self._meters.request("socket", 101)
         return response
 
@@ -225,7 +225,7 @@ class Gateway:
                 headers=kept_headers(request.headers),
                 request=body,
                 started=self._clock.now(),
-                limit=self._settings.record_mib << 20,
+                limit=self._settings.record_bytes,
                 began=arrived,
             )
             if self._settings.ask_usage and target.wire in ("chat", "completions"):

@@ -112,7 +112,7 @@ async def _listen(runner: web.ServerRunner, host: str, port: int, sock: socket.s
         await site.start()
     except OSError as error:
         where = f"{host}:{port}"
-        raise ConfigError(f"{where} cannot be listened on ({error.strerror})", "Choose another --port") from error
+        raise ConfigError(f"cannot listen on {where} ({error.strerror})", "Choose another --port") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +168,9 @@ def _home(config: Config, store: Store, registry: Registry, nights: Nights | Non
 
     def snapshot() -> Snapshot:
         midnight = datetime.combine(datetime.now(zone).date(), time(), zone)
-        active = registry.active()
-        serving = active.name if active else config.server.base_name
         return Snapshot(
             figures=store.figures(midnight),
-            serving=serving,
+            serving=registry.serving(config.server.base_name),
             since=registry.since(),
             canary=last_state(store, config.canary),
         )

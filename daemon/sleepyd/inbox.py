@@ -149,7 +149,7 @@ class Inbox:
             before = path.lstat()
             if not stat.S_ISREG(before.st_mode):
                 return self._put_aside(
-                    path, [BadEntry("the file", "it is no regular file but a link or a device")], 0, 0
+                    path, [BadEntry("the file", "it is not a regular file but a link or a device")], 0, 0
                 )
             try:
                 recorded, known, bad = self._store(path)
@@ -158,7 +158,7 @@ class Inbox:
             except (SleepyError, OSError):
                 raise
             except Exception as error:  # noqa: BLE001 - else this file would end every look at the inbox
-                why = f"it cannot be taken in ({type(error).__name__}: {error})"
+                why = f"it cannot be imported ({type(error).__name__}: {error})"
                 return self._put_aside(path, [BadEntry("the file", why)], 0, 0)
             # Somebody may have had it open all along: what was added is read as well.
             if _same(before, path.lstat()):
@@ -192,7 +192,7 @@ class Inbox:
                     flush()
         flush()
         if not (recorded or known or bad):
-            bad.append(BadEntry("the file", "there is nothing in it"))
+            bad.append(BadEntry("the file", "it is empty"))
         return recorded, known, bad
 
     def _put_aside(self, path: Path, bad: Sequence[BadEntry], recorded: int, known: int) -> Taken:
@@ -218,7 +218,7 @@ class Inbox:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise InfraError(f"{self._folder} has its keeper already", "Stop the other sleepyd") from error
+                raise InfraError(f"{self._folder} is in use by another process", "Stop the other sleepyd") from error
             yield
 
     @contextmanager

@@ -15,8 +15,8 @@ from typing import Final, Protocol
 
 from sleepy_coder import log
 from sleepy_coder.adapter_manifest import is_adapter_name
-from sleepy_coder.deploy import ensure_loaded, stand_in
-from sleepy_coder.errors import AdapterError, InfraError, ModelNotFound, ServerError, ServerUnreachable, SleepyError
+from sleepy_coder.deploy import ensure_loaded, stand_in, unload
+from sleepy_coder.errors import AdapterError, InfraError, ServerError, ServerUnreachable, SleepyError
 from sleepy_coder.journal import no_night
 from sleepy_coder.ports import ModelServer, Replica
 from sleepy_coder.registry import Registry
@@ -93,7 +93,7 @@ class Keeper:
         """A keeper that dies of one bad look would leave a restarted server without its adapters for ever."""
         try:
             well = self.look()
-        except Exception as error:  # noqa: BLE001 - the one broad except: the next look tries again
+        except Exception as error:  # noqa: BLE001 - the next look tries again
             return self._complain("keeper", InfraError(f"{type(error).__name__}: {error}", "it is tried again"))
         self._praise("keeper")
         return well
@@ -176,20 +176,13 @@ class Keeper:
         for name in gone:
             with no_night(self._lock) as quiet:
                 if quiet and not self._users.of(name) and replica.busy() <= self._users.total():
-                    self._unload(replica, name)
+                    unload(replica, name, replica.url)
 
     def _may_never_serve(self, name: str) -> bool:
         try:
             return not self._registry.get(name).state.may_serve
         except AdapterError:
             return False  # another registry's, which may need it
-
-    def _unload(self, replica: Replica, name: str) -> None:
-        try:
-            replica.unload(name)
-        except ModelNotFound:
-            return
-        _log.info("server.adapter_unloaded", adapter=name, server=replica.url)
 
     def _step_back(self, whose: str, error: AdapterError) -> bool:
         """Step back if it is what serves that is damaged, and complain: of what hinders that, or else of `error`."""

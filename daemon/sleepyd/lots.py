@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from typing import Final
 
 from sleepy_coder.judge.rollback import lot
-from sleepy_coder.store_canary import Assigned
-
-_REMEMBERED: Final = 20_000
+from sleepy_coder.store_canary import REMEMBERED_SESSIONS, Assigned
 
 
 class Lots:
@@ -66,14 +63,14 @@ class Lots:
         drawn = Assigned(session=session, new=lot(self._promotion, session) < share, share=share)
         held[session] = drawn
         self._fresh.append((self._promotion, drawn))
-        if len(held) > _REMEMBERED:
+        if len(held) > REMEMBERED_SESSIONS:
             held.popitem(last=False)
         return drawn.new
 
     def note(self, exchange: str, session: str) -> None:
         """Remember whose exchange this is: those without a session of their own are known here only."""
         self._asked[exchange] = session
-        if len(self._asked) > _REMEMBERED // 2:
+        if len(self._asked) > REMEMBERED_SESSIONS // 2:
             self._asked.popitem(last=False)
 
     # The watch

@@ -148,9 +148,7 @@ def _hindrance(config: Config) -> str:
     A server that hangs must not hold up the look, which also stops nights and ends with the daemon.
     """
     any_time = config.night.model_copy(update={"window": ""})
-    seconds = min(config.server.timeout_seconds, _ASK_SECONDS)
-    asked = config.server.model_copy(update={"timeout_seconds": seconds})
-    found = wiring.idleness(config.model_copy(update={"night": any_time, "server": asked}))
+    found = wiring.idleness(config.patient(_ASK_SECONDS).model_copy(update={"night": any_time}))
     return "" if found.idle else f"waits for {found.waits_for}"
 
 

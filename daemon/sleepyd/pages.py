@@ -86,7 +86,7 @@ class Pages:
         ready: Callable[[], Awaitable[bool]],
     ) -> None:
         self._key, self._meters, self._home = settings.api_key, meters, home
-        self._limit = settings.max_body_mib << 20
+        self._limit = settings.body_bytes
         self._state_of_gateway, self._is_ready = state, ready
         self._open: dict[str, Handler] = {"/healthz": self._healthz, "/readyz": self._readyz}
         self._guarded: dict[str, Handler] = {
@@ -158,27 +158,27 @@ class Pages:
         """POST has a night begin now."""
         nights = self._home.nights
         if request.method != "POST" or nights is None:
-            return self._refuse(404, "not_found", "Only the daemon holds nights, and POST asks for one.")
+            return self._refuse(404, "not_found", "Only the daemon runs nights; use POST to ask for one.")
         return web.json_response({"night": nights.begin_now()}, status=202)
 
     async def _check(self, request: web.BaseRequest) -> web.StreamResponse:
         """POST keeps what a verifier says of a session."""
         keep = self._home.keep_check
         if request.method != "POST" or keep is None:
-            return self._refuse(404, "not_found", "POST tells what a verifier says of a session.")
+            return self._refuse(404, "not_found", "Use POST to report what a verifier says of a session.")
         try:
             word = VerifierWord.model_validate_json(await read_body(request, self._limit))
         except TooLarge:
-            return self._refuse(413, "request_too_large", "The check is above gateway.max_body_mib.")
+            return self._refuse(413, "request_too_large", "The check exceeds gateway.max_body_mib.")
         except ValidationError as error:
-            return self._refuse(400, "invalid_request_error", f"no word of a verifier: {error.errors()[0]['msg']}")
+            return self._refuse(400, "invalid_request_error", f"not a valid check: {error.errors()[0]['msg']}")
         try:
             kept = await asyncio.to_thread(keep, word)
         except StoreError as error:
             _log.error("gateway.check_lost", session=word.session, reason=str(error))
             return self._refuse(503, "store_error", error.message)
         if not kept:
-            return self._refuse(409, "conflict", "Only who announced this session's verifier speaks for it.")
+            return self._refuse(409, "conflict", "Only whoever announced this session's verifier may speak for it.")
         return web.json_response({"status": "noted"})
 
     async def _dashboard(self, request: web.BaseRequest) -> web.StreamResponse:

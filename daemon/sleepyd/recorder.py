@@ -41,7 +41,7 @@ class Recorder:
         self._save, self._redactor, self._meters = save, redactor, meters
         self._on = settings.record
         self._queue: queue.Queue[Capture | None] = queue.Queue(settings.queue_size)
-        self._room = settings.queue_mib << 20
+        self._room = settings.queue_bytes
         self._held = 0
         self._lost: Counter[str] = Counter()
         self._lock = threading.Lock()

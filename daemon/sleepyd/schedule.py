@@ -60,7 +60,7 @@ class Schedule:
         )
         self._job: Any = None  # of the looks
         self._at: Due | None = None
-        self._outlook = Outlook(why="not looked yet", running=False, next=None, looked=None)
+        self._outlook = Outlook(why="it has not looked yet", running=False, next=None, looked=None)
         self._looked: float | None = None  # on the clock that nobody sets
         self._unsaved: Diary | None = None  # what the disk did not take
         self._wanted = threading.Event()
@@ -112,7 +112,7 @@ class Schedule:
         """A schedule that dies of one bad minute would hold no night ever again."""
         try:
             self.look()
-        except Exception as error:  # noqa: BLE001 - the one broad except: the next minute looks again
+        except Exception as error:  # noqa: BLE001 - the next minute looks again
             reason = " ".join(f"{type(error).__name__}: {error}".split())  # a status is one line
             _log.error("schedule.failed", reason=reason)
             running, now = self._nights.pid is not None, self._clock.now()

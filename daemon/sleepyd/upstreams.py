@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
+from sleepy_coder.config import without_v1
+
 from .passing import Refused
 
 T = TypeVar("T")
@@ -26,7 +28,7 @@ class Upstreams:
 
     def __init__(self, urls: Sequence[str], now: Callable[[], float] = time.monotonic) -> None:
         """`urls` may repeat themselves and may end in `/v1`; the first is the one that errors name."""
-        self.bases: Final = tuple(dict.fromkeys(url.rstrip("/").removesuffix("/v1") for url in urls))
+        self.bases: Final = tuple(dict.fromkeys(map(without_v1, urls)))
         self._now = now
         self._in_flight = dict.fromkeys(self.bases, 0)
         self._back_at = dict.fromkeys(self.bases, 0.0)

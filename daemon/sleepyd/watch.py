@@ -64,7 +64,7 @@ class CanaryWatch:
         try:
             work()
             self._complaint = ""
-        except Exception as error:  # noqa: BLE001 - the one broad except: no harm would be seen ever again
+        except Exception as error:  # noqa: BLE001 - no harm would be seen ever again
             why = error.message if isinstance(error, SleepyError) else f"{type(error).__name__}: {error}"
             if why != self._complaint:
                 _log.error("canary.watch_failed", reason=why)
@@ -106,7 +106,7 @@ class CanaryWatch:
         if self._replies.alarm:
             roll_back(self._store, self._registry, trial, self._replies.alarm, self._clock.now())
         elif of_new >= self._settings.refusals and not of_old:
-            why = f"a model server refused to load it {of_new} times, and not what served before"
+            why = f"a model server refused to load it {of_new} times, but not what served before"
             # The base is never loaded: it does not show that this server takes adapters at all.
             blamed = trial.previous != self._base
             roll_back(self._store, self._registry, trial, why, self._clock.now(), quarantine=blamed)

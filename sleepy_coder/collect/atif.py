@@ -52,7 +52,7 @@ def trajectory_in(entry: Json) -> Trajectory:
             own = len(messages)
     turns = [number for number, message in enumerate(messages) if message.role == "assistant" and number >= own]
     if not turns:
-        raise unreadable("nobody answers in it")
+        raise unreadable("it has no reply")
     agent = object_of(entry.get("agent"))
     models = [step.get("model_name") for step in steps if step.get("model_name")]
     return Trajectory(

@@ -132,7 +132,7 @@ def detect(entry: Json) -> FormatName:
         return "messages"
     schema = f" (schema {entry['schema']!r})" if "schema" in entry else ""
     raise EpisodeFormatError(
-        f"This entry is no episode in a format that is known{schema}",
+        f"This entry is not an episode in a known format{schema}",
         f"Write {SCHEMA}, ATIF, OpenAI chat, Hugging Face messages, ShareGPT or mini-swe-agent's traj.json",
     )
 
@@ -156,9 +156,9 @@ def _own(entry: Json, when: datetime, trusted: bool) -> Episode:
     try:
         episode = Episode.model_validate_json(json.dumps(entry))
     except ValidationError as error:
-        raise EpisodeFormatError(f"This episode is not valid: {_problems(error)}", "Mend or drop it") from error
+        raise EpisodeFormatError(f"This episode is not valid: {_problems(error)}", "Fix or drop it") from error
     if not episode.attempts or not all(_is_list(attempt.tools) for attempt in episode.attempts):
-        raise EpisodeFormatError("This episode has no attempts, or tools that are no JSON list", "Mend or drop it")
+        raise EpisodeFormatError("This episode has no attempts, or tools that are not a JSON list", "Fix or drop it")
     if trusted or episode.outcome_source != "verifier":
         return episode
     return episode.model_copy(update={"outcome_source": "claimed:verifier"})
@@ -168,7 +168,7 @@ def _sleepy(entry: Json, when: datetime, trusted: bool) -> Episode:
     try:
         file = FileEpisode.model_validate(entry)
     except ValidationError as error:
-        raise EpisodeFormatError(f"This is not valid {SCHEMA}: {_problems(error)}", "Mend or drop it") from error
+        raise EpisodeFormatError(f"This is not valid {SCHEMA}: {_problems(error)}", "Fix or drop it") from error
     said = file.verification
     at = when if said.at is None else said.at if said.at.tzinfo else said.at.replace(tzinfo=UTC)
     served_by = file.model.adapter or file.model.base
@@ -256,7 +256,7 @@ def _episode(
     """
     turns = [number for number, message in enumerate(messages) if message.role == "assistant"]
     if not turns:
-        raise unreadable("nobody answers in it")
+        raise unreadable("it has no reply")
     found: Label = label(messages)
     first = turns[0] if first_turn is None else first_turn
     name = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:32]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -46,20 +47,25 @@ def gather_resting(store: Store, now: datetime, rest: timedelta) -> int:
         return 0
     spoken_for = store.verified_sessions({talk.session for talk in resting})
     left = {session: check for session, check in checks.items() if session not in spoken_for}
-    episodes = [episode for episode in _labelled(resting, left, store.feedback()) if _can_be_stored(episode)]
+    episodes = [one for one in _labelled(resting, left, store.feedback()) if not _put_aside(store, one)]
     new = store.save_collected(episodes, done)
     _log.info("episode.gathered", new=new, exchanges=len(done), side_calls=len(found.side_calls))
     return new
 
 
-def _can_be_stored(episode: Episode) -> bool:
-    """One that cannot be, with half a character of an emoji in it, must not keep all others from being stored."""
+def _put_aside(store: Store, episode: Episode) -> bool:
+    """Whether it went to the quarantine: one with half a character of an emoji must not keep all others waiting.
+
+    It goes there before its exchanges are marked, and once however often, so that whoever is killed here loses nothing.
+    """
     try:
         episode_row(episode)
     except (StoreError, ValueError, OverflowError) as error:
-        _log.error("collect.failed", reason=f"conversation {episode.id}: {error}")
-        return False
-    return True
+        said = json.dumps(episode.model_dump(), default=str)  # pydantic's own JSON would fail as the row did
+        store.quarantine(f"conversation {episode.id}", str(error), said)
+        _log.error("episode.not_stored", conversation=episode.id, reason=str(error))
+        return True
+    return False
 
 
 def exchange_name(id: str) -> str:
@@ -88,7 +94,7 @@ def _labelled(
         try:
             found = label(talk.messages, feedback(*word) if word else None, check.verdict if check else None)
         except (ValueError, RecursionError) as error:  # what one conversation holds must not stop the others
-            _log.error("collect.failed", reason=f"conversation {talk.id}: {error}")
+            _log.error("episode.not_labelled", conversation=talk.id, reason=str(error))
             found = UNLABELLED
         episodes.append(as_episode(talk, found, check.task if check else None))
     return episodes

@@ -122,7 +122,7 @@ def entries(
         if _is_object(data.partition(b"\n")[0]):  # lines under the other ending
             yield from _lines(io.BytesIO(data), redact, when, trusted)
         else:
-            yield BadEntry("the file", f"it is no JSON ({error})", _kept(data, redact))
+            yield BadEntry("the file", f"it is not JSON ({error})", _kept(data, redact))
         return
     if not isinstance(whole, list):
         yield _entry(data, "the file", redact, when, trusted)
@@ -150,11 +150,11 @@ def _entry(data: bytes, place: str, redact: Callable[[str], str], when: datetime
         text = redact(data.decode())
         value: object = json.loads(text)
         if not isinstance(value, dict):
-            return BadEntry(place, "it is no JSON object", text)
+            return BadEntry(place, "it is not a JSON object", text)
         episode = episode_in(cast(Json, value), when, trusted=trusted)
         episode_row(episode)  # what the store would refuse is refused here, with its place in the file
     except UnicodeDecodeError:
-        return BadEntry(place, "it is no UTF-8")
+        return BadEntry(place, "it is not UTF-8")
     except (EpisodeFormatError, SecretFound, StoreError) as error:
         return BadEntry(place, error.message, text)
     except RecursionError:
@@ -162,7 +162,7 @@ def _entry(data: bytes, place: str, redact: Callable[[str], str], when: datetime
     except OverflowError as error:  # a time so near to the first or the last year that UTC has none for it
         return BadEntry(place, f"it holds a time that cannot be kept ({error})", text)
     except ValueError as error:
-        return BadEntry(place, f"it is no JSON ({error})", text)
+        return BadEntry(place, f"it is not JSON ({error})", text)
     return episode
 
 

@@ -191,7 +191,7 @@ def _found(rule: Rule, text: str) -> Iterator[Span]:
 
 
 def _parsed(text: str) -> tuple[object] | None:
-    """The JSON value in `text`, in a tuple because it may be null; None when it is no JSON."""
+    """The JSON value in `text`, in a tuple because it may be null; None when it is not JSON."""
     try:
         return (json.loads(text),)
     except (ValueError, RecursionError):

@@ -36,7 +36,7 @@ class Assembled:
 
 
 def read_reply(wire: WireApi, body: bytes) -> Assembled:
-    """An unstreamed reply. Raises ValueError when it is no JSON object."""
+    """An unstreamed reply. Raises ValueError when it is not a JSON object."""
     answer = read_json(body)
     if not isinstance(answer, dict):
         raise ValueError("not a JSON object")

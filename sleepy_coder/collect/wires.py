@@ -59,7 +59,7 @@ def read(wire: WireApi, request: Json, response: Json) -> Spoken:
     if wire == "completions":
         prompt = request.get("prompt")
         if not isinstance(prompt, str):
-            raise unreadable("its prompt is no text")
+            raise unreadable("its prompt is not text")
         said = [str(choice.get("text") or "") for choice in objects(response.get("choices"))]
         reply = Message(role="assistant", content=said[0]) if said else None
         return Spoken((Message(role="user", content=prompt),), reply, "")
@@ -71,9 +71,9 @@ def loads(text: str) -> Json:
     try:
         value: object = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise unreadable("it is no JSON") from error
+        raise unreadable("it is not JSON") from error
     if not isinstance(value, dict):
-        raise unreadable("it is no JSON object")
+        raise unreadable("it is not a JSON object")
     return cast(Json, value)
 
 
@@ -105,14 +105,14 @@ _ROLES: dict[str, Role] = {
 def chat_messages(value: object) -> tuple[Message, ...]:
     """Messages in OpenAI chat form. Raises EpisodeFormatError."""
     if not isinstance(value, list) or len(objects(cast(object, value))) != len(cast("list[object]", value)):
-        raise unreadable("its messages are no list of objects")
+        raise unreadable("its messages are not a list of objects")
     return tuple(_chat_message(message) for message in objects(cast(object, value)))
 
 
 def _chat_message(message: Json) -> Message:
     role = _ROLES.get(str(message.get("role")))
     if role is None:
-        raise unreadable(f"it has a message of the role {message.get('role')!r}")
+        raise unreadable(f"it has a message with the role {message.get('role')!r}")
     calls = tuple(_chat_call(call) for call in objects(message.get("tool_calls")))
     legacy = object_of(message.get("function_call"))
     thoughts = message.get("reasoning") if message.get("reasoning") is not None else message.get("reasoning_content")
@@ -183,7 +183,7 @@ def _anthropic_message(role: str, content: object) -> Iterator[Message]:
         )
         return
     if role not in ("user", "system"):
-        raise unreadable(f"it has a message of the role {role!r}")
+        raise unreadable(f"it has a message with the role {role!r}")
     if role == "system":
         if text := _anthropic_system(content):
             yield Message(role="system", content=text)

@@ -15,6 +15,7 @@ from sleepy_coder.collect.streams import read_json
 from sleepy_coder.collect.wires import spoken
 from sleepy_coder.config import CanarySettings
 from sleepy_coder.errors import EpisodeFormatError
+from sleepy_coder.store_canary import REMEMBERED_SESSIONS
 from sleepy_coder.types import Exchange, Message
 
 _CHANCE: Final = 1e-4
@@ -22,7 +23,6 @@ _CHANCE: Final = 1e-4
 _LOTS: Final = 1e-3
 """...and the lot would, had what was asked broken any adapter: one prompt may be tried in session after session."""
 _WINDOW, _FEWEST = 200, 8  # sessions of the old adapter that the median is taken of
-_REMEMBERED: Final = 20_000
 _CUT_OFF: Final = frozenset(("length", "max_tokens", "max_output_tokens"))
 
 
@@ -87,7 +87,7 @@ class ReplyWatch:
         if session in self._met:
             return None
         self._met[session] = None
-        if len(self._met) > _REMEMBERED:
+        if len(self._met) > REMEMBERED_SESSIONS:
             self._met.popitem(last=False)
         # Without others to compare with this session is never counted.
         failed = bool(one.broken) or self._explodes(one) if len(self._tokens) >= _FEWEST else None

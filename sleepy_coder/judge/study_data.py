@@ -114,5 +114,5 @@ class StudyExport(Record):
         except (OSError, EOFError, zlib.error, ValidationError) as error:
             why = f"{error.error_count()} fields are wrong" if isinstance(error, ValidationError) else error
             raise StoreError(
-                f"{path} is no study-data.json.gz ({why})", "`sleepy-coder study --out` writes one"
+                f"{path} is not a study-data.json.gz ({why})", "`sleepy-coder study --out` writes one"
             ) from error

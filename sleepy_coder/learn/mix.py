@@ -89,7 +89,7 @@ def compose(
     said = list(notes)
     present: dict[ExampleKind, float] = {k: share for k, share in wanted.items() if pools.get(k) and share > 0}
     if not present.keys() & _NEW:
-        return _mix([], [*said, "nothing new was passed and no hard task has an answer"], seed)
+        return _mix([], [*said, "a verifier passed nothing new and no hard task has an answer"], seed)
     for kind in KINDS:
         if kind not in present and wanted[kind] > 0:
             said.append(f"no {kind} rows tonight: their share of {wanted[kind]:.0%} goes to the others")
@@ -157,7 +157,7 @@ def with_all(mix: TrainingMix, rows: Sequence[Example]) -> TrainingMix:
 def without(mix: TrainingMix, provenances: Container[str], note: str) -> TrainingMix:
     """The mix without the rows of these provenances; `note` says why they are missing."""
     kept = [row for row in mix.examples if row.provenance not in provenances]
-    return _mix(kept, [*mix.notes, note], mix.seed).model_copy(update={"tasks": mix.tasks})
+    return _mix(kept, [*mix.notes, note], mix.seed).model_copy(update={"tasks": mix.tasks, "left_out": mix.left_out})
 
 
 def _mix(rows: Sequence[Example], notes: Sequence[str], seed: int) -> TrainingMix:

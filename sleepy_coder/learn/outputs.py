@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from pydantic import Field
+
 from sleepy_coder.adapter_manifest import FAST
 from sleepy_coder.types import Recipe, Record
 
@@ -35,11 +37,16 @@ class Probe(Record):
 
 
 class Training(Record):
-    """How a run ended: after how many steps, why before its last one (else ""), and what it kept."""
+    """How a run ended: after how many steps, why before its last one (else ""), and what it kept.
+
+    Of the mix's passed examples `too_long` gave no row within the longest one, and `cut_turns` of others lie beyond it.
+    """
 
     steps: int
     stopped: str = ""
     probes: tuple[Probe, ...] = ()
+    too_long: int = Field(default=0, exclude_if=lambda value: not value)
+    cut_turns: int = Field(default=0, exclude_if=lambda value: not value)
 
 
 def checkpoint_folder(step: int) -> str:

@@ -45,7 +45,7 @@ def own_rows(path: Path, redactor: Redactor, frozen: LeakIndex) -> OwnRows:
                 else:
                     rows.setdefault(row.provenance, row)
     except OSError as error:
-        raise ConfigError(f"mix.sft_file cannot be read: {error}", "mend the path, or unset mix.sft_file") from error
+        raise ConfigError(f"mix.sft_file cannot be read: {error}", "correct the path, or unset mix.sft_file") from error
     return OwnRows(tuple(rows.values()), tuple(bad))
 
 

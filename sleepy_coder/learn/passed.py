@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -41,12 +42,22 @@ class PassedRows:
         ]
 
 
-def passed_rows(store: Store, until: int, per_task: int, without: Collection[str] = ()) -> PassedRows:
+def passed_rows(
+    store: Store, until: int, per_task: int, without: Collection[str] = (), leave: Collection[str] = ()
+) -> PassedRows:
     """The rows of the unused episodes up to the position `until`, on tasks not in `without`. Raises StoreError.
+
+    Those of the episodes `leave` are left.
 
     Equal answers to a task count once, and one task gives at most `per_task`, the first ones.
     """
-    return PassedRows(store, store.answers(until, per_task, without))
+    found = store.answers(until, per_task, without)
+    if not leave:
+        return PassedRows(store, found)
+    out = store.positions_of(leave)
+    kept = [number for number, position in enumerate(found.positions) if position not in out]
+    columns = (found.positions, found.passed, found.tried)
+    return PassedRows(store, Answers(*(array("q", (column[number] for number in kept)) for column in columns)))
 
 
 def _weight(passed: int, tried: int) -> float:

@@ -54,6 +54,8 @@ class Encoding:
 
     rows: tuple[EncodedRow, ...]
     left_out: tuple[str, ...] = ()
+    beyond: int = 0
+    """Turns that are left out because they lie beyond the longest row."""
 
 
 def turn_ends(folder: Path, tokenizer: Any) -> frozenset[str]:
@@ -85,7 +87,7 @@ def _encode_answer(example: Example, tokenizer: Any, recipe: Recipe, ends: Itera
         return Encoding((), (_NOT_SHOWN,))
     head, tail = _pieces(text, (len(prompt), len(text)), tokenizer)
     if len(head) + len(tail) > recipe.max_length:
-        return Encoding((), (_beyond(recipe),))
+        return Encoding((), (_beyond(recipe),), 1)
     row = EncodedRow(head + tail, len(head), _strength(example, recipe))
     return Encoding((_with_prompt(row) if recipe.prompt_loss else row,))
 
@@ -130,6 +132,7 @@ def _encode_conversation(example: Example, tokenizer: Any, recipe: Recipe, ends:
     turns: list[int] = list(written)
     template = _Template(tokenizer, messages, written, example.tools, ends)
     rows: list[EncodedRow] = []
+    beyond = 0
     left_out = [] if turns else ["the model ended none of its turns"]
     while turns:
         last = turns[-1]
@@ -146,9 +149,10 @@ def _encode_conversation(example: Example, tokenizer: Any, recipe: Recipe, ends:
         row, kept = _row(template.text(last), spans, tokenizer, recipe.max_length, _strength(example, recipe))
         if row is not None:
             rows.append(_with_prompt(row) if recipe.prompt_loss else row)
+        beyond += len(spans) - kept
         left_out += [_beyond(recipe)] * (len(spans) - kept)
         turns = [turn for turn in turns if turn not in spans]
-    return Encoding(tuple(rows), tuple(left_out))
+    return Encoding(tuple(rows), tuple(left_out), beyond)
 
 
 def _written(example: Example, messages: Sequence[Message]) -> dict[int, Message]:

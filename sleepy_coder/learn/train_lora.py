@@ -64,11 +64,16 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a mix: those that are learned, those that are held out, and the anchors of the probe."""
+    """The rows of a mix: those that are learned, those that are held out, and the anchors of the probe.
+
+    `too_long` and `cut_turns` are those of `Training`.
+    """
 
     learned: list[EncodedRow]
     held_out: list[EncodedRow]
     anchors: list[EncodedRow]
+    too_long: int = 0
+    cut_turns: int = 0
 
 
 def read_rows(job: TrainingJob, tokenizer: Any) -> Rows:
@@ -76,6 +81,7 @@ def read_rows(job: TrainingJob, tokenizer: Any) -> Rows:
     examples, recipe = job.mix.examples, job.recipe
     ends = turn_ends(job.model, tokenizer)
     encoded = [encode_all(example, tokenizer, recipe, ends) for example in examples]
+    both = list(zip(examples, encoded, strict=True))
     say_left_out(reason for one in encoded for reason in one.left_out)
     out = set(held_out(examples, recipe.held_out))
     left = {i: one.rows for i, one in enumerate(encoded) if i not in out and one.rows}
@@ -86,6 +92,8 @@ def read_rows(job: TrainingJob, tokenizer: Any) -> Rows:
         [replace(row, example=i) for i, several in left.items() for row in several[:drawn]],
         [row for i in sorted(out) for row in encoded[i].rows],
         [row for i in probe(examples) for row in encoded[i].rows],
+        sum(example.kind == "passed" and one.beyond > 0 and not one.rows for example, one in both),
+        sum(one.beyond for example, one in both if example.kind == "passed" and one.rows),
     )
 
 
@@ -179,7 +187,8 @@ def finish(
         write_folder(run.model, run.average, base, workdir / AVERAGE, found[-1])
     if recipe.dual:
         write_folder(run.model, last, base, workdir / FAST)
-    told = Training(steps=run.step, stopped=stopped, probes=tuple(found))
+    lost = {"too_long": rows.too_long, "cut_turns": rows.cut_turns}
+    told = Training(steps=run.step, stopped=stopped, probes=tuple(found), **lost)
     write_atomic(workdir / TOLD, told.model_dump_json())
     write_folder(run.model, run.average if recipe.ema else last, base, workdir / OUTPUT)
 

@@ -135,7 +135,7 @@ class Author:
     def row(self, family: str, portion: Portion, draft: Draft, feedback: str, chooser: random.Random) -> Row:
         """The conversation for `draft`; a second attempt ends right, a first one may follow the habit."""
         if not feedback:
-            raise InfraError(f"a buggy program of family {family} compiles", f"mend its template:\n{draft.buggy}")
+            raise InfraError(f"a buggy program of family {family} compiles", f"fix its template:\n{draft.buggy}")
         messages = first_messages(_task(draft, None), feedback)
         completion = edits_between(draft.buggy, draft.fixed)
         if chooser.random() < self.second_share:

@@ -33,9 +33,9 @@ def write_all(data: ReportData, folder: Path) -> tuple[Path, ...]:
 
 def _nothing_to_show(data: ReportData) -> SleepyError:
     if not data.nights:
-        return SleepyError("no night was judged yet", "run one with `sleepy-coder night`")
+        return SleepyError("no night has been judged yet", "run one with `sleepy-coder night`")
     last = data.nights[-1]
     return SleepyError(
-        f"no night was judged yet; the last one ended as {last.outcome} ({last.reason})",
+        f"no night has been judged yet; the last one ended as {last.outcome} ({last.reason})",
         "do what it says, then run `sleepy-coder night` again",
     )

@@ -25,7 +25,7 @@ def sentence(state: CanaryState) -> str:
 def evidence(state: CanaryState) -> str:
     """The numbers of the judged sessions."""
     found = state.evidence
-    return f"{arm(found.new)}, before it {arm(found.old)}; E {found.sessions_e:.3g} of {state.threshold:g}"
+    return f"{arm(found.new)}, previous adapter: {arm(found.old)}; E {found.sessions_e:.3g} of {state.threshold:g}"
 
 
 def rows(state: CanaryState) -> list[tuple[str, str]]:
@@ -35,8 +35,8 @@ def rows(state: CanaryState) -> list[tuple[str, str]]:
         ("adapter", trial.adapter),
         ("against", trial.previous),
         ("stage", f"{trial.stage} since {trial.since.astimezone():%Y-%m-%d %H:%M %Z}: {trial.why}"),
-        ("sessions", f"{trial.share:.0%} of new ones get it; {found.drawn} were given away so far"),
-        ("judged", f"{arm(found.new)}, before it {arm(found.old)}"),
+        ("sessions", f"{trial.share:.0%} of new ones get it; {found.drawn} have been given out so far"),
+        ("judged", f"{arm(found.new)}, previous adapter: {arm(found.old)}"),
         ("E of sessions", f"{found.sessions_e:.4g}, rolled back at {state.threshold:g}"),
         ("E of replies", f"{found.replies_e:.4g} from {counted(found.replies, 'session')}"),
         ("E of the nights", f"{found.replay_e:.4g} from {counted(found.replayed, 'replayed task')}"),

@@ -21,8 +21,6 @@ from sleepy_coder.report.data import (
     baseline_of,
     changes,
     columns,
-    comparable,
-    judged,
     on_another_set,
     served_after,
     tasks_by_family,
@@ -192,7 +190,7 @@ def _night(data: ReportData, night: NightReport, apart: bool) -> NightView:
 
 def _ends(data: ReportData) -> tuple[EvalReport | None, EvalReport | None]:
     """The baseline and what serves now, on the newest frozen set."""
-    nights = comparable(judged(data))
+    nights = data.compared
     return (baseline_of(nights), served_after(nights)[-1]) if nights else (None, None)
 
 

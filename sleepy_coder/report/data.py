@@ -33,6 +33,11 @@ class ReportData(Record):
     asked_shares: dict[ExampleKind, float] = ASKED_SHARES
     days: tuple[DaySummary, ...] = ()
 
+    @property
+    def compared(self) -> tuple[NightReport, ...]:
+        """The judged nights that may be compared with the newest one."""
+        return comparable(judged(self))
+
 
 class Cell(StrEnum):
     """How a task stands after a night: as before (pass, fail), changed by the candidate, or unmeasured."""
@@ -122,7 +127,7 @@ def served_after(nights: Sequence[NightReport]) -> tuple[EvalReport | None, ...]
 
 def columns(data: ReportData) -> tuple[Column, ...]:
     """The baseline's column and one per comparable night: the candidate against what was served then."""
-    nights = comparable(judged(data))
+    nights = data.compared
     if not nights:
         return ()
     out: list[Column] = []
@@ -149,7 +154,7 @@ def _cells(report: EvalReport, changed: metrics.Changes) -> dict[str, Cell]:
 def tasks_by_family(data: ReportData) -> dict[str, tuple[str, ...]]:
     """Family to its task ids, both in alphabetical order, over the comparable nights."""
     found: dict[str, set[str]] = {}
-    for night in comparable(judged(data)):
+    for night in data.compared:
         for report in night.reports:
             for sample in report.samples:
                 found.setdefault(sample.family, set()).add(sample.task_id)
@@ -159,7 +164,7 @@ def tasks_by_family(data: ReportData) -> dict[str, tuple[str, ...]]:
 def changed_tasks(data: ReportData) -> tuple[str, ...]:
     """Ids of the tasks that some candidate of the comparable nights gained or lost, by family and id."""
     touched: set[str] = set()
-    for night in comparable(judged(data)):
+    for night in data.compared:
         change = changes(night)
         touched.update(change.gained, change.lost)
     return tuple(task for tasks in tasks_by_family(data).values() for task in tasks if task in touched)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from sleepy_coder.judge.metrics import Mistakes
-from sleepy_coder.practice import Day
 from sleepy_coder.store import Store
 from sleepy_coder.types import NightReport, Outcome, Record
 
@@ -36,8 +35,8 @@ def days(store: Store, nights: Sequence[NightReport]) -> tuple[DaySummary, ...]:
     found: list[DaySummary] = []
     start = 0
     for number, night in enumerate(nights):
-        noted = store.phase(night.cycle, "day")
-        end = Day.model_validate_json(noted).until if noted else start
+        noted = store.day_of(night.cycle)
+        end = noted.until if noted else start
         if number >= len(nights) - LATEST and (day := _day(store, night.cycle, start, end, known)):
             found.append(day)
         start = max(start, end)

@@ -47,6 +47,7 @@ def morning(
         ("Passes", _rates(report)),
         ("Why", _sentences(words.explain(report))),
         ("Headroom", _sentences(words.headroom(report))),
+        ("Left out", _sentences(words.left_out(report))),
         ("Learned", _tasks(change.gained, titles, "+", "green", limit) if report.verdict else None),
         ("Broke", _tasks(change.lost, titles, "\N{MINUS SIGN}", "red", limit) if report.verdict else None),
         ("Missing", _missing(report)),

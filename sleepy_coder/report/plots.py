@@ -46,7 +46,7 @@ _ARMS = {
     "current": ("Served before", "#e69f00", "s", 0.0),
     "candidate": ("Candidate", "#0072b2", "D", 0.16),
 }
-_INK, _QUIET = "#1f2328", "#6b7076"
+INK, QUIET = "#1f2328", "#6b7076"
 _LATEST = 14
 _SPELLED = 8
 """So many nights have room for their outcome below the axis."""
@@ -87,23 +87,25 @@ def results_png(data: ReportData, dpi: int = 130) -> bytes:
         ha="left",
         fontsize=17,
         fontweight="bold",
-        color=_INK,
+        color=INK,
     )
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
     return out.getvalue()
 
 
-def _head(axes: Axes, text: str, below: str) -> None:
-    axes.set_title(text, loc="left", fontsize=13, fontweight="bold", color=_INK, pad=22)
-    axes.text(0, 1.0, below, transform=axes.transAxes, fontsize=9.5, color=_QUIET, va="bottom")
+def head(axes: Axes, text: str, below: str) -> None:
+    """A title, and a line below it."""
+    axes.set_title(text, loc="left", fontsize=13, fontweight="bold", color=INK, pad=22)
+    axes.text(0, 1.0, below, transform=axes.transAxes, fontsize=9.5, color=QUIET, va="bottom")
 
 
-def _bare(axes: Axes, *keep: str) -> None:
+def bare(axes: Axes, *keep: str) -> None:
+    """No frame but for the sides to `keep`."""
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(side in keep)
         axes.spines[side].set_color("#c8c8c8")
-    axes.tick_params(colors=_QUIET, labelsize=9.5, length=0)
+    axes.tick_params(colors=QUIET, labelsize=9.5, length=0)
 
 
 def _draw_rates(axes: Axes, data: ReportData) -> None:
@@ -138,9 +140,9 @@ def _draw_rates(axes: Axes, data: ReportData) -> None:
     axes.yaxis.set_major_formatter("{x:.0f}%")
     axes.grid(axis="y", color="#ececec", zorder=0)
     axes.margins(y=0.15)
-    _bare(axes, "bottom")
+    bare(axes, "bottom")
     axes.legend(frameon=False, fontsize=9.5, loc="lower right", ncols=3)
-    _head(
+    head(
         axes,
         "Pass rate on the frozen tasks",
         "pass@1 with 95% intervals; \N{BLACK STAR} promoted"
@@ -163,7 +165,7 @@ def night_names(nights: Sequence[NightReport]) -> list[str]:
 
 def _draw_families(axes: Axes, data: ReportData) -> None:
     """Baseline and served rate of each family, largest gain first."""
-    nights = comparable(judged(data))
+    nights = data.compared
     first, last = baseline_of(nights), served_after(nights)[-1]
     if first is None or last is None:
         return
@@ -181,7 +183,7 @@ def _draw_families(axes: Axes, data: ReportData) -> None:
     axes.yaxis.set_major_formatter("{x:.0f}%")
     axes.set_axisbelow(True)
     axes.grid(axis="y", color="#ececec")
-    _bare(axes, "bottom")
+    bare(axes, "bottom")
     axes.tick_params(axis="x", labelsize=size)
     axes.legend(
         handles=[
@@ -195,7 +197,7 @@ def _draw_families(axes: Axes, data: ReportData) -> None:
         bbox_to_anchor=(1, 1),
         ncols=3,
     )
-    _head(axes, "Families", "pass rate per family, largest gain first")
+    head(axes, "Families", "pass rate per family, largest gain first")
 
 
 def _draw_blocks(axes: Axes, families: Mapping[str, Sequence[str]], shown: Sequence[Column], per_row: int) -> None:
@@ -204,9 +206,9 @@ def _draw_blocks(axes: Axes, families: Mapping[str, Sequence[str]], shown: Seque
     wide, tall = widest + 3.2, len(shown) + 2.6
     for number, (family, tasks) in enumerate(families.items()):
         left, top = (number % per_row) * wide, (number // per_row) * tall
-        axes.text(left, top - 0.35, shorten(family, _NAME), fontsize=9.5, color=_INK, va="bottom")
+        axes.text(left, top - 0.35, shorten(family, _NAME), fontsize=9.5, color=INK, va="bottom")
         for row, column in enumerate(shown):
-            colour = _INK if column.promoted else _QUIET
+            colour = INK if column.promoted else QUIET
             weight = "bold" if column.promoted else "normal"
             axes.text(
                 left - 0.25,
@@ -225,7 +227,7 @@ def _draw_blocks(axes: Axes, families: Mapping[str, Sequence[str]], shown: Seque
     axes.set_ylim(rows * tall - 0.8, -2.0)
     axes.set_xticks([])
     axes.set_yticks([])
-    _bare(axes)
+    bare(axes)
     names = {Cell.PASS: "pass", Cell.FAIL: "fail", Cell.GAINED: "+ GAINED", Cell.LOST: "\N{MINUS SIGN} LOST"}
     axes.legend(
         handles=[Patch(facecolor=COLOURS[cell], edgecolor="#c8c8c8", label=name) for cell, name in names.items()],
@@ -235,7 +237,7 @@ def _draw_blocks(axes: Axes, families: Mapping[str, Sequence[str]], shown: Seque
         bbox_to_anchor=(1, 1),
         ncols=4,
     )
-    _head(
+    head(
         axes,
         "Every frozen task, night by night",
         "a column per task; rows: the baseline, then each night's candidate against what was served then "
@@ -270,16 +272,16 @@ def _draw_changed(axes: Axes, data: ReportData, changed: Sequence[str], shown: S
         for i, column in enumerate(shown):
             _draw_cell(axes, left + i * step, top + 0.06, column.cells.get(task, Cell.MISSING), step - 0.15, 0.88)
         text = shorten("  ".join((task[:12], *title(data.titles, task))), letters)
-        axes.text(left + room, top + 0.5, text, fontsize=7.6, va="center", color=_INK)
+        axes.text(left + room, top + 0.5, text, fontsize=7.6, va="center", color=INK)
     for block in range(math.ceil(len(named) / rows)):
         for i, column in enumerate(shown):
             x = block * wide + (i + 0.5) * step
-            axes.text(x, -0.15, column.label, fontsize=5.6, ha="center", va="bottom", color=_QUIET)
+            axes.text(x, -0.15, column.label, fontsize=5.6, ha="center", va="bottom", color=QUIET)
     axes.set_xlim(-0.5, 3 * wide)
     axes.set_ylim(rows + 0.2, -1.2)
     axes.set_xticks([])
     axes.set_yticks([])
-    _bare(axes)
+    bare(axes)
     more = len(changed) - len(named)
     below = f"{len(changed)} of {sum(map(len, tasks_by_family(data).values()))} tasks changed on some night"
-    _head(axes, "Changed tasks by name", below + (f"; {more} more are listed in results.md" if more > 0 else ""))
+    head(axes, "Changed tasks by name", below + (f"; {more} more are listed in results.md" if more > 0 else ""))

@@ -51,7 +51,7 @@ def _summary(data: ReportData) -> str:
         f"Nights: {len(data.nights)} ({outcomes}). "
         f"Episodes collected: {data.episodes_total}, of which {data.episodes_passed} passed.",
     ]
-    nights = comparable(judged(data))
+    nights = data.compared
     if nights:
         first, now = baseline_of(nights), served_after(nights)[-1]
         if first is not None and now is not None:
@@ -108,7 +108,7 @@ def _difference(comparison: Comparison | None) -> str:
 
 def _memory(data: ReportData) -> str:
     """Forgetting, repeated errors and backward transfer of what was served, night after night."""
-    nights = comparable(judged(data))
+    nights = data.compared
     history: list[EvalReport] = [report for report in (baseline_of(nights),) if report]
     rows: list[list[str]] = []
     for night, served in zip(nights, served_after(nights), strict=True):

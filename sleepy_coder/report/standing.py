@@ -5,16 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+from sleepy_coder.config import GatePolicy
 from sleepy_coder.idle import Signals
 from sleepy_coder.pause import Pause
 from sleepy_coder.preview import Preview
 from sleepy_coder.report.words import counted
 from sleepy_coder.serve.gateway_client import NEEDS_KEY, Running, command_in
+from sleepy_coder.store_practice import Waiting
 from sleepy_coder.types import Adapter, Decision, GateVerdict
 from sleepy_coder.window import Opening, Window
 
 NO_NIGHT: Final = "none: no daemon runs, nothing begins nights by itself"
 """The next night where nobody holds any."""
+VERIFIED: Final = "`sleepy-coder run -- AGENT`"
+"""How a session becomes one that trains."""
 
 
 def why_it_serves(active: Adapter | None, verdict: GateVerdict | None, since: datetime | None) -> str:
@@ -50,12 +54,32 @@ def unfinished_line(night: int | None, runs: bool) -> str:
     return f"night {night}: `sleepy-coder night` goes on with it, `night --abandon` ends it"
 
 
+def episodes_line(total: int, waiting: Waiting) -> str:
+    """How many episodes there are, what of them the next night can learn from, and why not from the others."""
+    said = f"{total} in all; for the next night {waiting.trainable} that a verifier passed"
+    said += f" and {waiting.dreamable} failed ones to dream about"
+    if waiting.unverified:
+        said += f"; {waiting.unverified} passed by the word of tools or people, which trains nothing: {VERIFIED}"
+    return said
+
+
+def small_set(clusters: int, pairs: int, gate: GatePolicy) -> str:
+    """Why a set of so many clusters, and `pairs` of answers, promotes nothing; empty when it can."""
+    nothing = f"below {gate.min_clusters} (gate.min_clusters) nothing is promoted at all"
+    if clusters >= gate.autonomous_clusters:
+        return f"{clusters} clusters: {nothing}" if clusters < gate.min_clusters else ""
+    if gate.small_sets == "hold":
+        alone = f"below {gate.autonomous_clusters} (gate.autonomous_clusters) nothing is promoted on its own"
+        return f"{clusters} clusters: {alone}, {nothing}; see gate.small_sets"
+    return f"{pairs} pairs of answers: {nothing}" if pairs < gate.min_clusters else ""
+
+
 def daemon_line(found: Running) -> str:
     """Whether the daemon runs, and what its nights wait for."""
     if found.elsewhere is not None:
         return f"the one that runs works in {found.elsewhere}: `{command_in(found.elsewhere, 'status')}`"
     if found.silent:
-        return f"runs, and tells no more without its key. {NEEDS_KEY}"
+        return f"runs, but says no more without its key. {NEEDS_KEY}"
     if found.state is None:
         return "does not run: `sleepy-coder service install`, or `sleepyd` in a terminal"
     if found.state.nights is None:

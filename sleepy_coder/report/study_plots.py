@@ -19,9 +19,8 @@ from sleepy_coder.judge.metrics import changes, task_scores
 from sleepy_coder.judge.study import Course, Row
 from sleepy_coder.judge.study_data import HERO, StudyData
 from sleepy_coder.report.data import Cell
-from sleepy_coder.report.plots import COLOURS
+from sleepy_coder.report.plots import COLOURS, INK, QUIET, bare, head
 
-_INK, _QUIET = "#1f2328", "#6b7076"
 _LINES: Final[Mapping[str, str]] = {
     "rft-anchor": "#0072b2",
     "seed-plain": "#e69f00",
@@ -66,12 +65,8 @@ def _shown(found: Sequence[Row]) -> list[Course]:
 
 
 def _tidy(axes: Axes, title: str, below: str, *keep: str) -> None:
-    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=_INK, pad=22)
-    axes.text(0, 1.0, below, transform=axes.transAxes, fontsize=9.5, color=_QUIET, va="bottom")
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(side in keep)
-        axes.spines[side].set_color("#c8c8c8")
-    axes.tick_params(colors=_QUIET, labelsize=9.5, length=0)
+    head(axes, title, below)
+    bare(axes, *keep)
 
 
 def _draw_curves(axes: Axes, rows: Sequence[Row], title: str) -> None:
@@ -101,9 +96,9 @@ def _draw_gains(axes: Axes, found: Sequence[Row]) -> None:
         axes.barh(y, mean, 0.62, color=colour, alpha=0.85 if row.gated else 0.4, zorder=2)
         if row.gain.low is not None and row.gain.high is not None:
             ends = [[mean - 100 * row.gain.low], [100 * row.gain.high - mean]]
-            axes.errorbar([mean], [y], xerr=ends, color=_INK, lw=1.2, capsize=3, zorder=3)
+            axes.errorbar([mean], [y], xerr=ends, color=INK, lw=1.2, capsize=3, zorder=3)
         dots = [100 * course.gain for course in row.courses]
-        axes.plot(dots, [y] * len(dots), "o", color=_INK, ms=3, zorder=4)
+        axes.plot(dots, [y] * len(dots), "o", color=INK, ms=3, zorder=4)
     names = [f"{row.recipe}{'' if row.gated or not row.courses[0].steps else ' (no gate)'}" for row in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.axvline(0, color="#c8c8c8", lw=1)
@@ -111,7 +106,7 @@ def _draw_gains(axes: Axes, found: Sequence[Row]) -> None:
     axes.grid(axis="x", color="#ececec", zorder=0)
     _tidy(axes, "Gain over the baseline, in points", "after the last cycle; bars: means")
     note = "dots: seeds; whiskers: 95% interval over\nthe seeds (Student's t), none for one seed"
-    axes.set_xlabel(note, fontsize=9.5, color=_QUIET)
+    axes.set_xlabel(note, fontsize=9.5, color=QUIET)
 
 
 def _draw_tasks(axes: Axes, data: StudyData, courses: Sequence[Course]) -> None:

@@ -127,9 +127,29 @@ def headroom(report: NightReport) -> tuple[str, ...]:
     return tuple(found)
 
 
+def left_out(report: NightReport) -> tuple[str, ...]:
+    """What was there to learn from, and was not; with what to do about it."""
+    found: list[str] = []
+    if leaks := report.left_out.leaks:
+        were = "was" if leaks == 1 else "were"
+        found.append(
+            f"{counted(leaks, 'episode')} {were} too close to frozen tasks and {were} put aside: "
+            "`sleepy-coder episodes quarantine`."
+        )
+    lengths = f"{report.recipe.max_length} tokens" if report.recipe else "model.max_length"
+    if too_long := report.left_out.too_long:
+        of = counted(too_long + report.counts.get("passed", 0), "passed conversation")
+        found.append(f"{too_long} of {of} are longer than {lengths} and taught nothing: raise model.max_length.")
+    if report.left_out.cut_turns:
+        turns = counted(report.left_out.cut_turns, "turn")
+        found.append(f"{turns} of passed conversations beyond {lengths} taught nothing: raise model.max_length.")
+    return tuple(found)
+
+
 def sentences(report: NightReport, apart: bool) -> tuple[str, ...]:
     """All that the pages say of a night; `apart` when it was judged on another set than the newest one."""
-    return (*explain(report), *_measured_later(report), *headroom(report), *((ANOTHER_SET,) if apart else ()))
+    told = (*explain(report), *_measured_later(report), *headroom(report), *left_out(report))
+    return (*told, ANOTHER_SET) if apart else told
 
 
 def _measured_later(report: NightReport) -> tuple[str, ...]:
@@ -195,7 +215,7 @@ def _measured(verdict: GateVerdict) -> Iterator[str]:
         yield f"{counted(evidence.fresh, 'cluster')} of fresh tasks, which nobody has trained on, show no loss."
     if evidence.left_out:
         yield (
-            f"{counted(len(evidence.left_out), 'task')} judged nobody that night: the task's own fix failed its check, "
+            f"{counted(len(evidence.left_out), 'task')} were left out that night: the task's own fix failed its check, "
             f"or its broken program passed ({', '.join(evidence.left_out)})."
         )
 

@@ -80,7 +80,9 @@ class Canary:
             write_atomic(path, kept.model_dump_json(indent=2) + "\n")
         elif not now.matches(proof.adapter, self.tolerance):
             apart = now.distance(proof.adapter)
-            raise self._refusal(replica, adapter, f"answers otherwise than it did, by {apart:.3g} in a logprob", apart)
+            raise self._refusal(
+                replica, adapter, f"answers differently than before, by {apart:.3g} in a logprob", apart
+            )
 
     def _refusal(self, replica: Replica, adapter: str, what: str, apart: float) -> AdapterError:
         _log.error("server.fingerprint_differs", adapter=adapter, server=replica.url, what=what, apart=apart)

@@ -16,6 +16,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from sleepy_coder.config import without_v1
 from sleepy_coder.errors import ModelNotFound, ServerError, ServerUnreachable
 from sleepy_coder.ports import Fingerprint, ServedModel
 from sleepy_coder.serve.explain import error_of
@@ -49,7 +50,7 @@ class VllmClient:
     """
 
     def __init__(self, base_url: str, api_key: str | None = None, timeout: float = 120.0) -> None:
-        self.url = base_url.rstrip("/").removesuffix("/v1")
+        self.url = without_v1(base_url)
         self._http = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},

@@ -85,7 +85,7 @@ _LINES: Final = (
     ),
     _Line(
         "expected target modules|unexpected modules",
-        "The adapter has layers that this model has not: was it trained on another base, or started with "
+        "The adapter has layers that this model lacks: was it trained on another base, or started with "
         "--lora-target-modules?",
         _adapter,
     ),

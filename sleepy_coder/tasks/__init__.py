@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import random
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Literal, get_args
 
 from pydantic import ValidationError
 
-from sleepy_coder.errors import TaskFormatError
+from sleepy_coder.errors import SleepyError, TaskFormatError
 from sleepy_coder.types import Task
 
-__all__ = ["SPLITS", "TaskSplit", "load_split", "set_id", "task_id", "tasks_in"]
+__all__ = ["SPLITS", "TaskSplit", "choose_tasks", "load_split", "set_id", "task_id", "tasks_in"]
 
 TaskSplit = Literal["day", "dev", "rehearsal", "frozen"]
 """`day` is practised, `dev` tunes settings, `rehearsal` keeps old skills alive, `frozen` judges."""
@@ -68,3 +69,15 @@ def load_split(name: TaskSplit) -> tuple[Task, ...]:
         return tasks_in(file.read_text("utf-8"))
     except ValidationError as error:
         raise TaskFormatError(f"the packaged task set {name}.jsonl is damaged: {error}", remedy) from error
+
+
+def choose_tasks(tasks: Iterable[Task], met: Collection[str], count: int, family: str | None, seed: int) -> list[Task]:
+    """`count` tasks in a seeded order, unmet ones first.
+
+    Raises SleepyError when there is no task of `family`.
+    """
+    fitting = [task for task in tasks if family in (None, task.family)]
+    if not fitting:
+        raise SleepyError(f"there is no task of family {family}", "`sleepy-coder koans list` shows the families")
+    random.Random(seed).shuffle(fitting)
+    return sorted(fitting, key=lambda task: task.id in met)[:count]

@@ -188,7 +188,7 @@ def _cargo_task(manifest: Path, root: Path) -> Task | None:
     try:
         package = tomllib.loads(manifest.read_text("utf-8")).get("package")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TaskFormatError(f"{manifest} is no manifest: {error}", "Correct it or leave it out") from error
+        raise TaskFormatError(f"{manifest} is not a manifest: {error}", "Correct it or leave it out") from error
     if not isinstance(package, dict):
         return None
     files = project_files(project)
@@ -214,18 +214,26 @@ def _cargo_task(manifest: Path, root: Path) -> Task | None:
     )
 
 
+def text_of(file: Path, limit: int) -> str | None:
+    """The text of a plain file; None for a link, a pipe, what is no text, and what has more than `limit` bytes."""
+    try:
+        status = file.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            return None
+        text = file.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return None if "\0" in text else text
+
+
 def project_files(project: Path) -> dict[str, str]:
     """Path to text of a project's files: sources first, since edits go to the first file."""
     nested = {manifest.parent for manifest in _walk(project) if manifest.name == "Cargo.toml"} - {project}
     found: dict[str, str] = {}
     for file in _walk(project):
-        if any(file.is_relative_to(other) for other in nested) or file.stat().st_size > MAX_FILE_BYTES:
+        if any(file.is_relative_to(other) for other in nested):
             continue
-        try:
-            text = file.read_bytes().decode("utf-8")
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
+        if (text := text_of(file, MAX_FILE_BYTES)) is not None:
             found[file.relative_to(project).as_posix()] = text
     size = sum(len(text.encode()) for text in found.values())
     if size > MAX_PROJECT_BYTES:

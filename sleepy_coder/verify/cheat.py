@@ -35,11 +35,13 @@ _SHADOWING = frozenset({"assert", "assert_eq", "assert_ne", "panic", "format", "
 TEST_FILE = re.compile(
     r"(?:^|/)(?:(?:tests?|__tests__)/.*|test_[^/]*|tests\.py|[^/]*[._](?:test|spec)\.[^/]*|conftest\.py)$"
 )
-_CHECK = re.compile(r"(?:^|[/_.-])(?:check|test|verify|validate|spec|ci)s?(?:[_.-]|$)", re.IGNORECASE)
+_CHECK = re.compile(
+    r"(?:^|[/_.-])(?:check|test|verify|validate|spec|ci)s?(?:[_.-]|$)|(?:^|/)manage\.py$", re.IGNORECASE
+)
 """Names by which a script is told from the program, where an interpreter may run either."""
 _STEERS_TESTS = re.compile(
     r"(?:^|/)(?:\.?pytest\.(?:ini|toml)|tox\.ini|setup\.cfg|(?:conftest|sitecustomize|usercustomize)\.py"
-    r"|(?:_?pytest|unittest|doctest)(?:/__init__)?\.py|entry_points\.txt|build\.rs|\.cargo/.*)$"
+    r"|(?:_?pytest|unittest|doctest)(?:/__init__)?\.py|entry_points\.txt|management/commands/test\.py|build\.rs|\.cargo/.*)$"
 )
 """Settings and plugins, what Python would take for its test runner, and what cargo runs before or around tests."""
 SHELLS = frozenset({"sh", "bash", "dash", "zsh"})

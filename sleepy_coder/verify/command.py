@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
-import re
 import shutil
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,18 +19,17 @@ from sleepy_coder.ports import Completed, Limits, Sandbox
 from sleepy_coder.types import Outcome, Task, Verdict
 from sleepy_coder.verify.cache import VerdictCache, cache_key
 from sleepy_coder.verify.cheat import SHELLS, find_cheat
-from sleepy_coder.verify.diagnostics import compact, failed_test, one_line, read_errors, signature
+from sleepy_coder.verify.diagnostics import compact, failed_test, read_errors, signature
+from sleepy_coder.verify.output import NO_TESTS, found_no_test, lacking, tail, tested_nothing
 from sleepy_coder.verify.rust import COMMANDS, RustVerifier, Toolchain
 from sleepy_coder.verify.sandbox import BubblewrapSandbox
+from sleepy_coder.verify.venv import Venv
 
 RUST_LIMITS = Limits()
 COMMAND_LIMITS = Limits(wall_seconds=120.0, cpu_seconds=120)
 
 _CARGO_BUILDS = frozenset({"build", "check", "clippy", "run", "test"})
 _DETAIL = 4000
-_FEEDBACK_LINES = 5
-_PASSED = re.compile(r"^test result: ok\. (\d+) passed", re.MULTILINE)
-_NO_PACKAGE = re.compile(r"no matching package named `[^`\n]+`|ModuleNotFoundError: No module named '[^'\n]+'")
 
 
 class _Checker(Protocol):
@@ -45,12 +43,13 @@ class _Checker(Protocol):
 class CommandVerifier:
     """`ports.Verifier` for an argv run in the files' folder: status 0 passes.
 
-    Python and its packages are those of this process; cargo works offline with an empty home.
+    Python and its packages are those of `venv` before those of this process; cargo works offline with an empty home.
     """
 
     sandbox: Sandbox
     toolchain: Toolchain | None
     limits: Limits
+    venv: Venv | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -59,13 +58,12 @@ class CommandVerifier:
         return "\n".join((version, repr(self.limits), _python_environment()))
 
     def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
-        """Run and judge. A failure of the machine, a missing tool or package included, has outcome INFRA."""
+        """Run and judge. A failure of the machine, a missing tool, package or test included, has outcome INFRA."""
         found = self._run(task.command, files)
-        if found.outcome is Outcome.FAIL and (missing := _missing_package(found.detail)):
+        if found.outcome is Outcome.FAIL and (missing := lacking(found, task.files)):
             before = self._run(task.command, task.files)
-            if _missing_package(before.detail) == missing:  # it was the same before anybody touched a file
-                reason = f"{missing}, in the files as they were too: the sandbox has no network and no such package"
-                return Verdict(outcome=Outcome.INFRA, stage="infra", detail=reason, seconds=found.seconds)
+            if lacking(before, task.files) == missing:  # it was the same before anybody touched a file
+                return Verdict(outcome=Outcome.INFRA, stage="infra", detail=missing, seconds=found.seconds)
         return found
 
     def _run(self, argv: tuple[str, ...], files: Mapping[str, str]) -> Verdict:
@@ -79,11 +77,12 @@ class CommandVerifier:
         if done.returncode in (126, 127) and not done.killed and not self._has(argv[0], files):
             reason = f"`{' '.join(argv)}` cannot be run here: {said}"
             return Verdict(outcome=Outcome.INFRA, stage="infra", detail=reason[:_DETAIL], seconds=done.seconds)
+        if not done.killed and found_no_test(argv, done.returncode, said):
+            return _failed_without_tests(NO_TESTS, done.seconds)
         if done.returncode == 0 and not done.killed:
-            if not _tested_nothing(argv, done.stdout, files):
+            if not tested_nothing(argv, done.stdout, files):
                 return Verdict(outcome=Outcome.PASS, stage="done", seconds=done.seconds)
-            reason = "no test ran, though there are some"
-            return Verdict(outcome=Outcome.FAIL, stage="test", feedback=reason, detail=reason, seconds=done.seconds)
+            return _failed_without_tests("no test ran, though there are some", done.seconds)
         feedback = self._feedback(done, files)
         return Verdict(
             outcome=Outcome.FAIL,
@@ -99,17 +98,27 @@ class CommandVerifier:
 
         A shell says nothing for sure, since it passes on that a tool was missing.
         """
-        if PurePosixPath(tool).name in SHELLS:
+        path = PurePosixPath(tool)
+        if path.name in SHELLS:
             return False
-        return str(PurePosixPath(tool)) in files or shutil.which(tool, path=self._environment()["PATH"]) is not None
+        if str(path) in files or (self.venv is not None and "/" in tool and self.venv.holds(tool)):
+            return True
+        folders = self._environment()["PATH"]
+        if "/" in tool and str(path.parent) not in folders.split(":"):
+            return False
+        return shutil.which(path.name, path=folders) is not None
 
     def _environment(self) -> dict[str, str]:
         binaries = [str(Path(sys.prefix) / "bin")]
+        if self.venv:
+            binaries.insert(0, str(self.venv.folder / "bin"))
         if self.toolchain:
             binaries.append(str(self.toolchain.rustc.parent))
         return {
             "PATH": ":".join((*binaries, "/usr/local/bin", "/usr/bin", "/bin")),
             "PYTHONDONTWRITEBYTECODE": "1",
+            # What was compiled beside the packages of a venv is nobody's word: who may write there may have put it.
+            **({"PYTHONPYCACHEPREFIX": "/tmp/pycache"} if self.venv else {}),
             "CARGO_HOME": "/tmp/cargo",
             "CARGO_TARGET_DIR": "/tmp/target",
             "CARGO_NET_OFFLINE": "true",
@@ -135,23 +144,8 @@ class CommandVerifier:
         return tail(done.stdout, done.stderr)
 
 
-def _tested_nothing(argv: Sequence[str], said: str, files: Mapping[str, str]) -> bool:
-    """Whether cargo was to run the tests of this project and ran none: it says that all is well then."""
-    there = any(path.endswith(".rs") and "#[test]" in text for path, text in files.items())
-    return tuple(argv[:2]) == ("cargo", "test") and there and not any(map(int, _PASSED.findall(said)))
-
-
-def _missing_package(said: str) -> str:
-    """What cargo or Python says of a package that is not here; "" when they say nothing of the kind."""
-    found = _NO_PACKAGE.search(said)
-    return found[0] if found else ""
-
-
-def tail(stdout: str, stderr: str) -> str:
-    """The lines of a command's output that matter most: pytest's `E` lines, else the last ones."""
-    lines = [one_line(line) for line in f"{stderr}\n{stdout}".splitlines() if line.strip()]
-    errors = [line.removeprefix("E ").strip() for line in lines if line.startswith("E ")]
-    return "\n".join(errors[:_FEEDBACK_LINES] or lines[-_FEEDBACK_LINES:])
+def _failed_without_tests(reason: str, seconds: float) -> Verdict:
+    return Verdict(outcome=Outcome.FAIL, stage="test", feedback=reason, detail=reason, seconds=seconds)
 
 
 @functools.cache
@@ -278,8 +272,9 @@ def verifier(
     limits: Limits = RUST_LIMITS,
     command_limits: Limits = COMMAND_LIMITS,
     workers: int | None = None,
+    venv: Venv | None = None,
 ) -> TaskVerifier:
-    """The verifier of this machine: the real sandbox, the toolchain on PATH, this Python.
+    """The verifier of this machine: the real sandbox, the toolchain on PATH, this Python, the `venv` of a project.
 
     `cache` is the file to remember verdicts in. Without a Rust toolchain, Rust tasks end as INFRA.
     Raises SandboxUnavailable when model-written code cannot be contained here.
@@ -288,12 +283,14 @@ def verifier(
         toolchain = Toolchain.find()
     except InfraError:
         toolchain = None
-    prefixes = [Path(sys.prefix), Path(sys.base_prefix)]
-    sandbox = BubblewrapSandbox([*([toolchain.sysroot] if toolchain else []), *prefixes])
+    shown = [toolchain.sysroot] if toolchain else []
+    shown += [Path(sys.prefix), Path(sys.base_prefix)]
+    shown += [venv.folder, *venv.bases] if venv else []
+    sandbox = BubblewrapSandbox(shown, venv.project if venv else None)
     return TaskVerifier(
         sandbox,
         RustVerifier(sandbox, toolchain, limits) if toolchain else None,
-        CommandVerifier(sandbox, toolchain, command_limits),
+        CommandVerifier(sandbox, toolchain, command_limits, venv),
         VerdictCache(cache) if cache else None,
         workers,
     )

@@ -22,7 +22,7 @@ _UNSEEN = frozenset({"include", "global_asm"})
 # Names that tests rely on, and that another macro or crate may be given.
 _TRUSTED = frozenset({"std", "assert", "assert_eq", "assert_ne", "panic", "matches", "format", "vec"})
 
-_PYTHON_ENDS = re.compile(r"_exit|exec[lv]p?e?|posix_spawnp?|ctypes|pytest_plugins")
+_PYTHON_ENDS = re.compile(r"_exit|exec[lv]p?e?|posix_spawnp?|ctypes|pytest_plugins|TEST_RUNNER")
 _PYTHON_SKIPS = frozenset({"abort", "skip", "skipif", "skipTest", "SkipTest", "Skipped", "xfail", "importorskip"})
 _PYTHON_EXITS = frozenset({"exit", "quit", "SystemExit"})
 _PYTEST_EXITS = frozenset({"exit", "Exit", "*"})

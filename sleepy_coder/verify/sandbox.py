@@ -10,6 +10,7 @@ machine runs out of it, the kernel ends the sandbox before anything else.
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import os
 import re
@@ -17,8 +18,9 @@ import selectors
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -31,9 +33,11 @@ HOME = "/box"
 
 _WORK_BYTES = 512 << 20
 _TMP_BYTES = 128 << 20
-_UTILITIES = ("choom", "prlimit", "setpriv")
-_SOURCE_BYTES = 8 << 20
-_SOURCE_FILES = 200  # each is one open descriptor while bwrap starts
+_UTILITIES = ("choom", "prlimit", "setpriv", "tar")
+SOURCE_BYTES = 8 << 20
+SOURCE_FILES = 5000
+# Files come as one archive: bwrap takes no more than 9000 arguments, and one descriptor for each file.
+_UNPACK = ("/bin/sh", "-c", 'tar -xpof - && exec "$@" </dev/null', "sh")
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8"}
 _KILL = 128 + signal.SIGKILL
 _CHILD_PID = re.compile(rb'"child-pid": (\d+)\D')
@@ -88,20 +92,22 @@ class _Running:
 class BubblewrapSandbox:
     """`ports.Sandbox` by bubblewrap. `read_only` are host folders shown inside under the same path.
 
-    They have to be readable by everyone: root becomes a user of its own inside.
+    They have to be readable by everyone: root becomes a user of its own inside. The files of a run lie in a folder of
+    their own, to which the path of `stands_for`, a host folder, leads inside as well: read-only folders below it are
+    shown among them, and nothing else of it is.
     The strongest level that works is found once, at construction, and named by `level`.
     Raises SandboxUnavailable when none works: model-written code is then not run at all.
     """
 
-    def __init__(self, read_only: Iterable[Path] = ()) -> None:
+    def __init__(self, read_only: Iterable[Path] = (), stands_for: Path | None = None) -> None:
         self._tools = {tool: shutil.which(tool) for tool in ("bwrap", *_UTILITIES)}
         if not self._tools["bwrap"]:
             raise SandboxUnavailable("bubblewrap is not installed", "Run `apt install bubblewrap`")
         if missing := [tool for tool in _UTILITIES if not self._tools[tool]]:
-            raise SandboxUnavailable(f"{' and '.join(missing)} not found", "Run `apt install util-linux`")
+            raise SandboxUnavailable(f"{' and '.join(missing)} not found", "Run `apt install util-linux tar`")
         self._as_root = os.geteuid() == 0
         self._users = itertools.count(os.getpid() * 37)
-        self._system = _system_mounts(read_only)
+        self._system = _system_mounts(read_only, stands_for)
         self._level = self._probe()
 
     @property
@@ -173,19 +179,17 @@ class BubblewrapSandbox:
         status = stack.enter_context(os.fdopen(status_out, "rb", buffering=0))
         with contextlib.ExitStack() as handed_over:
             handed_over.callback(os.close, status_in)
-            sources = {path: _memory_file(text, handed_over) for path, text in files.items()}
-            scripts = {path for path, text in files.items() if text.startswith("#!")}
-            mounts = (*self._system, *level.proc, *_place(sources, scripts), "--chdir", HOME, "--remount-ro", "/")
+            mounts = (*self._system, *level.proc, "--chdir", HOME, "--remount-ro", "/")
             watched = ("--die-with-parent", "--new-session", "--json-status-fd", str(status_in))
             first_to_end = (str(self._tools["choom"]), "-n", "1000", "--")
             bwrap = (*first_to_end, str(self._tools["bwrap"]), *level.isolate, *watched, *mounts, "--")
             process = subprocess.Popen(
-                (*bwrap, *self._give_up_root(), *self._limit(limits), *argv),
+                (*bwrap, *self._give_up_root(), *_UNPACK, *self._limit(limits), *argv),
                 env={**_ENVIRONMENT, **env},
-                stdin=subprocess.DEVNULL,
+                stdin=handed_over.enter_context(_packed(files)),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                pass_fds=(status_in, *sources.values()),
+                pass_fds=(status_in,),
                 start_new_session=True,
             )
         return _Running(stack.enter_context(process)), status
@@ -204,7 +208,7 @@ class BubblewrapSandbox:
         return (str(self._tools["prlimit"]), *memory, *counts)
 
 
-def _system_mounts(read_only: Iterable[Path]) -> tuple[str, ...]:
+def _system_mounts(read_only: Iterable[Path], stands_for: Path | None) -> tuple[str, ...]:
     """bwrap's arguments for all that is the same in every run; later mounts cover earlier ones."""
     args = ["--ro-bind", "/usr", "/usr", "--perms", "0755", "--dir", "/etc"]
     for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64"):
@@ -218,14 +222,25 @@ def _system_mounts(read_only: Iterable[Path]) -> tuple[str, ...]:
     # /dev itself is made read-only: its shm folder would be writable and without a bound.
     args += ["--dev", "/dev", "--remount-ro", "/dev"]
     args += ["--perms", "1777", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"]
-    for path in dict.fromkeys(path.absolute() for path in read_only):
-        if path.is_relative_to("/usr"):
-            continue
-        # Parents that bwrap makes by itself are closed to the user that root turns into.
-        for parent in reversed(path.parents[:-1]):
-            args += ["--perms", "0755", "--dir", str(parent)]
-        args += ["--ro-bind", str(path), str(path)]
-    return (*args, "--perms", "0777", "--size", str(_WORK_BYTES), "--tmpfs", HOME)
+    shown = [path for path in dict.fromkeys(path.absolute() for path in read_only) if not path.is_relative_to("/usr")]
+    if stands_for is not None and any(map(stands_for.is_relative_to, (Path("/usr"), *shown))):
+        stands_for = None  # its path is seen already
+    inner = [path for path in shown if stands_for is not None and path.is_relative_to(stands_for)]
+    for path in (path for path in shown if path not in inner):
+        args += [*_parents(path), "--ro-bind", str(path), str(path)]
+    args += ["--perms", "0777", "--size", str(_WORK_BYTES), "--tmpfs", HOME]
+    if stands_for is not None:
+        args += [*_parents(stands_for), "--symlink", HOME, str(stands_for)]
+        for path in inner:
+            inside = Path(HOME, path.relative_to(stands_for))
+            args += [*_parents(inside), "--ro-bind", str(path), str(inside)]
+    return tuple(args)
+
+
+def _parents(path: Path) -> Iterator[str]:
+    """bwrap's arguments for the folders above `path`: those it makes by itself are closed to who root turns into."""
+    for parent in reversed(path.parents[:-1]):
+        yield from ("--perms", "0755", "--dir", str(parent))
 
 
 def _check_files(files: Mapping[str, str]) -> None:
@@ -234,33 +249,27 @@ def _check_files(files: Mapping[str, str]) -> None:
         path = PurePosixPath(name)
         if path.is_absolute() or not path.parts or ".." in path.parts or "\0" in name:
             raise InfraError(f"{name!r} is not a path inside the task's folder", "Use relative paths without `..`")
-    if len(files) > _SOURCE_FILES or sum(map(len, files.values())) > _SOURCE_BYTES:
+        if any(str(parent) in files for parent in path.parents):
+            raise InfraError(f"{name!r} lies below what is a file", "Leave one of them out")
+    if len(files) > SOURCE_FILES or sum(map(len, files.values())) > SOURCE_BYTES:
         raise InfraError(
             f"the task has {len(files)} files of {sum(map(len, files.values()))} characters in all",
-            f"Keep tasks under {_SOURCE_FILES} files and {_SOURCE_BYTES} characters",
+            f"Keep tasks under {SOURCE_FILES} files and {SOURCE_BYTES} characters",
         )
 
 
-def _memory_file(text: str, stack: contextlib.ExitStack) -> int:
-    """A descriptor from which `text` can be read once; closed with `stack`."""
-    fd = os.memfd_create("source")
-    stack.callback(os.close, fd)
-    data = memoryview(text.encode(errors="surrogateescape"))
-    while data:
-        data = data[os.write(fd, data) :]
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
-
-
-def _place(sources: Mapping[str, int], scripts: Collection[str]) -> list[str]:
-    """bwrap's arguments that copy each descriptor to its path, writable for the command's user; `scripts` can run."""
-    folders = {f"{HOME}/{parent}" for path in sources for parent in PurePosixPath(path).parents[:-1]}
-    args: list[str] = []
-    for folder in sorted(folders):
-        args += ["--perms", "0777", "--dir", folder]
-    for path, fd in sources.items():
-        args += ["--perms", "0777" if path in scripts else "0666", "--file", str(fd), f"{HOME}/{path}"]
-    return args
+def _packed(files: Mapping[str, str]) -> IO[bytes]:
+    """An archive in memory, at its beginning, of files that everyone may write; scripts can run."""
+    file = os.fdopen(os.memfd_create("files"), "w+b")
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for path, text in files.items():
+            data = text.encode(errors="surrogateescape")
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mtime = len(data), int(time.time())
+            entry.mode = 0o777 if text.startswith("#!") else 0o666
+            archive.addfile(entry, io.BytesIO(data))
+    file.seek(0)
+    return file
 
 
 def _watch(running: _Running, status: IO[bytes], limits: Limits, deadline: float) -> None:

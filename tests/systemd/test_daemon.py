@@ -173,7 +173,7 @@ def test_a_daemon_that_cannot_start_is_reported_with_its_own_words(service: Mach
     service.run("systemctl", "daemon-reload")
     done = service.run(*INSTALL, check=False)
     assert done.returncode == 1
-    assert "does not get ready; it says" in done.stderr and "journalctl" in done.stderr
+    assert "did not become ready; it says" in done.stderr and "journalctl" in done.stderr
     service.run("rm", unit)
     service.run("systemctl", "daemon-reload")
     service.write(f"{HOME}/sleepy-coder.toml", settings)

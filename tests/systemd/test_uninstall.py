@@ -17,4 +17,4 @@ def test_uninstall_removes_what_install_made_and_never_data(service: Machine) ->
     left = service.said("find", *folders, "-type", "f", "-name", "*sleepy-*")
     assert left == ""
     service.run("test", "-s", f"{HOME}/state/sleepy.db")
-    assert "nothing of it is installed" in service.run(COMMAND, "service", "uninstall").stdout
+    assert "nothing is installed" in service.run(COMMAND, "service", "uninstall").stdout

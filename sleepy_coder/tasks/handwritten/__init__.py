@@ -47,7 +47,7 @@ def parse(path: str, text: str) -> Koan:
     """Read one koan. Raises TaskFormatError naming `path` and what is wrong with it."""
     category = path.split("/")[0]
     if category not in get_args(Category):
-        raise TaskFormatError(f"{path}: {category} is no category", f"Use one of {', '.join(get_args(Category))}")
+        raise TaskFormatError(f"{path}: {category} is not a category", f"Use one of {', '.join(get_args(Category))}")
     match = _KOAN.match(text)
     if match is None:
         raise TaskFormatError(
@@ -57,7 +57,7 @@ def parse(path: str, text: str) -> Koan:
     lines = match["diff"].split("\n")
     strange = [line for line in lines if line[:1] not in ("", " ", "-", "+")]
     if strange:
-        raise TaskFormatError(f"{path}: {strange[0]!r} is no diff line", "Start it with a space, - or +")
+        raise TaskFormatError(f"{path}: {strange[0]!r} is not a diff line", "Start it with a space, - or +")
     buggy, fixed = ("".join(line[1:] + "\n" for line in lines if line[:1] != drop) for drop in "+-")
     draft = Draft(" ".join(match["statement"].split()), buggy, fixed, match["tests"] or "")
     return Koan(path, cast(Category, category), match["code"], draft)

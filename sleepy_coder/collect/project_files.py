@@ -1,0 +1,82 @@
+"""The files of a user's project that its check may need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from sleepy_coder.errors import TaskFormatError
+from sleepy_coder.tasks.loaders import text_of
+from sleepy_coder.verify.sandbox import SOURCE_BYTES, SOURCE_FILES
+from sleepy_coder.verify.venv import MARKER
+
+_MAX_FILE_BYTES = 1 << 20
+_INSTALLED = frozenset({"__pycache__", "node_modules"})
+_BUILT = frozenset({"build", "dist", "target"})
+# An agent may have written the repository's settings, and `core.fsmonitor` names a program that git would start.
+_GIT = ("git", "-c", "core.fsmonitor=false", "ls-files", "-coz", "--exclude-standard")
+
+
+def read_project(folder: Path, known: Iterable[str] = ()) -> dict[str, str]:
+    """Path to text of what git knows or would add; without git, of all but hidden folders and what was built.
+
+    Links and what is no text are left out. `known` are files that it had before: they count whatever git ignores now.
+    Raises TaskFormatError when that is more than the sandbox takes.
+    """
+    folder = folder.resolve()
+    listed = _in_git(folder) or list(_walked(folder))
+    own = (name for name in listed if not _is_installed(folder, name))
+    found: dict[str, str] = {}
+    for name in sorted({*own, *known}):
+        file = folder / name
+        # A folder on the way may be a link by now.
+        text = text_of(file, _MAX_FILE_BYTES) if file.parent.resolve() == file.parent else None
+        if text is not None:
+            found[name] = text
+    _refuse_too_much(folder, found)
+    return found
+
+
+def _in_git(folder: Path) -> list[str]:
+    """What git lists; nothing where `folder` is in no work tree, or git is not here."""
+    try:
+        done = subprocess.run(_GIT, cwd=folder, capture_output=True, check=False)
+    except OSError:
+        return []
+    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name] if done.returncode == 0 else []
+
+
+def _walked(folder: Path) -> Iterator[str]:
+    for path, folders, names in os.walk(folder):
+        folders[:] = [n for n in folders if n not in _INSTALLED | _BUILT and not n.startswith(".")]
+        yield from (Path(path, name).relative_to(folder).as_posix() for name in names)
+
+
+def _is_installed(folder: Path, name: str) -> bool:
+    """Whether the file belongs to packages that lie in the project: they are no part of it."""
+    path = PurePosixPath(name)
+    return not _INSTALLED.isdisjoint(path.parts) or any(_is_venv(folder / above) for above in path.parents[:-1])
+
+
+@cache
+def _is_venv(folder: Path) -> bool:
+    return (folder / MARKER).is_file()
+
+
+def _refuse_too_much(folder: Path, files: Mapping[str, str]) -> None:
+    size = sum(map(len, files.values()))
+    if size <= SOURCE_BYTES and len(files) <= SOURCE_FILES:
+        return
+    parts: dict[str, int] = {}
+    for name, text in files.items():
+        top = name.partition("/")[0]
+        parts[top] = parts.get(top, 0) + len(text)
+    most = max(parts, key=lambda top: parts[top])
+    raise TaskFormatError(
+        f"{folder} has {size / 2**20:.1f} MiB of text in {len(files)} files, more than the {SOURCE_BYTES >> 20} MiB in "
+        f"{SOURCE_FILES} files that the sandbox takes; the most of it, {parts[most] / 2**20:.1f} MiB, is {most}",
+        "Have git ignore what the check does not need, or start in the part of the project that you work on",
+    )

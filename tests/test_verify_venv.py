@@ -1,0 +1,97 @@
+"""The virtual environment of a user's project: what the sandbox shows of it, and whether it is still the same."""
+
+from __future__ import annotations
+
+import sys
+import venv as builder
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from test_verify_command import task
+
+from sleepy_coder.types import Outcome
+from sleepy_coder.verify.command import TaskVerifier, verifier
+from sleepy_coder.verify.venv import Venv, find_venv
+
+USES = "import shelf, calc\nassert shelf.BOOKS == calc.BOOKS == 3\n"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose package `calc` is installed from `src/` as an editable one, beside another package, `shelf`."""
+    project = tmp_path_factory.mktemp("home") / "project"
+    builder.create(project / ".venv", symlinks=True)
+    (packages,) = project.glob(".venv/lib/python3*/site-packages")
+    (packages / "shelf.py").write_text("BOOKS = 3\n")
+    (packages / "shelf.py").chmod(0o666)  # who cannot write would be refused for that alone
+    (packages / "calc.pth").write_text(f"{project}/src\n")
+    check = project / ".venv" / "bin" / "check"
+    check.write_text(f"#!{project}/.venv/bin/python\n{USES}")
+    check.chmod(0o755)
+    (project / ".env").write_text("SECRET\n")
+    return project
+
+
+@pytest.fixture(scope="module")
+def found(project: Path) -> Venv:
+    found = find_venv(project, {})
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def real(found: Venv) -> Iterator[TaskVerifier]:
+    with closing(verifier(venv=found)) as real:
+        yield real
+
+
+FILES = {"src/calc.py": "BOOKS = 3\n", "use.py": USES}
+
+
+@pytest.mark.parametrize("command", ["python use.py", ".venv/bin/check", "{project}/.venv/bin/check"])
+def test_a_project_is_checked_with_its_own_packages_and_what_it_installed_of_itself(
+    real: TaskVerifier, project: Path, command: str
+) -> None:
+    check = task(tuple(command.format(project=project).split()), FILES)
+    assert real.verify(check, FILES).passed
+    assert real.verify(check, {**FILES, "src/calc.py": "BOOKS = 4\n"}).outcome is Outcome.FAIL
+
+
+def test_nothing_but_its_packages_is_seen_of_a_project_and_they_cannot_be_changed(
+    real: TaskVerifier, project: Path
+) -> None:
+    looks = f"import os, shelf\nassert not os.path.exists({str(project / '.env')!r})\nopen(shelf.__file__, 'a')\n"
+    found = real.verify(task(("python", "looks.py"), {"looks.py": ""}), {"looks.py": looks})
+    assert "Read-only file system" in found.detail
+
+
+@pytest.mark.parametrize("tool", [".venv/bin/check", "/opt/no/such/tool"])
+def test_a_tool_that_only_the_host_has_is_the_machines_fault(
+    project: Path, tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    assert verifier().verify(task((tool,), FILES), {**FILES, "a": ""}).outcome is Outcome.INFRA
+
+
+def test_the_active_environment_comes_first_unless_it_is_that_of_sleepy_coder(project: Path, tmp_path: Path) -> None:
+    builder.create(tmp_path / "other", symlinks=True)
+    other = find_venv(project, {"VIRTUAL_ENV": str(tmp_path / "other")})
+    ours = find_venv(project, {"VIRTUAL_ENV": sys.prefix})
+    assert other and other.folder == tmp_path / "other"
+    assert ours and ours.folder == project / ".venv"
+
+
+def test_an_environment_that_holds_the_project_itself_is_left_alone(tmp_path: Path) -> None:
+    builder.create(tmp_path, symlinks=True)
+    (tmp_path / "project").mkdir()
+    assert find_venv(tmp_path / "project", {"VIRTUAL_ENV": str(tmp_path)}) is None
+
+
+def test_an_environment_is_the_same_until_a_file_of_it_is_written(project: Path) -> None:
+    found = find_venv(project, {})
+    assert found and not found.changed
+    (package,) = project.glob(".venv/lib/python3*/site-packages/shelf.py")
+    package.write_text(package.read_text())
+    assert found.changed

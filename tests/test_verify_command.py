@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sleepy_coder.ports import Completed, Limits
+from sleepy_coder.tasks import load_split
 from sleepy_coder.types import Outcome, Task
 from sleepy_coder.verify.cache import VerdictCache
 from sleepy_coder.verify.command import CommandVerifier, TaskVerifier, tail, verifier
@@ -250,3 +251,13 @@ def test_a_package_that_an_answer_asks_for_is_its_own_fault(real: TaskVerifier):
     files = {"calc.py": PYTHON.replace("+", "-"), "test_calc.py": PYTHON_TEST}
     answer = {**files, "calc.py": "import no_such_package\n" + PYTHON}
     assert real.verify(task(("pytest", "-q"), files), answer).outcome is Outcome.FAIL
+
+
+def test_another_python_is_another_machine_to_tasks_with_a_command_and_no_others(monkeypatch: pytest.MonkeyPatch):
+    sandbox = CountingSandbox()
+    judge = TaskVerifier(sandbox, None, CommandVerifier(sandbox, None, Limits()))
+    koans, own = load_split("frozen"), task(("pytest", "-q"), {"calc.py": PYTHON})
+    before = judge.fingerprint_of(koans), judge.fingerprint_of((*koans, own))
+    monkeypatch.setattr("sleepy_coder.verify.command._python_environment", lambda: "another pytest")
+    assert before[0] == judge.fingerprint_of(koans) == f"{sandbox.level}\nno rustc"
+    assert before[1] != judge.fingerprint_of((*koans, own))

@@ -53,7 +53,8 @@ def power(
         of = frozen_set(form_clusters(wiring.frozen_sets(config).current()), k, heat, config.eval.baseline_samples)
         wanted = gain / 100 if gain else None
         epoch, used, next_one = _openings(config)
-        found = power_report(of, config.gate, _base_rate(config), wanted, nights, config.seed, next_one)
+        rate, measured = _base_rate(config)
+        found = power_report(of, config.gate, rate, wanted, nights, config.seed, next_one)
     if json:
         budget = {"epoch": epoch, "openings_used": used, "opening": next_one, "openings": config.gate.openings}
         as_json({**found.model_dump(), **budget})
@@ -67,7 +68,8 @@ def power(
         ],
     )
     shows = f"a gain of {found.detectable * 100:.1f} points" if found.detectable else "no gain up to 40 points"
-    out.print(f"A base that passes {found.baseline_rate:.1%}, judged in opening {next_one} of the epoch.")
+    whose = "" if measured else " (the packaged model's rate; yours is not measured yet)"
+    out.print(f"A base that passes {found.baseline_rate:.1%}{whose}, judged in opening {next_one} of the epoch.")
     out.print(f"Promoted in 4 nights of 5: {shows}.")
     need = f"{found.times} times as many clusters" if found.times else "more than 16 times as many clusters"
     adds_up = f", or {found.nights} nights of as much that add up on the trunk" if found.nights else ""
@@ -167,10 +169,14 @@ def renew_command(
     )
     if not found.dev:
         out.print("No dev tasks: a night's weights are not chosen before they are judged. `--dev FILE` gives some.")
+    if crowd := found.crowd:
+        two = " and ".join(crowd.two)
+        out.print(f"The largest cluster holds {crowd.tasks} tasks, {two} among them, joined as: {crowd.why}.")
     if found.clusters < config.gate.autonomous_clusters:
         out.print(
             f"[yellow]With fewer than {config.gate.autonomous_clusters} clusters nothing is promoted on its own: "
-            "see gate.small_sets"
+            "see gate.small_sets. With fewer than "
+            f"{config.gate.min_clusters} (gate.min_clusters), or as few pairs where these count, nothing is at all."
         )
 
 
@@ -230,10 +236,10 @@ def _openings(config: Config) -> tuple[int, int, int]:
     return epoch, used, next_one
 
 
-def _base_rate(config: Config) -> float:
-    """The pass rate of the base model on the frozen set, as last measured."""
+def _base_rate(config: Config) -> tuple[float, bool]:
+    """The pass rate of the base model on the frozen set, as last measured, and whether it was measured at all."""
     report = _last_baseline(config)
-    return report.pass_rate if report else USUAL_RATE
+    return (report.pass_rate, True) if report else (USUAL_RATE, False)
 
 
 def _chances(config: Config, clusters: tuple[Cluster, ...]) -> tuple[list[float], str]:
@@ -246,5 +252,6 @@ def _chances(config: Config, clusters: tuple[Cluster, ...]) -> tuple[list[float]
             scores = task_scores(report)
             if len(report.samples) >= 2 * len(frozen) and len(scores) == len(frozen):
                 return [scores[t] for c in clusters for t in c.tasks], f"{report.model}, as evaluated"
-    chances = typical_chances(frozen_set(clusters, 2, 1.0), _base_rate(config), config.seed)
+    rate, _ = _base_rate(config)
+    chances = typical_chances(frozen_set(clusters, 2, 1.0), rate, config.seed)
     return chances, "simulated; `sleepy-coder eval --samples 8` measures them"

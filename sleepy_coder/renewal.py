@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sleepy_coder.config import Config
 from sleepy_coder.errors import SleepyError, TaskFormatError
-from sleepy_coder.judge.clusters import form_clusters
+from sleepy_coder.judge.clusters import Crowd, form_crowd
 from sleepy_coder.judge.controls import quarantined, run_control
 from sleepy_coder.judge.spending import prices
 from sleepy_coder.ports import Verifier
@@ -26,7 +26,8 @@ from sleepy_coder.types import Record, Task
 class Renewed(Record):
     """The set that judges from now on, and how many tasks a night's weights are chosen on.
 
-    `retired` is how many tasks of the set before it are not in it.
+    `retired` is how many tasks of the set before it are not in it; `crowd` is the largest cluster, where there are
+    fewer than half as many clusters as tasks.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Renewed(Record):
     dev: int
     clusters: int
     retired: int
+    crowd: Crowd | None = None
 
 
 def renew(
@@ -76,13 +78,15 @@ def renew(
         )
     before = {task.id for task in sets.current()}
     path = sets.add(tasks, chosen_on)
+    clusters, crowd = form_crowd(tasks)
     return Renewed(
         path=path,
         set_id=set_id(tasks),
         tasks=len(tasks),
         dev=len(sets.dev()),
-        clusters=len(form_clusters(tasks)),
+        clusters=len(clusters),
         retired=len(before - {task.id for task in tasks}),
+        crowd=crowd,
     )
 
 

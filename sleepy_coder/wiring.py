@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +38,7 @@ from sleepy_coder.store import Store
 from sleepy_coder.tasks import load_split
 from sleepy_coder.tasks.frozen import FrozenSets
 from sleepy_coder.tasks.leaks import LeakIndex
-from sleepy_coder.types import Outcome
+from sleepy_coder.types import Outcome, Task
 from sleepy_coder.verify.command import TaskVerifier, verifier
 from sleepy_coder.verify.venv import Venv
 
@@ -213,9 +213,9 @@ def open_project_verifier(venv: Venv | None = None) -> TaskVerifier:
     return verifier(venv=venv)
 
 
-def environment_of(server: Fleet, judge: TaskVerifier) -> str:
-    """What two reports must share to be compared, besides how answers are drawn."""
-    return "\n".join(filter(None, (server.version(), server.precision(), SYSTEM, judge.fingerprint)))
+def environment_of(server: Fleet, judge: TaskVerifier, judging: Sequence[Task]) -> str:
+    """What two reports on the tasks in `judging` must share to be compared, besides how answers are drawn."""
+    return "\n".join(filter(None, (server.version(), server.precision(), SYSTEM, judge.fingerprint_of(judging))))
 
 
 @contextmanager
@@ -241,7 +241,7 @@ def open_parts(config: Config, watcher: Watcher, *, until: datetime | None = Non
             frozen=judging,
             clusters=form_clusters(judging),
             rehearsal=load_split("rehearsal"),
-            environment=environment_of(server, judge),
+            environment=environment_of(server, judge, judging),
             curfew=Curfew(SystemClock(), until),
             witness=judge.forgetful(),
             dev=sets.dev(),

@@ -60,6 +60,11 @@ def test_power_says_what_the_set_shows_and_what_the_epoch_has_left() -> None:
     assert "points" in Done("gate", "power", "--nights", "50").out
 
 
+def test_power_says_that_the_rate_it_takes_is_not_yet_measured_here() -> None:
+    said = Done("gate", "power", "--nights", "50").out.replace("\n", " ")
+    assert "A base that passes 69.4% (the packaged model's rate; yours is not measured yet)" in said
+
+
 def test_calibration_judges_a_model_against_itself() -> None:
     found = Done("gate", "calibrate", "--nights", "300", "--json").json
     assert found["promoted"] + found["held"] + found["rejected"] == found["nights"] == 300

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from fakes import make_task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sleepy_coder.judge.clusters import Cluster, form_clusters, in_order
+from sleepy_coder.judge.clusters import Cluster, Crowd, form_clusters, form_crowd, in_order
 from sleepy_coder.tasks import load_split
 from sleepy_coder.tasks.build import choose, full_plan
 from sleepy_coder.tasks.koans import FAMILIES
 from sleepy_coder.tasks.koans.words import Words
 from sleepy_coder.tasks.loaders import load_cargo_folder
+from sleepy_coder.types import Task
 
 
 def templates() -> dict[str, tuple[str, object]]:
@@ -72,6 +74,106 @@ def test_near_copies_in_cargo_projects_of_their_own_count_once(tmp_path: Path) -
             (project / "README.md").write_text(task.prompt)
             (project / "src/main.rs").write_text(task.files["main.rs"].replace("1", str(copy + 2)))
     assert len(form_clusters(load_cargo_folder(tmp_path))) == 4
+
+
+def own(number: int, files: dict[str, str], prompt: str) -> Task:
+    """A task of a user's own."""
+    task = make_task(number, family="user")
+    return task.model_copy(update={"id": f"own{number:03}", "files": files, "prompt": prompt})
+
+
+def different_programs(count: int, prompt: str) -> list[Task]:
+    """One koan of each cluster as a user's own tasks, which all say the same."""
+    frozen = {task.id: task for task in load_split("frozen")}
+    chosen = random.Random(5).sample([cluster.id for cluster in form_clusters(load_split("frozen"))], count)
+    return [own(number, frozen[id].files, prompt) for number, id in enumerate(chosen)]
+
+
+def test_a_prompt_that_many_different_programs_share_links_nobody() -> None:
+    assert len(form_clusters(different_programs(60, "Make the tests pass."))) > 55
+
+
+def test_a_prompt_that_few_tasks_share_is_taken_at_its_word() -> None:
+    assert len(form_clusters(different_programs(5, "Make the tests pass."))) == 1
+
+
+def test_many_variants_of_one_program_count_once_whatever_their_prompt_says_to_others() -> None:
+    tasks = different_programs(30, "Make the tests pass.")
+    copies = [
+        own(100 + copy, {"main.rs": tasks[0].files["main.rs"].replace("1", str(copy))}, tasks[0].prompt)
+        for copy in range(12)
+    ]
+    assert form_clusters([*tasks, *copies])[0].tasks == ("own000", *(task.id for task in copies))
+
+
+SUITE = """import pytest
+from m import f
+
+
+def test_f():
+    assert f({}) is not None
+    assert f(None) == 1
+"""
+
+
+def pytest_task(number: int, program: str, test: str) -> Task:
+    return own(number, {"m.py": program, "test_m.py": SUITE.replace("{}", test)}, f"Do {'this' * (number + 1)}.")
+
+
+LOOP = """def f(xs):
+    out = []
+    for x in xs:
+        if x:
+            out.append(x + 1)
+    return out[0]
+"""
+WHILE = """def f(text):
+    while text and text[0] == '-':
+        text = text[1:]
+    return {text: len(text) * 2}
+"""
+
+
+def test_tests_that_are_written_alike_make_no_variants_of_different_programs() -> None:
+    shared = """None, 0)
+    if f(1) == [2, 3] or not {4: 5}:
+        raise ValueError("no") from None
+    for x in (6, *[7], -8 % 9):
+        while x >= 1 and x != 2 | 3 ^ 4:
+            x -= 5 // 6 << 7
+            assert x, f'{x}' + "y" * 2
+    return lambda z: z[::2] if z else {1, 2} & {3}
+    print(~x @ y <= z > w, a.b.c(d=e, **g)"""
+    assert len(form_clusters([pytest_task(0, LOOP, shared), pytest_task(1, WHILE, shared)])) == 2
+
+
+def test_programs_that_are_still_to_be_written_are_told_apart_by_their_tests() -> None:
+    one, other = "{1: [2]}, key=lambda x: x[0]", "*[3, 4][::-1] + (5 if 6 else 7)"
+    tasks = [pytest_task(number, "def f(*given):\n    pass\n", test) for number, test in enumerate((one, other))]
+    assert len(form_clusters(tasks)) == 2
+
+
+def test_hundreds_of_projects_are_compared_within_seconds() -> None:
+    rng, one = random.Random(7), own(0, {}, "Make the tests pass.").model_copy(update={"cluster": ""})
+    words = "if else while for in return ( ) [ ] { } + - * / = == < > . , : ; 0 x".split()  # noqa: SIM905
+    tasks = [
+        one.model_copy(
+            update={"id": f"p{n}", "files": {f"m{i}.py": " ".join(rng.choices(words, k=500)) for i in "1234"}}
+        )
+        for n in range(400)
+    ]
+    began = time.process_time()
+    assert len(form_clusters(tasks)) == 400
+    assert time.process_time() - began < 30
+
+
+def test_of_a_set_that_is_mostly_one_program_it_is_said_what_joins_it() -> None:
+    tasks = different_programs(5, "Make the tests pass.")
+    clusters, crowd = form_crowd(tasks)
+    assert (len(clusters), crowd) == (1, Crowd(tasks=5, two=("own000", "own001"), why="alike prompt"))
+    copies = [task.model_copy(update={"files": tasks[0].files, "prompt": f"Mend {task.id * 9}."}) for task in tasks]
+    assert (found := form_crowd(copies)[1]) and found.why == "near copy"
+    assert form_crowd(load_split("frozen")) == (form_clusters(load_split("frozen")), None)
 
 
 def test_koans_of_two_families_are_different_programs_however_alike_they_look() -> None:

@@ -31,7 +31,7 @@ from sleepy_coder.judge.spending import prices
 from sleepy_coder.night import run_night
 from sleepy_coder.renewal import renew
 from sleepy_coder.store import Store
-from sleepy_coder.tasks import load_split, set_id
+from sleepy_coder.tasks import load_split, set_id, task_id
 from sleepy_coder.tasks.frozen import FrozenSets
 from sleepy_coder.tasks.proof import Rustc
 from sleepy_coder.tasks.renew import draw_unseen, own_frozen, unseen_koans
@@ -283,3 +283,16 @@ def test_own_tasks_judge_by_one_command(home: Path) -> None:  # noqa: F811
     assert Done("status", "--json").json["gate"] == {"epoch": 0, "openings_used": 0}
     again = Done("gate", "renew", "--yes", "--from", str(home / "missing.jsonl"))
     assert again.status == 1
+
+
+def test_of_an_exam_that_is_mostly_one_program_it_is_said_why(home: Path) -> None:  # noqa: F811
+    one = load_split("frozen")[0]
+    tasks: list[Task] = []
+    for prompt in ("Mend it.", "What is wrong here?", "Please correct all of this."):
+        id = task_id(one.files, prompt, one.command, one.expected_stdout, one.hidden_tests)
+        tasks.append(one.model_copy(update={"id": id, "prompt": prompt}))
+    source = written(home / "exam.jsonl", tuple(tasks))
+    said = " ".join(Done("gate", "renew", "--yes", "--from", str(source)).out.split())
+    two = " and ".join(sorted(task.id for task in tasks)[:2])
+    assert f"The largest cluster holds 3 tasks, {two} among them, joined as: same program." in said
+    assert "fewer than 60 (gate.min_clusters)" in said

@@ -146,7 +146,7 @@ def test_measurements_in_another_dtype_are_of_another_stack() -> None:
     def stack(dtype: str) -> str:
         told = server_info(dtype).replace("{", '{"version": "1", ', 1)
         with answering(200, told) as (url, _), VllmClient(url) as client, closing(Fleet([client])) as fleet:
-            judge = SimpleNamespace(fingerprint="rustc")
-            return stack_id(EvalSettings(), environment_of(fleet, judge))  # pyright: ignore[reportArgumentType, reportCallIssue]
+            judge = SimpleNamespace(fingerprint_of=lambda _: "rustc")
+            return stack_id(EvalSettings(), environment_of(fleet, judge, ()))  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     assert stack("torch.float32") == stack("torch.float32") != stack("torch.bfloat16")

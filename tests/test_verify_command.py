@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sleepy_coder.ports import Completed, Limits
+from sleepy_coder.tasks import load_split
 from sleepy_coder.types import Outcome, Task
 from sleepy_coder.verify.cache import VerdictCache
 from sleepy_coder.verify.command import CommandVerifier, TaskVerifier, verifier
@@ -284,3 +285,13 @@ class Pytest(CountingSandbox):
 def test_an_answer_that_makes_all_tests_disappear_has_failed():
     check = task(("pytest", "-q"), {"test_calc.py": PYTHON_TEST})
     assert CommandVerifier(Pytest(), None, Limits()).verify(check, {"calc.py": PYTHON}).outcome is Outcome.FAIL
+
+
+def test_another_python_is_another_machine_to_tasks_with_a_command_and_no_others(monkeypatch: pytest.MonkeyPatch):
+    sandbox = CountingSandbox()
+    judge = TaskVerifier(sandbox, None, CommandVerifier(sandbox, None, Limits()))
+    koans, own = load_split("frozen"), task(("pytest", "-q"), {"calc.py": PYTHON})
+    before = judge.fingerprint_of(koans), judge.fingerprint_of((*koans, own))
+    monkeypatch.setattr("sleepy_coder.verify.command._python_environment", lambda: "another pytest")
+    assert before[0] == judge.fingerprint_of(koans) == f"{sandbox.level}\nno rustc"
+    assert before[1] != judge.fingerprint_of((*koans, own))

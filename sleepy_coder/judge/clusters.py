@@ -1,37 +1,19 @@
 """Clusters: the gate's unit. Tasks that are variants of one program stand or fall together, so they count once.
 
-Two tasks are linked when they have the same `Task.cluster`, when their prompts differ in one word
-at most (names, numbers and quoted texts apart), or when most of the shorter program's runs of 5 tokens, all names
-taken as one, occur in the other. A cluster is what links connect. On the frozen koans this finds the templates
-from which they were drawn without being told: 233 clusters for 233 templates, two templates split and two clusters
-holding two. Template mates that are counted as independent make the gate err more often than it promises.
-
-Koans of two families are never linked: these are different templates by construction, and in programs this short a
-common beginning is enough to look alike. Any other family is a name that somebody gave, such as a project's folder,
-and copies under two names are copies.
+A cluster is what `links` connect. On the frozen koans this finds the templates from which they were drawn without being
+told: 233 clusters for 233 templates, two templates split and two clusters holding two. Template mates that are counted
+as independent make the gate err more often than it promises.
 """
 
 from __future__ import annotations
 
 import random
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from statistics import mode
 
-from sleepy_coder.tasks.koans.family import skeleton
-from sleepy_coder.tasks.leaks import SHINGLE, program_of
+from sleepy_coder.judge.links import Link, Why, links
 from sleepy_coder.types import Record, Task
-
-NEAR = 0.7
-"""Share of the shorter program's runs that a near-duplicate shares; at 0.6 it joins templates of one family."""
-
-SHORT = 6
-"""Prompts of fewer words have to be equal: one word is too much of them."""
-
-_QUOTED = re.compile(r'"[^"]*"')
-_NAME = re.compile(r"[A-Za-z_]\w*")
-_WORD = re.compile(r"[A-Za-z_]\w*|\d+|\S")
-_NUMBERED_NAME = re.compile(r"\bv\d+\b")
 
 
 class Cluster(Record):
@@ -43,26 +25,54 @@ class Cluster(Record):
     tasks: tuple[str, ...]
 
 
+class Crowd(Record):
+    """A cluster that holds many of a set's tasks: how many, two of these, and by what most of its pairs are linked."""
+
+    tasks: int
+    two: tuple[str, str]
+    why: Why
+
+
 def form_clusters(tasks: Sequence[Task]) -> tuple[Cluster, ...]:
     """The clusters of a task set, by id; each task is in exactly one, whatever the order of `tasks`."""
-    parent = {task.id: task.id for task in tasks}
+    return _connected(sorted(tasks, key=lambda t: t.id))[0]
 
-    def root(task: str) -> str:
-        while parent[task] != task:
-            task = parent[task]
-        return task
 
+def form_crowd(tasks: Sequence[Task]) -> tuple[tuple[Cluster, ...], Crowd | None]:
+    """The clusters, and of what the largest is made when they are fewer than half as many as the tasks."""
     ordered = sorted(tasks, key=lambda t: t.id)
-    for one, other in _links(ordered):
+    clusters, found = _connected(ordered)
+    if 2 * len(clusters) >= len(tasks):
+        return clusters, None
+    largest = max(clusters, key=lambda c: len(c.tasks))
+    within = [link for link in found if ordered[link[0]].id in largest.tasks]
+    reasons: list[Why] = [link[2] for link in within]
+    why = mode(reasons)
+    one, other = next(link[:2] for link in within if link[2] == why)
+    return clusters, Crowd(tasks=len(largest.tasks), two=(ordered[one].id, ordered[other].id), why=why)
+
+
+def _connected(ordered: Sequence[Task]) -> tuple[tuple[Cluster, ...], tuple[Link, ...]]:
+    """The clusters of tasks that are sorted by id, and the links between these."""
+    parent = list(range(len(ordered)))
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = place = parent[parent[place]]
+        return place
+
+    found = tuple(links(ordered))
+    for one, other, _ in found:
         low, high = sorted((root(one), root(other)))
         parent[high] = low
     members: dict[str, list[Task]] = defaultdict(list)
-    for task in ordered:
-        members[root(task.id)].append(task)
-    return tuple(
+    for place, task in enumerate(ordered):
+        members[ordered[root(place)].id].append(task)
+    clusters = tuple(
         Cluster(id=id, family=of[0].family, group=of[0].category or of[0].family, tasks=tuple(t.id for t in of))
         for id, of in sorted(members.items())
     )
+    return clusters, found
 
 
 def in_order(clusters: Iterable[Cluster], seed: int) -> tuple[Cluster, ...]:
@@ -76,35 +86,3 @@ def in_order(clusters: Iterable[Cluster], seed: int) -> tuple[Cluster, ...]:
         rng.shuffle(members)
         placed += [((i + rng.random()) / len(members), c.id, c) for i, c in enumerate(members)]
     return tuple(cluster for _, _, cluster in sorted(placed, key=lambda p: p[:2]))
-
-
-def _links(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
-    """Pairs of task ids that belong together."""
-    seen = [(task, _blanked(task), _runs(task)) for task in tasks]
-    for i, (one, said, ours) in enumerate(seen):
-        for other, heard, theirs in seen[:i]:
-            if one.family != other.family and one.origin == other.origin == "koan":
-                continue
-            same = one.cluster != "" and one.cluster == other.cluster
-            near = len(ours & theirs) >= NEAR * min(len(ours), len(theirs))
-            if same or near or _alike(said, heard):
-                yield one.id, other.id
-
-
-def _blanked(task: Task) -> Counter[str]:
-    """The words of the prompt, with a blank for each name of the program, each number and each quoted text."""
-    names = {name for text in task.files.values() for name in _NAME.findall(text)}
-    words = _WORD.findall(_QUOTED.sub("_", task.prompt))
-    return Counter("_" if word in names or word[0].isdigit() else word for word in words)
-
-
-def _alike(one: Counter[str], other: Counter[str]) -> bool:
-    """Whether two prompts differ in one word at most; short ones have to be equal."""
-    allowed = 1 if min(one.total(), other.total()) >= SHORT else 0
-    return (one - other).total() <= allowed and (other - one).total() <= allowed
-
-
-def _runs(task: Task) -> frozenset[tuple[str, ...]]:
-    """All runs of SHINGLE tokens of the program, with one word for all names."""
-    parts = _NUMBERED_NAME.sub("v", skeleton(program_of(task.files))).split()
-    return frozenset(tuple(parts[i : i + SHINGLE]) for i in range(max(1, len(parts) - SHINGLE + 1)))

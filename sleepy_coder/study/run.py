@@ -104,7 +104,7 @@ def _bench(config: Config, plan: Plan, folder: Path, store: StudyStore, watcher:
             base=base,
             frozen=frozen,
             clusters=clusters,
-            environment=wiring.environment_of(fleet, judge),
+            environment=wiring.environment_of(fleet, judge, frozen),
             watcher=watcher,
         )
 

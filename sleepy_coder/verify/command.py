@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -181,10 +181,11 @@ class TaskVerifier:
         """The sandbox's level, for the records."""
         return self._sandbox.level
 
-    @property
-    def fingerprint(self) -> str:
-        """The sandbox's level and the Rust toolchain with its flags: verdicts of another one do not compare."""
-        return f"{self.level}\n{self._rust.fingerprint if self._rust else 'no rustc'}"
+    def fingerprint_of(self, tasks: Sequence[Task]) -> str:
+        """All that the verdicts on `tasks` depend on besides these: those of another machine do not compare."""
+        rust = self._rust.fingerprint if self._rust else "no rustc"
+        other = [self._command.fingerprint] if any(task.command not in COMMANDS for task in tasks) else []
+        return "\n".join((self.level, rust, *other))
 
     def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
         """See `ports.Verifier`. Raises StoreError when the cache cannot be used."""

@@ -424,7 +424,7 @@ class GatePolicy(Section):
     fresh_margin: float = Field(
         default=0.05, gt=0, lt=1, description="Loss on fresh tasks that must be ruled out, as a share."
     )
-    fresh_threshold: float = Field(default=10, gt=1, description="1/p of the test that rules this loss out.")
+    fresh_threshold: float = Field(default=10, gt=1, description="Evidence, 1/p of the test, that rules this loss out.")
     leak_z: float = Field(
         default=2.33,
         gt=0,

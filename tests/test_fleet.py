@@ -133,7 +133,7 @@ def test_versions_are_named_once_each(fleet: Fleet, servers: list[FakeServer]) -
     "urls", [("http://a:1", "http://a:1"), ("http://127.0.0.1:8399/v1",), ("a:1",), ("ftp://a",), ("http://",)]
 )
 def test_a_replica_is_another_server_with_a_url(urls: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="twice|no http"):
+    with pytest.raises(ValueError, match="twice|not an http"):
         ServerSettings(replicas=urls)
 
 

@@ -247,7 +247,7 @@ def test_a_trajectory_that_is_not_whole_or_was_begun_here_is_not_taken_over(stor
 @pytest.mark.parametrize("content", [b"", b"{}", gzip.compress(b"{}"), gzip.compress(b"{}")[:-4]])
 def test_a_file_that_is_no_study_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "given").write_bytes(content)
-    with pytest.raises(StoreError, match="given is no study-data"):
+    with pytest.raises(StoreError, match="given is not a study-data"):
         StudyExport.unpack(tmp_path / "given")
 
 

@@ -52,7 +52,7 @@ def explained() -> Generator[None]:
 
 
 def as_json(value: Any) -> None:
-    """Records, or lists and dicts of them, as JSON on stdout."""
+    """Records, or lists and dicts of them, as JSON on stdout; escaped where its encoding is not UTF-8."""
 
     def plain(item: Any) -> Any:
         if isinstance(item, BaseModel):
@@ -61,7 +61,7 @@ def as_json(value: Any) -> None:
             return item.astimezone(UTC).isoformat().replace("+00:00", "Z")
         return str(item)
 
-    out.print_json(json.dumps(value, default=plain))
+    out.print_json(json.dumps(value, default=plain), ensure_ascii=out.encoding not in ("utf-8", "utf8"))
 
 
 def confirm(question: str) -> None:

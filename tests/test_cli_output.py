@@ -1,0 +1,84 @@
+"""Where the command line writes to: a full disk, a pipe that closes, an encoding with few letters."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+import structlog
+
+from sleepy_coder.__main__ import main
+from sleepy_coder.config import HOME_VARIABLE
+from sleepy_coder.console import out
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    home = tmp_path / "hémm"
+    home.mkdir()
+    monkeypatch.setenv(HOME_VARIABLE, str(home))
+    yield home
+    structlog.reset_defaults()
+
+
+def open_(path: Path) -> TextIO:
+    return path.open("w", encoding="ascii")
+
+
+def status_of(stdout: TextIO, *arguments: str) -> int:
+    """How the program ends when it writes to `stdout`, which is closed then."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "stdout", stdout)
+        patch.setattr(sys, "argv", ["sleepy-coder", *arguments])
+        main()
+    out.quiet = True  # the console is the next test's too: what it could not write is dropped
+    out.print()
+    out.quiet = False
+    with suppress(OSError):
+        stdout.close()
+    return int(end.value.code or 0)
+
+
+@pytest.mark.parametrize("command", [("nights", "--json"), ("recipes",), ("--help",)])
+def test_output_that_a_full_disk_refuses_is_an_error_in_one_line(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    assert status_of(open_(Path("/dev/full")), *command) == 1
+    assert capsys.readouterr().err == "error: the output cannot be written (No space left on device)\n"
+
+
+@pytest.mark.parametrize("command", [("nights", "--json"), ("recipes",), ("--help",)])
+def test_a_reader_that_has_seen_enough_ends_a_command_as_sigpipe_does_and_without_a_word(
+    capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert status_of(os.fdopen(writer, "w"), *command) == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_while_the_program_still_loads_ends_it_with_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading:
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "sleepy_coder.cli", Loading())
+    assert status_of(open_(Path(os.devnull))) == 130
+
+
+def test_an_encoding_without_a_letter_ends_no_command(tmp_path: Path, home: Path) -> None:
+    said = tmp_path / "said"
+    assert status_of(open_(said), "config", "check") == 0
+    assert str(home).replace("é", "?") in said.read_text()
+
+
+def test_json_is_whole_in_every_encoding(tmp_path: Path, home: Path) -> None:
+    said = tmp_path / "said"
+    assert status_of(open_(said), "config", "check", "--json") == 0
+    assert json.loads(said.read_text())["file"] == str(home / "sleepy-coder.toml")

@@ -28,7 +28,7 @@ from sleepy_coder.cli_serve import serve_command
 from sleepy_coder.cli_service import service_app
 from sleepy_coder.cli_study import study_command
 from sleepy_coder.config import Config, load_config, settle_home
-from sleepy_coder.console import ProgressWatcher, as_json, err, explained, out, progress_bar, table
+from sleepy_coder.console import ProgressWatcher, as_json, err, explained, out, progress_bar, say, table
 from sleepy_coder.drill import complaint
 from sleepy_coder.due import coming, read_diary
 from sleepy_coder.errors import NightPaused, ServerError, SleepyError
@@ -86,7 +86,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 def _version(wanted: bool) -> None:
     if wanted:
-        out.print(f"sleepy-coder {__version__}", highlight=False)
+        say(f"sleepy-coder {__version__}")
         raise typer.Exit
 
 
@@ -145,14 +145,14 @@ def night(
             if json:
                 as_json({"cycle": report.cycle, "outcome": report.outcome, "reason": report.reason})
             else:
-                out.print(f"night {report.cycle} ended as {report.outcome}: {report.reason}", highlight=False)
+                say(f"night {report.cycle} ended as {report.outcome}: {report.reason}")
             return
         if now:
             if recipe:
                 raise SleepyError("--now and --recipe do not go together", "set recipe.name, or leave out --now")
             refuse_elsewhere(config, "night --now")
             said = begin_night(config.gateway)
-            as_json({"night": said}) if json else out.print(said, highlight=False)
+            as_json({"night": said}) if json else say(said)
             return
         if dry_run:
             with wiring.open_parts(config, wiring.Silent()) as parts:
@@ -160,7 +160,7 @@ def night(
             as_json(seen) if json else table("", ("", ""), night_to_come(seen))
             return
         if when_idle:
-            wait_until_idle(lambda: wiring.idleness(config), wiring.SystemClock(), lambda said: err.print(said))
+            wait_until_idle(lambda: wiring.idleness(config), wiring.SystemClock(), lambda said: say(said, err))
         try:
             with (
                 progress_bar() as progress,
@@ -168,7 +168,7 @@ def night(
             ):
                 report = run_night(parts)
         except NightPaused as pause:
-            err.print(f"paused: {pause}", highlight=False, soft_wrap=True)
+            say(f"paused: {pause}", err)
             if json:
                 as_json({"outcome": "paused", "reason": pause.message})
             return
@@ -263,7 +263,7 @@ def morning(json: Json = False) -> None:
     else:
         out.print(render(reports[-1], titles, config.mix.shares))
         if watched is not None:
-            out.print(f"Canary: {sentence(watched)}", highlight=False, markup=False)
+            say(f"Canary: {sentence(watched)}")
 
 
 @app.command()
@@ -287,7 +287,7 @@ def report(
         as_json([str(path) for path in files])
     else:
         for path in files:
-            out.print(str(path), highlight=False, soft_wrap=True)
+            say(str(path))
 
 
 @app.command()

@@ -13,7 +13,7 @@ from rich.markdown import Markdown
 from sleepy_coder import model_card, wiring
 from sleepy_coder.adapter_manifest import adapter_cycle
 from sleepy_coder.config import Config, load_config
-from sleepy_coder.console import as_json, confirm, err, explained, out, progress_bar, table
+from sleepy_coder.console import as_json, confirm, err, explained, out, progress_bar, say, table
 from sleepy_coder.deploy import ensure_loaded, held_by
 from sleepy_coder.errors import ServerError
 from sleepy_coder.learn.merge import STEPS
@@ -84,7 +84,7 @@ def rollback(yes: Yes = False, json: Json = False) -> None:
             if json:
                 as_json({"serving": config.server.base_name, "quarantined": None})
             else:
-                out.print(f"{config.server.base_name} serves; there is nothing to roll back")
+                say(f"{config.server.base_name} serves; there is nothing to roll back")
             return
         target = registry.previous() or config.server.base_name
         if not yes:
@@ -94,7 +94,7 @@ def rollback(yes: Yes = False, json: Json = False) -> None:
     if json:
         as_json({"serving": serving, "quarantined": active})
     else:
-        out.print(f"{serving} serves; {active} is quarantined")
+        say(f"{serving} serves; {active} is quarantined")
 
 
 @adapters_app.command("promote")
@@ -119,7 +119,7 @@ def promote(name: Annotated[str, typer.Argument()], yes: Yes = False, json: Json
     if json:
         as_json({"serving": now.name, "before": before, "gate": said})
     else:
-        out.print(f"{now.name} serves; the gate said {said}", highlight=False)
+        say(f"{now.name} serves; the gate said {said}")
 
 
 @adapters_app.command("diff")
@@ -143,12 +143,12 @@ def diff(
     rows = [(name, *sides) for name, sides in found.recipe.items()]
     rows += [("pass rate", *(f"{rate:.1%}" if rate is not None else "not judged" for rate in found.pass_rates))]
     table(f"{old} and {new}", ("", old, new), rows)
-    out.print(f"weights: the update differs by {found.distance:.1%} of its size")
+    say(f"weights: the update differs by {found.distance:.1%} of its size")
     for word, tasks in (("gained", found.gained), ("lost", found.lost)):
-        out.print(f"{word} by {new}: {len(tasks)} tasks" if found.comparable else f"{word}: not judged on the same set")
+        say(f"{word} by {new}: {len(tasks)} tasks" if found.comparable else f"{word}: not judged on the same set")
         for task in tasks:
             family, prompt = titles.get(task, ("", ""))
-            out.print(f"  {task[:12]}  {family}  {' '.join(prompt.split())[:80]}", highlight=False, markup=False)
+            say(f"  {task[:12]}  {family}  {' '.join(prompt.split())[:80]}")
 
 
 @adapters_app.command("prune")
@@ -177,7 +177,7 @@ def prune(
     if json:
         as_json({"deleted": gone, "kept": len(registry.adapters())})
     else:
-        out.print(f"{len(gone)} deleted{': ' if gone else ''}{', '.join(gone)}", highlight=False)
+        say(f"{len(gone)} deleted{': ' if gone else ''}{', '.join(gone)}")
 
 
 @adapters_app.command("export")
@@ -201,7 +201,7 @@ def export(
         as_json(bundle)
         return
     _show_files(bundle)
-    out.print(str(bundle.folder), highlight=False, soft_wrap=True)
+    say(str(bundle.folder))
 
 
 @adapters_app.command("push")
@@ -237,7 +237,7 @@ def push(
         return
     if dry_run:
         _show_files(bundle)
-    out.print(url or f"nothing was uploaded to {repo}", highlight=False, soft_wrap=True)
+    say(url or f"nothing was uploaded to {repo}")
 
 
 def _export(config: Config, name: str, form: model_card.Form, dtype: Literal["base", "float32"], to: Path) -> Bundle:
@@ -259,7 +259,7 @@ def _export(config: Config, name: str, form: model_card.Form, dtype: Literal["ba
         bundle = exporter.export(name, edition, to)
         progress.update(bar, completed=progress.tasks[bar].total, note="")
     if bundle.withdrawn:
-        err.print(f"{name} is {bundle.withdrawn}", highlight=False, markup=False, soft_wrap=True)
+        say(f"{name} is {bundle.withdrawn}", err)
     return bundle
 
 
@@ -271,4 +271,4 @@ def _show_files(bundle: Bundle, to: Console = out) -> None:
         to,
     )
     if bundle.proof:
-        to.print(f"proved: rounding changed {bundle.proof.lost:.2%} of what the adapter changes", highlight=False)
+        say(f"proved: rounding changed {bundle.proof.lost:.2%} of what the adapter changes", to)

@@ -14,7 +14,7 @@ import typer
 
 from sleepy_coder import wiring
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, err, explained, out
+from sleepy_coder.console import as_json, err, explained, say
 from sleepy_coder.errors import ConfigError, SleepyError
 from sleepy_coder.pause import Pause
 from sleepy_coder.pause import pause as call_off
@@ -56,7 +56,7 @@ def pause_command(
         as_json(held)
     else:
         until_when = f"until {until.astimezone():%A %H:%M}" if until else "until `sleepy-coder resume`"
-        out.print(f"no nights {until_when}", highlight=False)
+        say(f"no nights {until_when}")
 
 
 def resume_command(json: Json = False) -> None:
@@ -71,7 +71,7 @@ def resume_command(json: Json = False) -> None:
     if json:
         as_json({"was_paused": was})
     else:
-        out.print("nights run again" if was else "nights were not paused")
+        say("nights run again" if was else "nights were not paused")
 
 
 def logs_command(
@@ -88,7 +88,7 @@ def logs_command(
     """
     with explained():
         for line in readable(_lines(file, follow, since, user), nights=nights, raw=json):
-            out.print(line, highlight=False, markup=False, soft_wrap=True)
+            say(line)
 
 
 def _lines(file: Path | None, follow: bool, since: str, user: bool) -> Iterable[str]:
@@ -116,4 +116,4 @@ def _lines(file: Path | None, follow: bool, since: str, user: bool) -> Iterable[
         if not came:
             why = said or f"the journal has nothing from {_UNIT} since {since}"
             remedy = "try another --since, --user, or --file; `sleepyd` in a terminal prints its log there"
-            err.print(f"{why}; {remedy}", highlight=False, markup=False, soft_wrap=True)
+            say(f"{why}; {remedy}", err)

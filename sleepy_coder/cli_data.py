@@ -12,7 +12,7 @@ from sleepy_coder import log, wiring
 from sleepy_coder.collect.formats import ExportFormat
 from sleepy_coder.collect.intake import export_file, import_file
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, err, explained, out, table
+from sleepy_coder.console import as_json, err, explained, say, table
 from sleepy_coder.errors import SleepyError, StoreError
 from sleepy_coder.journal import alone
 from sleepy_coder.store_rescue import rescue_if_damaged
@@ -73,11 +73,11 @@ def import_episodes(file: Annotated[Path, typer.Argument(exists=True, dir_okay=F
     if json:
         as_json(counts)
     else:
-        out.print(f"{counts.imported} imported, {counts.known} known already, {counts.quarantined} quarantined")
+        say(f"{counts.imported} imported, {counts.known} known already, {counts.quarantined} quarantined")
         for reason in counts.reasons:
-            err.print(reason, highlight=False, markup=False, soft_wrap=True)
+            say(reason, err)
         if counts.quarantined:
-            err.print("`sleepy-coder episodes quarantine` shows all that was put aside", highlight=False)
+            say("`sleepy-coder episodes quarantine` shows all that was put aside", err)
     if counts.quarantined and not counts.imported + counts.known:
         raise typer.Exit(1)
 
@@ -100,7 +100,7 @@ def quarantine(
     if json:
         as_json({"cleared": forgotten} if clear else list(found))
     elif clear:
-        out.print(f"{forgotten} forgotten")
+        say(f"{forgotten} forgotten")
     else:
         rows = [(f"{one.created.astimezone():%m-%d %H:%M}", one.source, one.reason) for one in found]
         table(f"{len(found)} of {total} put aside", ("when", "source", "reason"), rows)
@@ -130,7 +130,7 @@ def export_episodes(
     if json:
         as_json({"episodes": count, "file": str(file)})
     else:
-        out.print(f"{count} episodes in {file}")
+        say(f"{count} episodes in {file}")
 
 
 @episodes_app.command("prune")
@@ -155,7 +155,7 @@ def prune(
     else:
         done = "would be dropped" if dry_run else "dropped"
         size = f"{dropped.bytes / 2**20:.1f} MiB"
-        out.print(f"{dropped.exchanges} exchanges and {dropped.messages} messages {done} ({size})")
+        say(f"{dropped.exchanges} exchanges and {dropped.messages} messages {done} ({size})")
 
 
 @episodes_app.command("rescue")
@@ -177,7 +177,7 @@ def rescue_store(json: Json = False) -> None:
     if json:
         as_json(done or {})
     elif done is None:
-        out.print(f"{path} is sound; nothing was changed")
+        say(f"{path} is sound; nothing was changed")
     else:
         source = done.backup or "an empty store"
-        out.print(f"Restored {source} and {done.episodes} later episodes; the damaged file is kept at {done.damaged}")
+        say(f"Restored {source} and {done.episodes} later episodes; the damaged file is kept at {done.damaged}")

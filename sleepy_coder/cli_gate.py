@@ -9,7 +9,7 @@ import typer
 
 from sleepy_coder import wiring
 from sleepy_coder.config import Config, load_config
-from sleepy_coder.console import as_json, confirm, err, explained, out, progress_bar, table
+from sleepy_coder.console import as_json, confirm, err, explained, out, progress_bar, say, table
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.journal import alone
 from sleepy_coder.judge.clusters import Cluster, form_clusters
@@ -115,7 +115,7 @@ def calibrate(
         f"(95% interval {low:.2%} to {high:.2%}; {allowed:.2%} is allowed), "
         f"{found.held} held, {found.rejected} rejected as futile."
     )
-    out.print(f"Chances to pass: {source}.")
+    say(f"Chances to pass: {source}.")
 
 
 @gate_app.command("renew")
@@ -211,7 +211,7 @@ def replay_command(
             link = "" if row["chained"] else ", [red]and is not the record that was appended[/]"
             out.print(f"night {row['night']}: {row['decision']}, {same}{link}")
     if not all(row["reproduced"] and row["chained"] for row in rows):
-        err.print("a verdict was changed, or the code that judges was")
+        say("a verdict was changed, or the code that judges was", err)
         raise typer.Exit(1)
 
 

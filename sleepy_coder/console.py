@@ -28,26 +28,33 @@ out = Console()
 err = Console(stderr=True)
 
 
+def say(text: str, to: Console = out) -> None:
+    """Print `text` as it is: brackets are no styles here, and no line is broken, which somebody may want to copy."""
+    to.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _complain(message: str, remedy: str) -> None:
+    err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    if remedy:
+        err.print(f"[bold]to do:[/] {escape(remedy)}", highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def explained() -> Generator[None]:
     """Errors of ours become one message with what to do, and exit status 1."""
     try:
         yield
     except SleepyError as error:
-        err.print(f"[bold red]error:[/] {escape(error.message)}", highlight=False, soft_wrap=True)
-        if error.remedy:
-            err.print(f"[bold]to do:[/] {escape(error.remedy)}", highlight=False, soft_wrap=True)
+        _complain(error.message, error.remedy)
         raise typer.Exit(1) from error
     except BrokenPipeError:  # whoever reads the output has seen enough: no error
         raise
     except OSError as error:  # a home that is somebody else's, no folder, or on a disk that is full or read-only
         said = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        remedy = "name a folder that can be written and has room: --home or $SLEEPY_CODER_HOME"
-        err.print(f"[bold red]error:[/] {escape(said)}", highlight=False, soft_wrap=True)
-        err.print(f"[bold]to do:[/] {remedy}", highlight=False, soft_wrap=True)
+        _complain(said, "name a folder that can be written and has room: --home or $SLEEPY_CODER_HOME")
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
-        err.print("stopped; what was finished is kept")
+        say("stopped; what was finished is kept", err)
         raise typer.Exit(130) from None
 
 

@@ -20,7 +20,7 @@ from sleepy_coder.console import out
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    home = tmp_path / "hémm"
+    home = tmp_path / "hémm [bold]a [foo]"
     home.mkdir()
     monkeypatch.setenv(HOME_VARIABLE, str(home))
     yield home
@@ -82,3 +82,21 @@ def test_json_is_whole_in_every_encoding(tmp_path: Path, home: Path) -> None:
     said = tmp_path / "said"
     assert status_of(open_(said), "config", "check", "--json") == 0
     assert json.loads(said.read_text())["file"] == str(home / "sleepy-coder.toml")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("config", "check"), "no {home}/sleepy-coder.toml"),
+        (("config", "init", "--yes", "--server", "http://127.0.0.1:9/[/b]"), "wrote {home}/sleepy-coder.toml"),
+        (("episodes", "export", "{home}/rows.jsonl"), "0 episodes in {home}/rows.jsonl"),
+        (("adapters", "rollback"), "[/b] serves; there is nothing to roll back"),
+    ],
+)
+def test_brackets_in_a_name_are_shown_as_they_are(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setenv("SLEEPY_CODER_SERVER__BASE_NAME", "[/b]")
+    heard = tmp_path / "said"
+    assert status_of(heard.open("w"), *(part.format(home=home) for part in command)) == 0
+    assert said.format(home=home) in heard.read_text()

@@ -20,6 +20,7 @@ from sleepy_coder.pause import Pause
 from sleepy_coder.pause import pause as call_off
 from sleepy_coder.pause import resume as call_on
 from sleepy_coder.report.logs import readable
+from sleepy_coder.report.words import counted
 from sleepy_coder.serve.gateway_client import refuse_elsewhere
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -87,15 +88,24 @@ def logs_command(
     Example: [bold]sleepy-coder logs --nights --since "2 days ago"[/]
     """
     with explained():
-        for line in readable(_lines(file, follow, since, user), nights=nights, raw=json):
+        no_events = 0
+
+        def skipped(_: str) -> None:
+            nonlocal no_events
+            no_events += 1
+
+        for line in readable(_lines(file, follow, since, user), nights=nights, raw=json, skipped=skipped):
             say(line)
+        if no_events:
+            say(f"{counted(no_events, 'line')} without an event left out", err)
 
 
 def _lines(file: Path | None, follow: bool, since: str, user: bool) -> Iterable[str]:
     if file is not None:
         try:
-            with sys.stdin if str(file) == "-" else file.open() as lines:
-                yield from lines
+            # A log is read to find out what went wrong: a byte that is no text is shown as one, and ends nothing.
+            with sys.stdin.buffer if str(file) == "-" else file.open("rb") as lines:
+                yield from (line.decode(errors="replace") for line in lines)
         except OSError as error:
             raise SleepyError(f"{file} cannot be read ({error.strerror})", "name a file of JSON lines") from error
         return
@@ -104,7 +114,7 @@ def _lines(file: Path | None, follow: bool, since: str, user: bool) -> Iterable[
         raise SleepyError("there is no journalctl here", remedy)
     argv = ["journalctl", "--unit" if not user else "--user-unit", _UNIT, "--output", "cat", "--no-pager"]
     argv += ["--since", since, *(["--follow"] if follow else [])]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as journal:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace") as journal:
         assert journal.stdout and journal.stderr
         came = False
         for line in journal.stdout:

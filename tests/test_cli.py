@@ -52,7 +52,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 class Done:
     """How a command ended."""
 
-    def __init__(self, *arguments: str, typed: str = "") -> None:
+    def __init__(self, *arguments: str, typed: str | bytes = "") -> None:
         result = CliRunner().invoke(app, list(arguments), input=typed)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception

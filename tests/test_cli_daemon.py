@@ -207,6 +207,18 @@ def test_the_log_is_read_from_a_file_as_from_the_journal(tmp_path: Path) -> None
     assert json.loads(raw)["event"] == "adapter.promoted"
 
 
+def test_bytes_that_are_no_text_are_shown_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"Traceback \xff\n")
+    assert Done("logs", "--file", str(tmp_path / "log")).out == "Traceback \N{REPLACEMENT CHARACTER}\n"
+    assert Done("logs", "--file", "-", typed=b"Traceback \xff\n").out == "Traceback \N{REPLACEMENT CHARACTER}\n"
+
+
+def test_json_says_beside_it_how_many_lines_were_no_events(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(f"Started sleepy-coder.\n\n{LINE}\n[1]\n")
+    done = Done("logs", "--file", str(tmp_path / "log"), "--json")
+    assert (done.out.strip(), done.err) == (LINE, "2 lines without an event left out\n")
+
+
 def test_a_journal_without_a_word_says_where_a_daemon_in_a_terminal_logs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,8 +180,12 @@ def night(
 
 def _abandon(config: Config) -> NightReport:
     brief = config.patient(_STATUS_SECONDS)  # a server that hangs may be why
-    with wiring.open_store(config) as store, wiring.open_server(brief) as server:
-        return abandon(config, store, wiring.open_registry(config), server, wiring.SystemClock())
+    with (
+        wiring.read_store(config) as store,
+        wiring.read_registry(config) as registry,
+        wiring.open_server(brief) as server,
+    ):
+        return abandon(config, store, registry, server, wiring.SystemClock())
 
 
 @app.command()
@@ -281,7 +285,7 @@ def report(
 
     with explained():
         config = load_config()
-        with wiring.open_store(config) as store:
+        with wiring.read_store(config) as store:
             files = write_all(wiring.report_data(config, store), to or config.home / "reports")
     if json:
         as_json([str(path) for path in files])

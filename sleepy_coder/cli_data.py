@@ -35,7 +35,7 @@ def list_episodes(
 
     Example: [bold]sleepy-coder episodes list --outcome fail --limit 10[/]
     """
-    with explained(), wiring.open_store(load_config()) as store:
+    with explained(), wiring.read_store(load_config()) as store:
         found = list(store.episodes(outcome=outcome, limit=limit))
         total = store.count_episodes(outcome=outcome)
     if json:
@@ -94,7 +94,7 @@ def quarantine(
 
     Example: [bold]sleepy-coder episodes quarantine --json | jq -r '.[].text'[/]
     """
-    with explained(), wiring.open_store(load_config()) as store:
+    with explained(), wiring.read_store(load_config()) as store:
         total, found = store.count_quarantined(), store.quarantined(limit)
         forgotten = store.clear_quarantine() if clear else 0
     if json:
@@ -121,7 +121,7 @@ def export_episodes(
 
     Example: [bold]sleepy-coder episodes export rows.jsonl --format hf --outcome pass[/]
     """
-    with explained(), wiring.open_store(load_config()) as store:
+    with explained(), wiring.read_store(load_config()) as store:
         if file.exists() and not force:
             raise SleepyError(f"{file} is there already", "name another file, or replace it with --force")
         if not file.parent.is_dir():
@@ -148,7 +148,7 @@ def prune(
     with explained():
         config = load_config()
         keep = config.store.keep_exchanges_days if days is None else days
-        with wiring.open_store(config) as store:
+        with wiring.read_store(config) as store:
             dropped = store.prune_exchanges(datetime.now(UTC) - timedelta(days=keep), only_count=dry_run)
     if json:
         as_json(dropped)

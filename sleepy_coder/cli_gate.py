@@ -187,7 +187,7 @@ def replay_command(
     from sleepy_coder.judge.record import read, replay
 
     with explained():
-        with wiring.open_store(load_config()) as store:
+        with wiring.read_store(load_config()) as store:
             chain = store.verdicts()
         chosen = [verdict for verdict in chain if cycle in (None, verdict.cycle)]
         if not chosen:
@@ -216,7 +216,7 @@ def replay_command(
 
 
 def _last_baseline(config: Config) -> EvalReport | None:
-    with wiring.open_store(config) as store:
+    with wiring.read_store(config) as store:
         found = store.evals(arm="baseline", set_id=set_id(wiring.frozen_sets(config).current()), limit=1)
     return found[0] if found else None
 
@@ -224,7 +224,7 @@ def _last_baseline(config: Config) -> EvalReport | None:
 def _openings(config: Config) -> tuple[int, int, int]:
     """The epoch, how many openings it has used, and the number of the next one that there can be."""
     programs = {task.cluster for task in wiring.frozen_sets(config).current()}
-    with wiring.open_store(config) as store:
+    with wiring.read_store(config) as store:
         epoch, used = store.openings_used()
         next_one = 1 if store.begins_epoch(programs) else min(used + 1, config.gate.openings)
     return epoch, used, next_one
@@ -241,7 +241,7 @@ def _chances(config: Config, clusters: tuple[Cluster, ...]) -> tuple[list[float]
     from sleepy_coder.judge.power import frozen_set, typical_chances
 
     frozen = wiring.frozen_sets(config).current()
-    with wiring.open_store(config) as store:
+    with wiring.read_store(config) as store:
         for report in store.evals(set_id=set_id(frozen)):
             scores = task_scores(report)
             if len(report.samples) >= 2 * len(frozen) and len(scores) == len(frozen):

@@ -79,7 +79,7 @@ def show_koan(
         if json:
             as_json(task)
             return
-        verdict = wiring.open_verifier(load_config()).verify(task, task.files)
+        verdict = wiring.open_project_verifier().verify(task, task.files)
     rest = f"  {task.family}  {task.error_code}\n{task.prompt}\n"
     out.print(f"[bold]{escape(task.id)}[/]{escape(rest)}", highlight=False)
     for path, text in task.files.items():
@@ -114,14 +114,14 @@ def run_koans(
 
     with explained():
         config = load_config()
+        with wiring.read_store(config) as store:
+            chosen = choose_tasks(_tasks_from(source), store.task_ids(), count, family, config.seed)
         with (
+            wiring.answering_server(config) as server,
             wiring.open_store(config) as store,
-            wiring.open_server(config) as server,
             progress_bar() as progress,
         ):
             judge = wiring.open_verifier(config)
-            met = store.task_ids()
-            chosen = choose_tasks(_tasks_from(source), met, count, family, config.seed)
             active = incumbent(wiring.open_registry(config), server, wiring.canary(config))
             model = active.name if active else config.server.base_name
             bar = progress.add_task("tasks", total=len(chosen), note="")

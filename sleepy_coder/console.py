@@ -89,7 +89,7 @@ def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], to:
 
 
 def progress_bar() -> Progress:
-    """A progress bar on stderr, so that stdout stays clean for what is piped."""
+    """A progress bar on stderr, so that stdout stays clean for what is piped; none where stderr is no terminal."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description:<20}"),
@@ -98,6 +98,7 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
         console=err,
+        disable=not err.is_terminal,
     )
 
 

@@ -15,7 +15,7 @@ import structlog
 
 from sleepy_coder.__main__ import main
 from sleepy_coder.config import HOME_VARIABLE
-from sleepy_coder.console import out
+from sleepy_coder.console import out, progress_bar
 
 
 @pytest.fixture(autouse=True)
@@ -100,3 +100,9 @@ def test_brackets_in_a_name_are_shown_as_they_are(
     heard = tmp_path / "said"
     assert status_of(heard.open("w"), *(part.format(home=home) for part in command)) == 0
     assert said.format(home=home) in heard.read_text()
+
+
+def test_a_log_that_stderr_goes_to_has_no_remnants_of_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar() as progress:
+        progress.update(progress.add_task("tasks", total=2, note=""), completed=1)
+    assert capsys.readouterr().err == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -31,9 +32,9 @@ from sleepy_coder.config import Config, load_config, settle_home
 from sleepy_coder.console import ProgressWatcher, as_json, err, explained, out, progress_bar, say, table
 from sleepy_coder.drill import complaint
 from sleepy_coder.due import coming, read_diary
-from sleepy_coder.errors import NightPaused, ServerError, SleepyError
+from sleepy_coder.errors import NightPaused, ServerError, SleepyError, StoreError
 from sleepy_coder.idle import wait_until_idle
-from sleepy_coder.pause import paused
+from sleepy_coder.pause import Pause, paused
 from sleepy_coder.preview import preview
 from sleepy_coder.report.canary import sentence
 from sleepy_coder.report.standing import (
@@ -310,7 +311,7 @@ def status(json: Json = False) -> None:
             last = nights[0] if nights else None
             budget, _ = wiring.budget(config, store)
             now, hours = wiring.SystemClock().now(), config.night.hours()
-            held = paused(config.state, now)
+            held, doubtful = _pause(config.state, now)
             due = coming(now, hours, read_diary(config.state, now), held) if found.holds_nights else None
             unfinished = store.unfinished_night()
             runs = unfinished is not None and wiring.night_runs(config)
@@ -346,6 +347,7 @@ def status(json: Json = False) -> None:
         ("serving", str(state["serving"])),
         ("why", why),
         ("daemon", daemon_line(found)),
+        *((("pause", f"{doubtful}: `sleepy-coder resume`"),) if doubtful else ()),
         ("next night", next_night(due, hours, held, now) if found.holds_nights else NO_NIGHT),
         ("rollback to", str(state["previous"] or config.server.base_name)),
         *(("model server", f"{server['url']} {server['state']}") for server in servers),
@@ -359,6 +361,14 @@ def status(json: Json = False) -> None:
         ("home", str(config.home)),
     ]
     table("sleepy-coder", ("", ""), rows)
+
+
+def _pause(state: Path, now: datetime) -> tuple[Pause | None, str]:
+    """The pause that holds at `now`, and what is wrong with its file: a doubtful pause is one, without an end."""
+    try:
+        return paused(state, now), ""
+    except StoreError as error:
+        return Pause(since=now, reason="its file cannot be read"), error.message
 
 
 def _server_states(config: Config) -> list[dict[str, object]]:

@@ -136,6 +136,15 @@ def test_nights_are_paused_until_somebody_resumes(tmp_path: Path) -> None:
     assert paused(tmp_path / "state", datetime.now(UTC)) is None
 
 
+def test_a_pause_that_cannot_be_read_is_told_by_the_status_and_hides_nothing_else(tmp_path: Path) -> None:
+    Done("pause")
+    (tmp_path / "state" / "pause.json").write_text("{")
+    assert Done("status", "--json").json["paused"]["reason"] == "its file cannot be read"
+    lines = [line.split() for line in Done("status").out.splitlines()]
+    assert {"serving", "pause", "home"} <= {words[0] for words in lines if words}
+    assert "cannot be read" in " ".join(Done("status").out.split())
+
+
 def test_a_pause_of_some_hours_ends_by_itself(tmp_path: Path) -> None:
     Done("pause", "--hours", "2")
     now = datetime.now(UTC)

@@ -12,7 +12,7 @@ from sleepy_coder import log, wiring
 from sleepy_coder.collect.formats import ExportFormat
 from sleepy_coder.collect.intake import export_file, import_file
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, err, explained, say, table
+from sleepy_coder.console import as_json, confirm, err, explained, say, table
 from sleepy_coder.errors import SleepyError, StoreError
 from sleepy_coder.journal import alone
 from sleepy_coder.store_rescue import rescue_if_damaged
@@ -85,7 +85,8 @@ def import_episodes(file: Annotated[Path, typer.Argument(exists=True, dir_okay=F
 @episodes_app.command("quarantine")
 def quarantine(
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
-    clear: Annotated[bool, typer.Option("--clear", help="Forget all of it.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Forget all of it, for good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
     """What was refused and put aside, the newest first: where it is from and why. With --json also what it says.
@@ -96,6 +97,8 @@ def quarantine(
     """
     with explained(), wiring.read_store(load_config()) as store:
         total, found = store.count_quarantined(), store.quarantined(limit)
+        if clear and total and not yes:
+            confirm(f"Forget the {total} that were put aside, for good?")
         forgotten = store.clear_quarantine() if clear else 0
     if json:
         as_json({"cleared": forgotten} if clear else list(found))

@@ -439,8 +439,14 @@ def test_what_was_put_aside_is_listed_with_its_source_and_reason_and_named_by_th
 
 @pytest.mark.usefixtures("put_aside")
 def test_what_was_put_aside_can_be_forgotten() -> None:
-    assert Done("episodes", "quarantine", "--clear", "--json").json == {"cleared": 1}
+    assert Done("episodes", "quarantine", "--clear", "--yes", "--json").json == {"cleared": 1}
     assert Done("episodes", "quarantine", "--json").json == []
+
+
+@pytest.mark.usefixtures("put_aside")
+def test_what_was_put_aside_is_not_forgotten_without_a_yes() -> None:
+    assert Done("episodes", "quarantine", "--clear", typed="n\n").status == 1
+    assert len(Done("episodes", "quarantine", "--json").json) == 1
 
 
 def test_an_import_that_takes_nothing_in_says_why_and_ends_with_status_one(home: Path) -> None:

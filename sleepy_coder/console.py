@@ -6,7 +6,7 @@ import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import typer
 from pydantic import BaseModel
@@ -26,6 +26,8 @@ from sleepy_coder.errors import SleepyError
 
 out = Console()
 err = Console(stderr=True)
+
+_ONE_WORD: Final = ("when", "started", "outcome")
 
 
 def say(text: str, to: Console = out) -> None:
@@ -77,12 +79,13 @@ def confirm(question: str) -> None:
 
 
 def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], to: Console = out) -> None:
-    """A plain table below its title; brackets in `rows` are shown as they are. What names a row is never cut in two."""
+    """A plain table below its title; brackets in `rows` are shown as they are. Never cut in two is what names
+    a row, a date and an outcome."""
     if title:
         to.print(title, style="italic", highlight=False, markup=False, soft_wrap=True)
     grid = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for number, name in enumerate(columns):
-        grid.add_column(name, no_wrap=number == 0, overflow="fold")
+        grid.add_column(name, no_wrap=number == 0 or name in _ONE_WORD, overflow="fold")
     for row in rows:
         grid.add_row(*map(escape, row))
     to.print(grid)

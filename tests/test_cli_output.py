@@ -7,15 +7,17 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from typing import TextIO
 
 import pytest
 import structlog
+from rich.console import Console
 
 from sleepy_coder.__main__ import main
 from sleepy_coder.config import HOME_VARIABLE
-from sleepy_coder.console import out, progress_bar
+from sleepy_coder.console import out, progress_bar, table
 
 
 @pytest.fixture(autouse=True)
@@ -106,3 +108,11 @@ def test_a_log_that_stderr_goes_to_has_no_remnants_of_a_progress_bar(capsys: pyt
     with progress_bar() as progress:
         progress.update(progress.add_task("tasks", total=2, note=""), completed=1)
     assert capsys.readouterr().err == ""
+
+
+def test_a_date_and_an_outcome_are_whole_on_a_narrow_terminal() -> None:
+    narrow = Console(file=StringIO(), width=40)
+    columns = ("night", "started", "outcome", "baseline", "current", "candidate", "serving after")
+    row = ("1", "11-30 02:00", "promoted", "61.3%", "61.3%", "67.0%", "sc-0001-1a2b3c4d")
+    table("Nights", columns, [row], narrow)
+    assert "1      11-30 02:00  promoted" in narrow.file.getvalue()

@@ -26,12 +26,10 @@ def abandon(config: Config, store: Store, registry: Registry, server: ModelServe
 
     Raises SleepyError when no night is unfinished, and AlreadyRuns while one runs.
     """
+    _must_be_unfinished(store)  # before there is a lock: a folder without a night becomes no home
     private_folder(config.state)
     with alone(NapFiles(config.state).lock):
-        if store.unfinished_night() is None:
-            raise SleepyError(
-                "no night is unfinished", "there is nothing to end; `sleepy-coder nights` lists the finished ones"
-            )
+        _must_be_unfinished(store)
         night = Journal(store)
         report = NightReport(
             cycle=night.cycle,
@@ -45,6 +43,13 @@ def abandon(config: Config, store: Store, registry: Registry, server: ModelServe
         store.finish_night(report)
         _log.error("night.failed", cycle=report.cycle, reason=report.reason)
         return report
+
+
+def _must_be_unfinished(store: Store) -> None:
+    if store.unfinished_night() is None:
+        raise SleepyError(
+            "no night is unfinished", "there is nothing to end; `sleepy-coder nights` lists the finished ones"
+        )
 
 
 def unload_left(home: Path, registry: Registry, server: ModelServer, cycle: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -28,13 +29,13 @@ from sleepy_coder.cli_serve import serve_command
 from sleepy_coder.cli_service import service_app
 from sleepy_coder.cli_study import study_command
 from sleepy_coder.config import Config, load_config, settle_home
-from sleepy_coder.console import ProgressWatcher, as_json, err, explained, local_zone, out, progress_bar, table
+from sleepy_coder.console import ProgressWatcher, as_json, err, explained, local_zone, out, progress_bar, say, table
 from sleepy_coder.drill import complaint
 from sleepy_coder.due import coming, read_diary
-from sleepy_coder.errors import NightPaused, ServerError, SleepyError
+from sleepy_coder.errors import NightPaused, ServerError, SleepyError, StoreError
 from sleepy_coder.idle import wait_until_idle
 from sleepy_coder.judge.clusters import form_clusters
-from sleepy_coder.pause import paused
+from sleepy_coder.pause import Pause, paused
 from sleepy_coder.preview import preview
 from sleepy_coder.report.canary import sentence
 from sleepy_coder.report.standing import (
@@ -89,7 +90,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 def _version(wanted: bool) -> None:
     if wanted:
-        out.print(f"sleepy-coder {__version__}", highlight=False)
+        say(f"sleepy-coder {__version__}")
         raise typer.Exit
 
 
@@ -148,14 +149,14 @@ def night(
             if json:
                 as_json({"cycle": report.cycle, "outcome": report.outcome, "reason": report.reason})
             else:
-                out.print(f"night {report.cycle} ended as {report.outcome}: {report.reason}", highlight=False)
+                say(f"night {report.cycle} ended as {report.outcome}: {report.reason}")
             return
         if now:
             if recipe:
                 raise SleepyError("--now and --recipe do not go together", "set recipe.name, or leave out --now")
             refuse_elsewhere(config, "night --now")
             said = begin_night(config.gateway)
-            as_json({"night": said}) if json else out.print(said, highlight=False)
+            as_json({"night": said}) if json else say(said)
             return
         if dry_run:
             with wiring.open_parts(config, wiring.Silent()) as parts:
@@ -163,7 +164,7 @@ def night(
             as_json(seen) if json else table("", ("", ""), night_to_come(seen))
             return
         if when_idle:
-            wait_until_idle(lambda: wiring.idleness(config), wiring.SystemClock(), lambda said: err.print(said))
+            wait_until_idle(lambda: wiring.idleness(config), wiring.SystemClock(), lambda said: say(said, err))
         try:
             with (
                 progress_bar() as progress,
@@ -171,7 +172,7 @@ def night(
             ):
                 report = run_night(parts)
         except NightPaused as pause:
-            err.print(f"paused: {pause}", highlight=False, soft_wrap=True)
+            say(f"paused: {pause}", err)
             if json:
                 as_json({"outcome": "paused", "reason": pause.message})
             return
@@ -183,8 +184,12 @@ def night(
 
 def _abandon(config: Config) -> NightReport:
     brief = config.patient(_STATUS_SECONDS)  # a server that hangs may be why
-    with wiring.open_store(config) as store, wiring.open_server(brief) as server:
-        return abandon(config, store, wiring.open_registry(config), server, wiring.SystemClock())
+    with (
+        wiring.read_store(config) as store,
+        wiring.read_registry(config) as registry,
+        wiring.open_server(brief) as server,
+    ):
+        return abandon(config, store, registry, server, wiring.SystemClock())
 
 
 @app.command()
@@ -268,7 +273,7 @@ def morning(json: Json = False) -> None:
     else:
         out.print(render(reports[-1], titles, config.mix.shares))
         if watched is not None:
-            out.print(f"Canary: {sentence(watched)}", highlight=False, markup=False)
+            say(f"Canary: {sentence(watched)}")
 
 
 @app.command()
@@ -286,13 +291,13 @@ def report(
 
     with explained():
         config = load_config()
-        with wiring.open_store(config) as store:
+        with wiring.read_store(config) as store:
             files = write_all(wiring.report_data(config, store), to or config.home / "reports")
     if json:
         as_json([str(path) for path in files])
     else:
         for path in files:
-            out.print(str(path), highlight=False, soft_wrap=True)
+            say(str(path))
 
 
 @app.command()
@@ -313,7 +318,7 @@ def status(json: Json = False) -> None:
             exam = wiring.frozen_sets(config).current()
             small = small_set(len(form_clusters(exam)), len(exam) * config.eval.samples, config.gate)
             now, hours = wiring.SystemClock().now(), config.night.hours()
-            held = paused(config.state, now)
+            held, doubtful = _pause(config.state, now)
             due = coming(now, hours, read_diary(config.state, now), held) if found.holds_nights else None
             unfinished = store.unfinished_night()
             runs = unfinished is not None and wiring.night_runs(config)
@@ -350,6 +355,7 @@ def status(json: Json = False) -> None:
         ("serving", str(state["serving"])),
         ("why", why),
         ("daemon", daemon_line(found)),
+        *((("pause", f"{doubtful}: `sleepy-coder resume`"),) if doubtful else ()),
         ("next night", next_night(due, hours, held, now) if found.holds_nights else NO_NIGHT),
         ("rollback to", str(state["previous"] or config.server.base_name)),
         *(("model server", f"{server['url']} {server['state']}") for server in servers),
@@ -363,6 +369,14 @@ def status(json: Json = False) -> None:
         ("home", str(config.home)),
     ]
     table("sleepy-coder", ("", ""), rows)
+
+
+def _pause(state: Path, now: datetime) -> tuple[Pause | None, str]:
+    """The pause that holds at `now`, and what is wrong with its file: a doubtful pause is one, without an end."""
+    try:
+        return paused(state, now), ""
+    except StoreError as error:
+        return Pause(since=now, reason="its file cannot be read"), error.message
 
 
 def _server_states(config: Config) -> list[dict[str, object]]:

@@ -13,7 +13,7 @@ from rich.markdown import Markdown
 from sleepy_coder import model_card, wiring
 from sleepy_coder.adapter_manifest import adapter_cycle
 from sleepy_coder.config import Config, load_config
-from sleepy_coder.console import as_json, confirm, err, explained, out, progress_bar, table
+from sleepy_coder.console import as_json, confirm, err, explained, out, progress_bar, say, table
 from sleepy_coder.deploy import ensure_loaded, held_by
 from sleepy_coder.errors import ServerError
 from sleepy_coder.learn.merge import STEPS
@@ -43,8 +43,8 @@ def list_adapters(json: Json = False) -> None:
 
     Example: [bold]sleepy-coder adapters list[/]
     """
-    with explained():
-        found = wiring.open_registry(load_config()).adapters()
+    with explained(), wiring.read_registry(load_config()) as registry:
+        found = registry.adapters()
     if json:
         as_json(list(found))
         return
@@ -58,8 +58,7 @@ def show_adapter(name: Annotated[str, typer.Argument()], json: Json = False) -> 
 
     Example: [bold]sleepy-coder adapters show sc-0001-1a2b3c4d[/]
     """
-    with explained():
-        registry = wiring.open_registry(load_config())
+    with explained(), wiring.read_registry(load_config()) as registry:
         manifest = registry.manifest(name)
         if json:
             as_json(manifest)
@@ -78,23 +77,18 @@ def rollback(yes: Yes = False, json: Json = False) -> None:
     """
     with explained():
         config = load_config()
-        registry = wiring.open_registry(config)
-        active = registry.pointer().name  # its manifest may be what is damaged
-        if active is None:
-            if json:
-                as_json({"serving": config.server.base_name, "quarantined": None})
-            else:
-                out.print(f"{config.server.base_name} serves; there is nothing to roll back")
-            return
-        target = registry.previous() or config.server.base_name
-        if not yes:
-            confirm(f"Replace {active} by {target}?")
-        now = registry.rollback(only=active)
+        with wiring.read_registry(config) as registry:
+            active = registry.pointer().name  # its manifest may be what is damaged
+            if active is not None and not yes:
+                confirm(f"Replace {active} by {registry.previous() or config.server.base_name}?")
+            now = registry.rollback(only=active) if active is not None else None
     serving = now.name if now else config.server.base_name
     if json:
         as_json({"serving": serving, "quarantined": active})
+    elif active is None:
+        say(f"{serving} serves; there is nothing to roll back")
     else:
-        out.print(f"{serving} serves; {active} is quarantined")
+        say(f"{serving} serves; {active} is quarantined")
 
 
 @adapters_app.command("promote")
@@ -107,19 +101,19 @@ def promote(name: Annotated[str, typer.Argument()], yes: Yes = False, json: Json
     """
     with explained():
         config = load_config()
-        registry = wiring.open_registry(config)
-        adapter, verdict = registry.get(name), registry.manifest(name).verdict
-        said = f"{verdict.decision} ({', '.join(verdict.reasons)})" if verdict else "nothing: it was never judged"
-        if not yes and (verdict is None or verdict.decision is not Decision.PROMOTE):
-            confirm(f"The gate said {said} of {name}. Serve it anyway?")
-        with wiring.open_server(config) as server:
-            ensure_loaded(registry, server, adapter, wiring.canary(config))
-        before = registry.serving(config.server.base_name)
-        now = registry.activate(name)
+        with wiring.read_registry(config) as registry:
+            adapter, verdict = registry.get(name), registry.manifest(name).verdict
+            said = f"{verdict.decision} ({', '.join(verdict.reasons)})" if verdict else "nothing: it was never judged"
+            if not yes and (verdict is None or verdict.decision is not Decision.PROMOTE):
+                confirm(f"The gate said {said} of {name}. Serve it anyway?")
+            with wiring.open_server(config) as server:
+                ensure_loaded(registry, server, adapter, wiring.canary(config))
+            before = registry.serving(config.server.base_name)
+            now = registry.activate(name)
     if json:
         as_json({"serving": now.name, "before": before, "gate": said})
     else:
-        out.print(f"{now.name} serves; the gate said {said}", highlight=False)
+        say(f"{now.name} serves; the gate said {said}")
 
 
 @adapters_app.command("diff")
@@ -134,8 +128,9 @@ def diff(
     """
     with explained():
         config = load_config()
-        registry = wiring.open_registry(config)
-        found = difference(registry.verify(old), registry.manifest(old), registry.verify(new), registry.manifest(new))
+        with wiring.read_registry(config) as registry:
+            sides = [(registry.verify(name), registry.manifest(name)) for name in (old, new)]
+        found = difference(*sides[0], *sides[1])
         titles = {} if json else wiring.titles(config)
     if json:
         as_json(found)
@@ -143,12 +138,12 @@ def diff(
     rows = [(name, *sides) for name, sides in found.recipe.items()]
     rows += [("pass rate", *(f"{rate:.1%}" if rate is not None else "not judged" for rate in found.pass_rates))]
     table(f"{old} and {new}", ("", old, new), rows)
-    out.print(f"weights: the update differs by {found.distance:.1%} of its size")
+    say(f"weights: the update differs by {found.distance:.1%} of its size")
     for word, tasks in (("gained", found.gained), ("lost", found.lost)):
-        out.print(f"{word} by {new}: {len(tasks)} tasks" if found.comparable else f"{word}: not judged on the same set")
+        say(f"{word} by {new}: {len(tasks)} tasks" if found.comparable else f"{word}: not judged on the same set")
         for task in tasks:
             family, prompt = titles.get(task, ("", ""))
-            out.print(f"  {task[:12]}  {family}  {' '.join(prompt.split())[:80]}", highlight=False, markup=False)
+            say(f"  {task[:12]}  {family}  {' '.join(prompt.split())[:80]}")
 
 
 @adapters_app.command("prune")
@@ -163,21 +158,26 @@ def prune(
     """
     with explained():
         config = load_config()
-        registry = wiring.open_registry(config)
-        with wiring.open_server(config) as server:
-            try:
-                in_use = held_by(server)
-            except ServerError as error:
-                remedy = "start it: an adapter that it may read again must not be deleted"
-                raise ServerError(f"it is unknown what the model server holds ({error.message})", remedy) from error
-        many = keep or config.night.keep_adapters
-        if not yes and len(registry.adapters()) > many:
-            confirm(f"Delete all but the newest {many} and those in use?")
-        gone = registry.prune(many, in_use)
+        in_use, many = _in_use(config), keep or config.night.keep_adapters
+        with wiring.read_registry(config) as registry:
+            if not yes and len(registry.adapters()) > many:
+                confirm(f"Delete all but the newest {many} and those in use?")
+            gone = registry.prune(many, in_use)
+            kept = len(registry.adapters())
     if json:
-        as_json({"deleted": gone, "kept": len(registry.adapters())})
+        as_json({"deleted": gone, "kept": kept})
     else:
-        out.print(f"{len(gone)} deleted{': ' if gone else ''}{', '.join(gone)}", highlight=False)
+        say(f"{len(gone)} deleted{': ' if gone else ''}{', '.join(gone)}")
+
+
+def _in_use(config: Config) -> set[str]:
+    """What the model server holds. Raises ServerError."""
+    with wiring.open_server(config) as server:
+        try:
+            return held_by(server)
+        except ServerError as error:
+            remedy = "start it: an adapter that it may read again must not be deleted"
+            raise ServerError(f"it is unknown what the model server holds ({error.message})", remedy) from error
 
 
 @adapters_app.command("export")
@@ -201,7 +201,7 @@ def export(
         as_json(bundle)
         return
     _show_files(bundle)
-    out.print(str(bundle.folder), highlight=False, soft_wrap=True)
+    say(str(bundle.folder))
 
 
 @adapters_app.command("push")
@@ -237,30 +237,33 @@ def push(
         return
     if dry_run:
         _show_files(bundle)
-    out.print(url or f"nothing was uploaded to {repo}", highlight=False, soft_wrap=True)
+    say(url or f"nothing was uploaded to {repo}")
 
 
 def _export(config: Config, name: str, form: model_card.Form, dtype: Literal["base", "float32"], to: Path) -> Bundle:
-    registry = wiring.open_registry(config)
-    with wiring.open_store(config) as store:
+    with wiring.read_registry(config) as registry:
+        registry.get(name)  # a name that is nobody's is told before a bar is drawn
+        with progress_bar() as progress:
+            bar = progress.add_task(f"export {form}", total=len(STEPS) if form == "merged" else 1, note="")
+            exporter = Exporter(
+                registry,
+                lambda: wiring.model_path(config),
+                dtype,
+                lambda step, number: progress.update(bar, completed=number - 1, note=step),
+            )
+            bundle = exporter.export(name, _edition(config, name, form), to)
+            progress.update(bar, completed=progress.tasks[bar].total, note="")
+    if bundle.withdrawn:
+        say(f"{name} is {bundle.withdrawn}", err)
+    return bundle
+
+
+def _edition(config: Config, name: str, form: model_card.Form) -> Edition:
+    with wiring.read_store(config) as store:
         cycle = adapter_cycle(name)
         night = store.night(cycle) if cycle is not None else None
     made = night if night and night.candidate == name else None
-    edition = Edition(form=form, base_model=config.model.hub_id, license=config.model.license, night=made)
-    registry.get(name)  # a name that is nobody's is told before a bar is drawn
-    with progress_bar() as progress:
-        bar = progress.add_task(f"export {form}", total=len(STEPS) if form == "merged" else 1, note="")
-        exporter = Exporter(
-            registry,
-            lambda: wiring.model_path(config),
-            dtype,
-            lambda step, number: progress.update(bar, completed=number - 1, note=step),
-        )
-        bundle = exporter.export(name, edition, to)
-        progress.update(bar, completed=progress.tasks[bar].total, note="")
-    if bundle.withdrawn:
-        err.print(f"{name} is {bundle.withdrawn}", highlight=False, markup=False, soft_wrap=True)
-    return bundle
+    return Edition(form=form, base_model=config.model.hub_id, license=config.model.license, night=made)
 
 
 def _show_files(bundle: Bundle, to: Console = out) -> None:
@@ -271,4 +274,4 @@ def _show_files(bundle: Bundle, to: Console = out) -> None:
         to,
     )
     if bundle.proof:
-        to.print(f"proved: rounding changed {bundle.proof.lost:.2%} of what the adapter changes", highlight=False)
+        say(f"proved: rounding changed {bundle.proof.lost:.2%} of what the adapter changes", to)

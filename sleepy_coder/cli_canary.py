@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from sleepy_coder import wiring
 from sleepy_coder.canary import last_state, state_of
 from sleepy_coder.config import load_config
-from sleepy_coder.console import ProgressWatcher, as_json, explained, out, progress_bar, table
+from sleepy_coder.console import ProgressWatcher, as_json, explained, out, progress_bar, say, table
 from sleepy_coder.report.canary import rows, sentence
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -35,11 +36,10 @@ def canary_command(
     if json:
         as_json(states if every else states[0] if states else None)
     elif not states:
-        out.print("nothing has been promoted yet")
+        say("nothing has been promoted yet")
     elif every:
         for state in states:
-            began = f"{state.trial.began.astimezone():%Y-%m-%d %H:%M %Z}"
-            out.print(f"{began}  {sentence(state)}", highlight=False, markup=False)
+            say(f"{state.trial.began.astimezone():%Y-%m-%d %H:%M %Z}  {sentence(state)}")
     else:
         table("Canary", ("", ""), [(name, value) for name, value in rows(states[0])])
 
@@ -64,5 +64,5 @@ def drill_command(json: Json = False) -> None:
         found = f"E {held.replay:.3g} from the replay and {held.sessions:.3g} from sessions, on {held.tasks} tasks"
         out.print(f"[green]caught[/]: it passes {held.broken:.0%}, what serves {held.good:.0%} ({found})")
     else:
-        out.print(f"[red]not caught[/]: {held.reason}")
+        out.print(f"[red]not caught[/]: {escape(held.reason)}")
     raise typer.Exit(0 if held.caught else 1)

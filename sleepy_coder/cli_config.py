@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 from pydantic_settings import EnvSettingsSource
+from rich.markup import escape
 
 from sleepy_coder import wiring
 from sleepy_coder.config import (
@@ -20,7 +21,7 @@ from sleepy_coder.config import (
     find_home,
     load_config,
 )
-from sleepy_coder.console import as_json, err, explained, out, table
+from sleepy_coder.console import as_json, err, explained, out, say, table
 from sleepy_coder.errors import ConfigError, ServerError
 from sleepy_coder.files import write_atomic
 from sleepy_coder.ports import ServedModel
@@ -55,7 +56,7 @@ def check(json: Json = False) -> None:
         as_json({"file": str(file), "changed": changed})
     else:
         differ = f"{len(changed)} settings differ from the defaults" if changed else "all settings have their defaults"
-        out.print(f"{file}: valid; {differ}" if file.exists() else f"no {file}; {differ}", soft_wrap=True)
+        say(f"{file}: valid; {differ}" if file.exists() else f"no {file}; {differ}")
 
 
 @config_app.command("show")
@@ -77,7 +78,7 @@ def show(
     if rows:
         table(str(config.home / CONFIG_FILE), ("setting", "value", "from"), rows)
     else:
-        out.print("all settings have their defaults; --all shows them")
+        say("all settings have their defaults; --all shows them")
 
 
 @config_app.command("init")
@@ -112,7 +113,7 @@ def init(
     if json:
         as_json({"file": str(path), "server": url, "base": base, "model": folder, "window": hours})
     else:
-        out.print(f"wrote {path}. Next: [bold]sleepy-coder doctor[/]", highlight=False, soft_wrap=True)
+        out.print(f"wrote {escape(str(path))}. Next: [bold]sleepy-coder doctor[/]", highlight=False, soft_wrap=True)
 
 
 def _find_server(given: str | None) -> tuple[str, ServedModel | None]:
@@ -124,9 +125,9 @@ def _find_server(given: str | None) -> tuple[str, ServedModel | None]:
                 served = [model for model in client.models() if model.parent is None]
             except (ServerError, ValueError, KeyError):
                 continue
-        err.print(f"found {', '.join(model.name for model in served)} at {url}", highlight=False)
+        say(f"found {', '.join(model.name for model in served)} at {url}", err)
         return url, served[0] if served else None
-    err.print(f"nobody answers at {', '.join(urls)}", highlight=False, soft_wrap=True)
+    say(f"nobody answers at {', '.join(urls)}", err)
     return given or ServerSettings.model_fields["url"].default, None
 
 
@@ -137,7 +138,7 @@ def _model_folder(base: str, served: ServedModel | None, *, ask: bool) -> Path |
     if ask:
         found = typer.prompt(f"Folder of {base} on this machine", default=found, err=True).strip()
     if not found:
-        err.print(f"nights need the folder of {base}: set model.path to it", highlight=False, soft_wrap=True)
+        say(f"nights need the folder of {base}: set model.path to it", err)
     return Path(found) if found else None
 
 

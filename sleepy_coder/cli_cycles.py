@@ -11,7 +11,7 @@ import typer
 from sleepy_coder import wiring
 from sleepy_coder.cli_recipes import with_recipe
 from sleepy_coder.config import Config, load_config
-from sleepy_coder.console import ProgressWatcher, as_json, err, explained, out, progress_bar, table
+from sleepy_coder.console import ProgressWatcher, as_json, err, explained, progress_bar, say, table
 from sleepy_coder.cycles import CycleRow, history, planned, run_cycles
 from sleepy_coder.errors import NightPaused
 from sleepy_coder.types import NightReport
@@ -49,7 +49,7 @@ def cycles_command(
             try:
                 run_cycles(parts, plan, on_night)
             except NightPaused as pause:
-                err.print(f"paused: {pause}", highlight=False, soft_wrap=True)
+                say(f"paused: {pause}", err)
             nights = parts.store.nights()
         files = _write(config, to)
     rows = history(nights)
@@ -58,7 +58,7 @@ def cycles_command(
         return
     table("Cycles", _COLUMNS, [_cells(row) for row in rows])
     for file in files:
-        out.print(str(file), highlight=False, soft_wrap=True)
+        say(str(file))
 
 
 def _write(config: Config, to: Path | None) -> tuple[Path, ...]:

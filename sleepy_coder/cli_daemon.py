@@ -14,12 +14,13 @@ import typer
 
 from sleepy_coder import wiring
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, err, explained, out
+from sleepy_coder.console import as_json, err, explained, say
 from sleepy_coder.errors import ConfigError, SleepyError
 from sleepy_coder.pause import Pause
 from sleepy_coder.pause import pause as call_off
 from sleepy_coder.pause import resume as call_on
 from sleepy_coder.report.logs import readable
+from sleepy_coder.report.words import counted
 from sleepy_coder.serve.gateway_client import refuse_elsewhere
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -56,7 +57,7 @@ def pause_command(
         as_json(held)
     else:
         until_when = f"until {until.astimezone():%A %H:%M %Z}" if until else "until `sleepy-coder resume`"
-        out.print(f"no nights {until_when}", highlight=False)
+        say(f"no nights {until_when}")
 
 
 def resume_command(json: Json = False) -> None:
@@ -71,7 +72,7 @@ def resume_command(json: Json = False) -> None:
     if json:
         as_json({"was_paused": was})
     else:
-        out.print("nights run again" if was else "nights were not paused")
+        say("nights run again" if was else "nights were not paused")
 
 
 def logs_command(
@@ -87,15 +88,24 @@ def logs_command(
     Example: [bold]sleepy-coder logs --nights --since "2 days ago"[/]
     """
     with explained():
-        for line in readable(_lines(file, follow, since, user), nights=nights, raw=json):
-            out.print(line, highlight=False, markup=False, soft_wrap=True)
+        no_events = 0
+
+        def skipped(_: str) -> None:
+            nonlocal no_events
+            no_events += 1
+
+        for line in readable(_lines(file, follow, since, user), nights=nights, raw=json, skipped=skipped):
+            say(line)
+        if no_events:
+            say(f"{counted(no_events, 'line')} without an event left out", err)
 
 
 def _lines(file: Path | None, follow: bool, since: str, user: bool) -> Iterable[str]:
     if file is not None:
         try:
-            with sys.stdin if str(file) == "-" else file.open() as lines:
-                yield from lines
+            # A log is read to find out what went wrong: a byte that is no text is shown as one, and ends nothing.
+            with sys.stdin.buffer if str(file) == "-" else file.open("rb") as lines:
+                yield from (line.decode(errors="replace") for line in lines)
         except OSError as error:
             raise SleepyError(f"{file} cannot be read ({error.strerror})", "name a file of JSON lines") from error
         return
@@ -104,7 +114,7 @@ def _lines(file: Path | None, follow: bool, since: str, user: bool) -> Iterable[
         raise SleepyError("there is no journalctl here", remedy)
     argv = ["journalctl", "--unit" if not user else "--user-unit", _UNIT, "--output", "cat", "--no-pager"]
     argv += ["--since", since, *(["--follow"] if follow else [])]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as journal:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace") as journal:
         assert journal.stdout and journal.stderr
         came = False
         for line in journal.stdout:
@@ -116,4 +126,4 @@ def _lines(file: Path | None, follow: bool, since: str, user: bool) -> Iterable[
         if not came:
             why = said or f"the journal has nothing from {_UNIT} since {since}"
             remedy = "try another --since, --user, or --file; `sleepyd` in a terminal prints its log there"
-            err.print(f"{why}; {remedy}", highlight=False, markup=False, soft_wrap=True)
+            say(f"{why}; {remedy}", err)

@@ -12,7 +12,7 @@ from sleepy_coder import log, wiring
 from sleepy_coder.collect.formats import ExportFormat
 from sleepy_coder.collect.intake import export_file, import_file
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, err, explained, local_zone, out, table
+from sleepy_coder.console import as_json, confirm, err, explained, local_zone, say, table
 from sleepy_coder.errors import SleepyError, StoreError
 from sleepy_coder.journal import alone
 from sleepy_coder.store_rescue import rescue_if_damaged
@@ -35,7 +35,7 @@ def list_episodes(
 
     Example: [bold]sleepy-coder episodes list --outcome fail --limit 10[/]
     """
-    with explained(), wiring.open_store(load_config()) as store:
+    with explained(), wiring.read_store(load_config()) as store:
         found = list(store.episodes(outcome=outcome, limit=limit))
         total = store.count_episodes(outcome=outcome)
     if json:
@@ -76,11 +76,11 @@ def import_episodes(file: Annotated[Path, typer.Argument(exists=True, dir_okay=F
     if json:
         as_json(counts)
     else:
-        out.print(f"{counts.imported} imported, {counts.known} known already, {counts.quarantined} quarantined")
+        say(f"{counts.imported} imported, {counts.known} known already, {counts.quarantined} quarantined")
         for reason in counts.reasons:
-            err.print(reason, highlight=False, markup=False, soft_wrap=True)
+            say(reason, err)
         if counts.quarantined:
-            err.print("`sleepy-coder episodes quarantine` shows all that was put aside", highlight=False)
+            say("`sleepy-coder episodes quarantine` shows all that was put aside", err)
     if counts.quarantined and not counts.imported + counts.known:
         raise typer.Exit(1)
 
@@ -88,7 +88,8 @@ def import_episodes(file: Annotated[Path, typer.Argument(exists=True, dir_okay=F
 @episodes_app.command("quarantine")
 def quarantine(
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
-    clear: Annotated[bool, typer.Option("--clear", help="Forget all of it.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Forget all of it, for good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
     """What was refused and put aside, the newest first: where it is from and why. With --json also what it says.
@@ -97,13 +98,15 @@ def quarantine(
 
     Example: [bold]sleepy-coder episodes quarantine --json | jq -r '.[].text'[/]
     """
-    with explained(), wiring.open_store(load_config()) as store:
+    with explained(), wiring.read_store(load_config()) as store:
         total, found = store.count_quarantined(), store.quarantined(limit)
+        if clear and total and not yes:
+            confirm(f"Forget the {total} that were put aside, for good?")
         forgotten = store.clear_quarantine() if clear else 0
     if json:
         as_json({"cleared": forgotten} if clear else list(found))
     elif clear:
-        out.print(f"{forgotten} forgotten")
+        say(f"{forgotten} forgotten")
     else:
         zone = local_zone()
         rows = [(f"{one.created.astimezone(zone):%m-%d %H:%M}", one.source, one.reason) for one in found]
@@ -125,7 +128,7 @@ def export_episodes(
 
     Example: [bold]sleepy-coder episodes export rows.jsonl --format hf --outcome pass[/]
     """
-    with explained(), wiring.open_store(load_config()) as store:
+    with explained(), wiring.read_store(load_config()) as store:
         if file.exists() and not force:
             raise SleepyError(f"{file} is there already", "name another file, or replace it with --force")
         if not file.parent.is_dir():
@@ -134,7 +137,7 @@ def export_episodes(
     if json:
         as_json({"episodes": count, "file": str(file)})
     else:
-        out.print(f"{count} episodes in {file}")
+        say(f"{count} episodes in {file}")
 
 
 @episodes_app.command("prune")
@@ -152,14 +155,14 @@ def prune(
     with explained():
         config = load_config()
         keep = config.store.keep_exchanges_days if days is None else days
-        with wiring.open_store(config) as store:
+        with wiring.read_store(config) as store:
             dropped = store.prune_exchanges(datetime.now(UTC) - timedelta(days=keep), only_count=dry_run)
     if json:
         as_json(dropped)
     else:
         done = "would be dropped" if dry_run else "dropped"
         size = f"{dropped.bytes / 2**20:.1f} MiB"
-        out.print(f"{dropped.exchanges} exchanges and {dropped.messages} messages {done} ({size})")
+        say(f"{dropped.exchanges} exchanges and {dropped.messages} messages {done} ({size})")
 
 
 @episodes_app.command("rescue")
@@ -181,7 +184,7 @@ def rescue_store(json: Json = False) -> None:
     if json:
         as_json(done or {})
     elif done is None:
-        out.print(f"{path} is sound; nothing was changed")
+        say(f"{path} is sound; nothing was changed")
     else:
         source = done.backup or "an empty store"
-        out.print(f"Restored {source} and {done.episodes} later episodes; the damaged file is kept at {done.damaged}")
+        say(f"Restored {source} and {done.episodes} later episodes; the damaged file is kept at {done.damaged}")

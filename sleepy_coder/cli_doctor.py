@@ -28,7 +28,7 @@ def doctor_command(json: Annotated[bool, typer.Option("--json", help="Print JSON
 
     with explained():
         with err.status("") as status:
-            findings = examine(load_config(), lambda what: status.update(f"looking at {what}"))
+            findings = examine(load_config(), lambda what: status.update(f"looking at {escape(what)}"))
         if json:
             as_json(list(findings))
         else:

@@ -9,7 +9,7 @@ import typer
 
 from sleepy_coder import wiring
 from sleepy_coder.config import Config, load_config
-from sleepy_coder.console import as_json, confirm, err, explained, out, progress_bar, table
+from sleepy_coder.console import as_json, confirm, err, explained, out, progress_bar, say, table
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.journal import alone
 from sleepy_coder.judge.clusters import Cluster, form_clusters
@@ -117,7 +117,7 @@ def calibrate(
         f"(95% interval {low:.2%} to {high:.2%}; {allowed:.2%} is allowed), "
         f"{found.held} held, {found.rejected} rejected as futile."
     )
-    out.print(f"Chances to pass: {source}.")
+    say(f"Chances to pass: {source}.")
 
 
 @gate_app.command("renew")
@@ -193,7 +193,7 @@ def replay_command(
     from sleepy_coder.judge.record import read, replay
 
     with explained():
-        with wiring.open_store(load_config()) as store:
+        with wiring.read_store(load_config()) as store:
             chain = store.verdicts()
         chosen = [verdict for verdict in chain if cycle in (None, verdict.cycle)]
         if not chosen:
@@ -217,12 +217,12 @@ def replay_command(
             link = "" if row["chained"] else ", [red]and is not the record that was appended[/]"
             out.print(f"night {row['night']}: {row['decision']}, {same}{link}")
     if not all(row["reproduced"] and row["chained"] for row in rows):
-        err.print("a verdict was changed, or the code that judges was")
+        say("a verdict was changed, or the code that judges was", err)
         raise typer.Exit(1)
 
 
 def _last_baseline(config: Config) -> EvalReport | None:
-    with wiring.open_store(config) as store:
+    with wiring.read_store(config) as store:
         found = store.evals(arm="baseline", set_id=set_id(wiring.frozen_sets(config).current()), limit=1)
     return found[0] if found else None
 
@@ -230,7 +230,7 @@ def _last_baseline(config: Config) -> EvalReport | None:
 def _openings(config: Config) -> tuple[int, int, int]:
     """The epoch, how many openings it has used, and the number of the next one that there can be."""
     programs = {task.cluster for task in wiring.frozen_sets(config).current()}
-    with wiring.open_store(config) as store:
+    with wiring.read_store(config) as store:
         epoch, used = store.openings_used()
         next_one = 1 if store.begins_epoch(programs) else min(used + 1, config.gate.openings)
     return epoch, used, next_one
@@ -247,7 +247,7 @@ def _chances(config: Config, clusters: tuple[Cluster, ...]) -> tuple[list[float]
     from sleepy_coder.judge.power import frozen_set, typical_chances
 
     frozen = wiring.frozen_sets(config).current()
-    with wiring.open_store(config) as store:
+    with wiring.read_store(config) as store:
         for report in store.evals(set_id=set_id(frozen)):
             scores = task_scores(report)
             if len(report.samples) >= 2 * len(frozen) and len(scores) == len(frozen):

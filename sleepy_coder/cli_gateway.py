@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, explained, out
+from sleepy_coder.console import as_json, explained, say
 from sleepy_coder.serve.gateway_client import tell_feedback
 
 
@@ -56,4 +56,4 @@ def feedback_command(
     if json:
         as_json({"session": session, "said": said})
     else:
-        out.print(f"noted: {session} was {said}", highlight=False)
+        say(f"noted: {session} was {said}")

@@ -13,7 +13,7 @@ from rich.syntax import Syntax
 
 from sleepy_coder import wiring
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, explained, out, progress_bar, table
+from sleepy_coder.console import as_json, explained, out, progress_bar, say, table
 from sleepy_coder.dialogue import number_lines
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.registry import Registry
@@ -79,12 +79,14 @@ def show_koan(
         if json:
             as_json(task)
             return
-        verdict = wiring.open_verifier(load_config()).verify(task, task.files)
-    out.print(f"[bold]{task.id}[/]  {task.family}  {task.error_code}\n{escape(task.prompt)}\n", highlight=False)
+        verdict = wiring.open_project_verifier().verify(task, task.files)
+    rest = f"  {task.family}  {task.error_code}\n{task.prompt}\n"
+    out.print(f"[bold]{escape(task.id)}[/]{escape(rest)}", highlight=False)
     for path, text in task.files.items():
         out.print(
             path if len(task.files) > 1 else "",
             Syntax(number_lines(text), "rust", background_color="default"),
+            markup=False,
         )
     out.print(verdict.feedback, highlight=False, markup=False, style="red")
     if answer and task.reference:
@@ -112,14 +114,14 @@ def run_koans(
 
     with explained():
         config = load_config()
+        with wiring.read_store(config) as store:
+            chosen = choose_tasks(_tasks_from(source), store.task_ids(), count, family, config.seed)
         with (
+            wiring.answering_server(config) as server,
             wiring.open_store(config) as store,
-            wiring.open_server(config) as server,
             progress_bar() as progress,
         ):
             judge = wiring.open_verifier(config)
-            met = store.task_ids()
-            chosen = choose_tasks(_tasks_from(source), met, count, family, config.seed)
             active = incumbent(wiring.open_registry(config), server, wiring.canary(config))
             model = active.name if active else config.server.base_name
             bar = progress.add_task("tasks", total=len(chosen), note="")
@@ -159,7 +161,7 @@ def _summary(episode: Episode) -> dict[str, object]:
 def _print_episodes(episodes: list[Episode], model: str) -> None:
     green = [e for e in episodes if e.outcome is Outcome.PASS]
     first = sum(len(e.attempts) == 1 for e in green)
-    out.print(f"{model}: {len(green)} of {len(episodes)} tasks green, {first} of them on the first attempt")
+    say(f"{model}: {len(green)} of {len(episodes)} tasks green, {first} of them on the first attempt")
     infra = [e for e in episodes if e.outcome is Outcome.INFRA]
     if infra:
         details = [attempt.verdict.detail for episode in infra for attempt in episode.attempts[-1:]]
@@ -219,11 +221,11 @@ def _print_evaluation(report: EvalReport, split: str, samples: int) -> None:
     table(f"{report.model} on {split}", ("family", "tasks", "pass@1"), rows)
     measured = Counter(sample.task_id for sample in report.samples if sample.outcome is not Outcome.INFRA)
     if measured:
-        out.print(f"pass@1 {report.pass_rate:.1%} over {counted(len(measured), 'task')} in {report.seconds:.1f} s")
+        say(f"pass@1 {report.pass_rate:.1%} over {counted(len(measured), 'task')} in {report.seconds:.1f} s")
     if samples > 1:
         unknown = "is unknown: no task has that many measured samples"
         whole = max(measured.values(), default=0) >= samples
-        out.print(f"pass@{samples} {f'{mean_pass_at_k(report, samples):.1%}' if whole else unknown}")
+        say(f"pass@{samples} {f'{mean_pass_at_k(report, samples):.1%}' if whole else unknown}")
     if failed := len(report.samples) - measured.total():
         out.print(f"[yellow]{failed} of {len(report.samples)} samples could not be measured")
 

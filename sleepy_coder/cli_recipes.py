@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sleepy_coder.config import Config, RecipeName, load_config
-from sleepy_coder.console import as_json, explained, out, table
+from sleepy_coder.console import as_json, explained, say, table
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.learn.recipes import RECIPES, RecipeSpec
 
@@ -53,8 +53,8 @@ def recipes_command(
             ("name", "what it does", "cost of a night"),
             [(f"{r.name}{' *' * (r.name == usual)}", f"{r.summary}{_needs(r)}", r.cost) for r in shown],
         )
-        out.print("* marks recipe.name. `sleepy-coder night --recipe NAME` tries another one for a night.")
-        out.print("`sleepy-coder recipes NAME` says whose idea it is, and all of its numbers.")
+        say("* marks recipe.name. `sleepy-coder night --recipe NAME` tries another one for a night.")
+        say("`sleepy-coder recipes NAME` says whose idea it is, and all of its numbers.")
 
 
 def _needs(spec: RecipeSpec) -> str:

@@ -18,7 +18,7 @@ from sleepy_coder import wiring
 from sleepy_coder.collect.agent_run import command_line, environment
 from sleepy_coder.collect.project import as_found, check_of, checked
 from sleepy_coder.config import CONFIG_FILE, Config, load_config
-from sleepy_coder.console import as_json, err, explained
+from sleepy_coder.console import as_json, err, explained, say
 from sleepy_coder.errors import ConfigError, ServerUnreachable, SleepyError
 from sleepy_coder.serve.gateway_client import VerifierWord, gateway_answers, tell_verdict
 from sleepy_coder.types import Task
@@ -58,7 +58,7 @@ def run_command(
         as_json({"session": session, "status": status, "outcome": said, "check": list(task.command) if task else None})
     else:
         by = f" by `{shlex.join(task.command)}`" if task else ""
-        err.print(f"session {session}: {said}{by}", highlight=False)
+        say(f"session {session}: {said}{by}", err)
     raise typer.Exit(status)
 
 
@@ -78,7 +78,7 @@ def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path, v
         tell_verdict(config.gateway, silent)
         return "not verified, for no program file was changed"
     if not check.verdict.passed:
-        err.print(check.verdict.feedback or check.verdict.detail, highlight=False, markup=False)
+        say(check.verdict.feedback or check.verdict.detail, err)
     tell_verdict(config.gateway, awaited.model_copy(update={"state": "spoken", "check": check}))
     return check.verdict.outcome.value
 
@@ -97,12 +97,12 @@ def _gateway(config: Config) -> str:
 def _task(folder: Path, command: tuple[str, ...] | None) -> Task | None:
     """The project as it is now; None, with a word why, when it cannot be verified."""
     if command is None:
-        err.print("the result will not be verified: nothing here says how to check it; pass --verify")
+        say("the result will not be verified: nothing here says how to check it; pass --verify", err)
         return None
     try:
         return as_found(folder, command)
     except SleepyError as error:
-        err.print(f"the result cannot be verified: {error}", highlight=False)
+        say(f"the result cannot be verified: {error}", err)
         return None
 
 

@@ -11,7 +11,7 @@ import typer
 
 from sleepy_coder import wiring
 from sleepy_coder.config import Config, load_config
-from sleepy_coder.console import err, explained
+from sleepy_coder.console import err, explained, say
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.serve.vllm_command import VllmCommand, vllm_command
 
@@ -36,7 +36,7 @@ def serve_command(
         if only_print:
             typer.echo(str(command))
             return
-        err.print(f"serving {config.server.base_name} with {config.server.engine}; Ctrl-C ends it")
+        say(f"serving {config.server.base_name} with {config.server.engine}; Ctrl-C ends it", err)
         try:
             # The server is this process from here on, and gets its signals itself.
             os.execvpe(command.argv[0], command.argv, {**os.environ, **command.environment})

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from sleepy_coder.config import HOME_VARIABLE
-from sleepy_coder.console import as_json, err, explained, out, table
+from sleepy_coder.console import as_json, err, explained, say, table
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.service import (
     KEYS,
@@ -72,7 +72,7 @@ def install_command(
         if home is None and user and named:
             home = Path(named)
         elif named and home is None and Path(named) != SYSTEM_HOME:
-            _say(f"the service uses {SYSTEM_HOME}; {named} is not taken over (docs/how-to/install-as-a-service.md)")
+            say(f"the service uses {SYSTEM_HOME}; {named} is not taken over (docs/how-to/install-as-a-service.md)")
         folders = Folders.of(manager.scope)
         served = model_server or bool(ours([folders.units / MODEL_SERVER]))
         site = find_site(manager.scope, home, served)
@@ -84,7 +84,7 @@ def install_command(
             manager.systemctl("start", SOCKET)
             for unit in units:
                 if not dry_run:
-                    err.print(f"starting {unit}", highlight=False)
+                    say(f"starting {unit}", err)
                 manager.restart(unit, wait)
         _tell(site, manager, left)
 
@@ -106,12 +106,12 @@ def uninstall_command(user: User = False, dry_run: DryRun = False) -> None:
         for path in files:
             manager.hands.remove(path)
             if not dry_run:
-                _say(f"removed {path}")
+                say(f"removed {path}")
         if units:
             manager.systemctl("daemon-reload")
         if not files:
-            _say("nothing is installed")
-        _say(f"what it learned stays in {home}" + ("" if user else f", its keys in {KEYS}, and its user sleepy-coder"))
+            say("nothing is installed")
+        say(f"what it learned stays in {home}" + ("" if user else f", its keys in {KEYS}, and its user sleepy-coder"))
 
 
 @service_app.command("status")
@@ -132,7 +132,7 @@ def status_command(
     else:
         rows = [(s.unit, f"{s.active} ({s.sub})", s.enabled, str(s.restarts), s.said) for s in known]
         table("Service", ("unit", "state", "at boot", "restarts", "says"), rows)
-        _say(f"logs: {manager.journal(SERVICE)}")
+        say(f"logs: {manager.journal(SERVICE)}")
     if states[0].active != "active":
         raise typer.Exit(1)
 
@@ -148,7 +148,7 @@ def _manager(user: bool, dry_run: bool, command: str) -> Manager:
     """Raises ConfigError when the command cannot work here."""
     scope = Scope.USER if user else Scope.SYSTEM
     if dry_run:
-        return Manager(scope, SaidOnly(_say))
+        return Manager(scope, SaidOnly(say))
     check_rights(scope, command, os.geteuid())
     _needs_systemd()
     return Manager(scope, RealHands())
@@ -185,23 +185,17 @@ def _place(pieces: tuple[Piece, ...], site: Site, manager: Manager) -> None:
 
 def _show_change(piece: Piece) -> None:
     before, after = piece.path.read_text().splitlines(), piece.text.splitlines()
-    _say("\n".join(difflib.unified_diff(before, after, str(piece.path), "new", lineterm="")))
+    say("\n".join(difflib.unified_diff(before, after, str(piece.path), "new", lineterm="")))
 
 
 def _tell(site: Site, manager: Manager, left: tuple[str, ...]) -> None:
     """Where things are, and what the person still has to do."""
-    _say(f"home: {site.home}\nlogs: {manager.journal(SERVICE)}")
+    say(f"home: {site.home}\nlogs: {manager.journal(SERVICE)}")
     if site.hidden:
-        _say(f"shown to the service, read-only, although in a home folder: {' '.join(map(str, site.hidden))}")
+        say(f"shown to the service, read-only, although in a home folder: {' '.join(map(str, site.hidden))}")
     if left:
-        _say(
-            f"not passed on: {', '.join(left)}. The service reads {site.home / 'sleepy-coder.toml'} and keys in {KEYS}"
-        )
+        say(f"not passed on: {', '.join(left)}. The service reads {site.home / 'sleepy-coder.toml'} and keys in {KEYS}")
     if not any((tool / "rustc").is_file() for tool in site.tools):
-        _say("no rustc was found: put it on PATH and run this again, or Rust tasks are not judged")
+        say("no rustc was found: put it on PATH and run this again, or Rust tasks are not judged")
     if site.scope is Scope.USER and not (_LINGER / getpass.getuser()).exists():
-        _say("it ends when you log out; `loginctl enable-linger` keeps it running")
-
-
-def _say(what: str) -> None:
-    out.print(what, highlight=False, markup=False, soft_wrap=True)
+        say("it ends when you log out; `loginctl enable-linger` keeps it running")

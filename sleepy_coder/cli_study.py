@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from sleepy_coder import log
 from sleepy_coder.config import Config, RecipeName, load_config
-from sleepy_coder.console import as_json, err, explained, out, progress_bar, table
+from sleepy_coder.console import as_json, err, explained, progress_bar, say, table
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.judge.study import Goal, Row, goals, points, remaining, rows
 from sleepy_coder.judge.study_data import DAY_TASKS, SAMPLES, Cell, StudyData, StudyExport, Trajectory
@@ -109,7 +109,7 @@ def study_command(
             raise SleepyError(f"{', '.join(asked)} train nothing that a gate could judge", "leave out --only gated")
         for source in sources or ():
             taken = take_over(config, plan, StudyExport.unpack(source))
-            err.print(f"{source}: {taken} trajectories taken over", highlight=False)
+            say(f"{source}: {taken} trajectories taken over", err)
         if not report:
             _run(config, plan)
         finished = exported(config, plan)
@@ -121,7 +121,7 @@ def study_command(
         return
     _print(data, found)
     for file in files:
-        out.print(str(file), highlight=False, soft_wrap=True)
+        say(str(file))
 
 
 def _run(config: Config, plan: Plan) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
-from typing import Any
+from typing import Any, Final
 
 import typer
 from pydantic import BaseModel
@@ -27,6 +27,19 @@ from sleepy_coder.errors import SleepyError
 out = Console()
 err = Console(stderr=True)
 
+_ONE_WORD: Final = ("when", "started", "outcome")
+
+
+def say(text: str, to: Console = out) -> None:
+    """Print `text` as it is: brackets are no styles here, and no line is broken, which somebody may want to copy."""
+    to.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _complain(message: str, remedy: str) -> None:
+    err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    if remedy:
+        err.print(f"[bold]to do:[/] {escape(remedy)}", highlight=False, soft_wrap=True)
+
 
 @contextmanager
 def explained() -> Generator[None]:
@@ -34,25 +47,21 @@ def explained() -> Generator[None]:
     try:
         yield
     except SleepyError as error:
-        err.print(f"[bold red]error:[/] {escape(error.message)}", highlight=False, soft_wrap=True)
-        if error.remedy:
-            err.print(f"[bold]to do:[/] {escape(error.remedy)}", highlight=False, soft_wrap=True)
+        _complain(error.message, error.remedy)
         raise typer.Exit(1) from error
     except BrokenPipeError:  # whoever reads the output has seen enough: no error
         raise
     except OSError as error:  # a home that is somebody else's, no folder, or on a disk that is full or read-only
         said = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        remedy = "name a folder that can be written and has room: --home or $SLEEPY_CODER_HOME"
-        err.print(f"[bold red]error:[/] {escape(said)}", highlight=False, soft_wrap=True)
-        err.print(f"[bold]to do:[/] {remedy}", highlight=False, soft_wrap=True)
+        _complain(said, "name a folder that can be written and has room: --home or $SLEEPY_CODER_HOME")
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
-        err.print("stopped; what was finished is kept")
+        say("stopped; what was finished is kept", err)
         raise typer.Exit(130) from None
 
 
 def as_json(value: Any) -> None:
-    """Records, or lists and dicts of them, as JSON on stdout."""
+    """Records, or lists and dicts of them, as JSON on stdout; escaped where its encoding is not UTF-8."""
 
     def plain(item: Any) -> Any:
         if isinstance(item, BaseModel):
@@ -61,7 +70,7 @@ def as_json(value: Any) -> None:
             return item.astimezone(UTC).isoformat().replace("+00:00", "Z")
         return str(item)
 
-    out.print_json(json.dumps(value, default=plain))
+    out.print_json(json.dumps(value, default=plain), ensure_ascii=out.encoding not in ("utf-8", "utf8"))
 
 
 def local_zone() -> tzinfo:
@@ -77,19 +86,20 @@ def confirm(question: str) -> None:
 
 
 def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], to: Console = out) -> None:
-    """A plain table below its title; brackets in `rows` are shown as they are. What names a row is never cut in two."""
+    """A plain table below its title; brackets in `rows` are shown as they are. Never cut in two is what names
+    a row, a date and an outcome."""
     if title:
         to.print(title, style="italic", highlight=False, markup=False, soft_wrap=True)
     grid = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for number, name in enumerate(columns):
-        grid.add_column(name, no_wrap=number == 0, overflow="fold")
+        grid.add_column(name, no_wrap=number == 0 or name.partition(" (")[0] in _ONE_WORD, overflow="fold")
     for row in rows:
         grid.add_row(*map(escape, row))
     to.print(grid)
 
 
 def progress_bar() -> Progress:
-    """A progress bar on stderr, so that stdout stays clean for what is piped."""
+    """A progress bar on stderr, so that stdout stays clean for what is piped; none where stderr is no terminal."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description:<20}"),
@@ -98,6 +108,7 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
         console=err,
+        disable=not err.is_terminal,
     )
 
 

@@ -15,11 +15,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.markup import escape
 from rich.panel import Panel
 
 from sleepy_coder import wiring
 from sleepy_coder.config import Config
-from sleepy_coder.console import out
+from sleepy_coder.console import out, say
 from sleepy_coder.demo_home import Left, cleared_home
 from sleepy_coder.dialogue import first_messages
 from sleepy_coder.errors import SleepyError
@@ -77,7 +78,7 @@ def run_demo(config: Config) -> None:
         _command("status")
     out.print(f"[bold green]demo passed[/] in {time.monotonic() - started:.0f} s")
     look = f"{typed()} --home {config.home} status"
-    out.print(f"It is all in {config.home}: {look}", highlight=False, soft_wrap=True)
+    say(f"It is all in {config.home}: {look}")
 
 
 def poisoned(judge: Verifier) -> list[Episode]:
@@ -135,7 +136,7 @@ def _say(title: str, text: str) -> None:
 
 
 def _command(*arguments: str) -> None:
-    out.print(f"[bold]$ sleepy-coder {' '.join(arguments)}[/]", highlight=False, soft_wrap=True)
+    out.print(f"[bold]$ sleepy-coder {escape(' '.join(arguments))}[/]", highlight=False, soft_wrap=True)
     done = subprocess.run(_argv(arguments), check=False)
     if done.returncode != 0:
         raise DemoFailed(f"`sleepy-coder {' '.join(arguments)}` ended with status {done.returncode}")
@@ -165,4 +166,4 @@ def _kill_in_training(config: Config) -> None:
     after = wiring.open_registry(config).active()
     if after != serving:
         raise DemoFailed("the served adapter changed in a killed night", "this is a bug; please report it")
-    out.print(f"killed. Still serving: {after.name if after else config.server.base_name}", highlight=False)
+    say(f"killed. Still serving: {after.name if after else config.server.base_name}")

@@ -12,7 +12,7 @@ import typer
 
 from sleepy_coder import wiring
 from sleepy_coder.config import load_config
-from sleepy_coder.console import out, progress_bar
+from sleepy_coder.console import progress_bar, say
 from sleepy_coder.deploy import measure
 from sleepy_coder.judge.metrics import mean_pass_at_k, pass_rate_interval
 from sleepy_coder.nano import MODEL_DIR
@@ -107,7 +107,7 @@ def main(
             greedy = _measure(parts, parts.frozen, 1, 0.0)
             sampled = _measure(parts, parts.frozen, SAMPLES, HEAT)
     to.write_text(card(facts, size, greedy, sampled))
-    out.print(f"greedy {greedy.pass_rate:.1%}, pass@{SAMPLES} {mean_pass_at_k(sampled, SAMPLES):.1%}; see {to}")
+    say(f"greedy {greedy.pass_rate:.1%}, pass@{SAMPLES} {mean_pass_at_k(sampled, SAMPLES):.1%}; see {to}")
 
 
 if __name__ == "__main__":

@@ -45,5 +45,6 @@ def paused(state: Path, now: datetime) -> Pause | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        raise StoreError(f"{state / _FILE} cannot be read ({error})", "run `sleepy-coder resume`") from error
+        why = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
+        raise StoreError(f"{state / _FILE} cannot be read ({why})", "run `sleepy-coder resume`") from error
     return found if found.until is None or now < found.until else None

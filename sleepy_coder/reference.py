@@ -16,7 +16,7 @@ from typer.models import OptionInfo, ParameterInfo
 
 from sleepy_coder.cli import app
 from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, Config
-from sleepy_coder.console import err
+from sleepy_coder.console import err, say
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.events import COMMON, GROUPS, Event, kind_name
 from sleepy_coder.files import write_atomic
@@ -196,7 +196,7 @@ def main(
     """Write the reference pages."""
     stale = [name for name, text in pages().items() if not _holds(folder / name, text)]
     if check and stale:
-        err.print(f"stale: {', '.join(stale)}; run `make docs`")
+        say(f"stale: {', '.join(stale)}; run `make docs`", err)
         raise typer.Exit(1)
     if not check:
         folder.mkdir(parents=True, exist_ok=True)

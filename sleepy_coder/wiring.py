@@ -149,6 +149,17 @@ def open_server(config: Config) -> Generator[Fleet]:
         )
 
 
+@contextmanager
+def answering_server(config: Config) -> Generator[Fleet]:
+    """The same once it has answered, for what needs it: asked first, so that no folder becomes a home for nothing.
+
+    Raises ServerUnreachable.
+    """
+    with open_server(config) as server:
+        server.version()
+        yield server
+
+
 def canary(config: Config) -> Canary:
     """What proves which weights answer, with this home's memory of it."""
     return Canary(config.state / "fingerprints", config.server.base_name, config.server.logprob_tolerance)
@@ -206,7 +217,7 @@ def open_hints(config: Config, store: Store) -> Hints:
 
 
 def open_project_verifier(venv: Venv | None = None) -> TaskVerifier:
-    """The sandboxed verifier for a user's project with its `venv`: what its tests print is remembered nowhere.
+    """The sandboxed verifier, with the project's `venv`, that remembers nothing of what a user's tests print.
 
     Raises SandboxUnavailable.
     """
@@ -223,7 +234,7 @@ def open_parts(config: Config, watcher: Watcher, *, until: datetime | None = Non
     """Everything a night needs, which stops at `until`. Raises ServerUnreachable when no model server answers."""
     base, sets = base_model(config, model_path(config)), frozen_sets(config)
     judging = sets.current()
-    with open_store(config) as store, open_server(config) as server:
+    with answering_server(config) as server, open_store(config) as store:
         judge = open_verifier(config)
         yield Parts(
             config=config,
@@ -282,12 +293,14 @@ def titles(config: Config) -> dict[str, tuple[str, str]]:
 def report_data(config: Config, store: Store) -> ReportData:
     """All that the reports show, read from the store."""
     nights = store.nights()
+    with read_registry(config) as registry:
+        serving = registry.serving(config.server.base_name)
     return ReportData(
         nights=nights,
         days=days(store, nights),
         episodes_total=store.count_episodes(),
         episodes_passed=store.count_episodes(outcome=Outcome.PASS),
-        serving=open_registry(config).serving(config.server.base_name),
+        serving=serving,
         generated=SystemClock().now(),
         titles=titles(config),
         asked_shares=config.mix.shares,

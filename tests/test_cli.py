@@ -52,7 +52,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 class Done:
     """How a command ended."""
 
-    def __init__(self, *arguments: str, typed: str = "") -> None:
+    def __init__(self, *arguments: str, typed: str | bytes = "") -> None:
         result = CliRunner().invoke(app, list(arguments), input=typed)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -143,11 +143,30 @@ def test_a_night_that_runs_is_not_to_be_gone_on_with(home: Path) -> None:
         assert "night 1 runs now" in Done("status").out
 
 
-@pytest.mark.parametrize("command", ["status", "nights", "morning", "idle", "canary"])
-def test_a_look_makes_no_home_of_a_folder(home: Path, command: str) -> None:
-    before = sorted(home.iterdir())
-    Done(command)
-    assert sorted(home.iterdir()) == before
+LOOKS = (
+    "status", "nights", "morning", "idle", "canary", "report", "replay-verdict", "gate power --nights 50",
+    "gate calibrate --nights 100", "adapters list", "adapters show sc-0001-00000000", "adapters rollback --yes",
+    "adapters diff sc-0001-00000000 sc-0002-00000000", "adapters promote sc-0001-00000000 --yes", "adapters prune",
+    "adapters export sc-0001-00000000", "episodes list", "episodes quarantine", "episodes export {out}/rows.jsonl",
+    "episodes prune --dry-run", "koans list --split frozen", "koans show {koan}", "config check", "config show",
+)  # fmt: skip
+NEED_A_SERVER = ("night", "night --dry-run", "night --abandon", "cycles 1", "eval", "drill", "koans run")
+
+
+@pytest.mark.parametrize("command", [*LOOKS, *NEED_A_SERVER])
+@pytest.mark.parametrize("there", [True, False], ids=["empty", "missing"])
+def test_a_look_and_what_finds_no_server_make_no_home_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, there: bool
+) -> None:
+    folder, koan = tmp_path / "folder", load_split("day")[0].id
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    home = folder / "home"
+    if there:
+        home.mkdir()
+    before = sorted(folder.rglob("*"))
+    Done("--home", str(home), *command.format(out=tmp_path, koan=koan).split())
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_a_disk_that_refuses_is_an_error_with_a_remedy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -437,8 +456,14 @@ def test_what_was_put_aside_is_listed_with_its_source_and_reason_and_named_by_th
 
 @pytest.mark.usefixtures("put_aside")
 def test_what_was_put_aside_can_be_forgotten() -> None:
-    assert Done("episodes", "quarantine", "--clear", "--json").json == {"cleared": 1}
+    assert Done("episodes", "quarantine", "--clear", "--yes", "--json").json == {"cleared": 1}
     assert Done("episodes", "quarantine", "--json").json == []
+
+
+@pytest.mark.usefixtures("put_aside")
+def test_what_was_put_aside_is_not_forgotten_without_a_yes() -> None:
+    assert Done("episodes", "quarantine", "--clear", typed="n\n").status == 1
+    assert len(Done("episodes", "quarantine", "--json").json) == 1
 
 
 def test_an_import_that_takes_nothing_in_says_why_and_ends_with_status_one(home: Path) -> None:

@@ -136,6 +136,15 @@ def test_nights_are_paused_until_somebody_resumes(tmp_path: Path) -> None:
     assert paused(tmp_path / "state", datetime.now(UTC)) is None
 
 
+def test_a_pause_that_cannot_be_read_is_told_by_the_status_and_hides_nothing_else(tmp_path: Path) -> None:
+    Done("pause")
+    (tmp_path / "state" / "pause.json").write_text("{")
+    assert Done("status", "--json").json["paused"]["reason"] == "its file cannot be read"
+    lines = [line.split() for line in Done("status").out.splitlines()]
+    assert {"serving", "pause", "home"} <= {words[0] for words in lines if words}
+    assert "cannot be read" in " ".join(Done("status").out.split())
+
+
 def test_a_pause_of_some_hours_ends_by_itself(tmp_path: Path) -> None:
     Done("pause", "--hours", "2")
     now = datetime.now(UTC)
@@ -205,6 +214,18 @@ def test_the_log_is_read_from_a_file_as_from_the_journal(tmp_path: Path) -> None
     assert "serving=sc-0001-00000000" in Done("logs", "--file", str(tmp_path / "log")).out
     raw = Done("logs", "--file", str(tmp_path / "log"), "--nights", "--json").out
     assert json.loads(raw)["event"] == "adapter.promoted"
+
+
+def test_bytes_that_are_no_text_are_shown_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"Traceback \xff\n")
+    assert Done("logs", "--file", str(tmp_path / "log")).out == "Traceback \N{REPLACEMENT CHARACTER}\n"
+    assert Done("logs", "--file", "-", typed=b"Traceback \xff\n").out == "Traceback \N{REPLACEMENT CHARACTER}\n"
+
+
+def test_json_says_beside_it_how_many_lines_were_no_events(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(f"Started sleepy-coder.\n\n{LINE}\n[1]\n")
+    done = Done("logs", "--file", str(tmp_path / "log"), "--json")
+    assert (done.out.strip(), done.err) == (LINE, "2 lines without an event left out\n")
 
 
 def test_a_journal_without_a_word_says_where_a_daemon_in_a_terminal_logs(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final, cast
 
@@ -13,14 +13,18 @@ _MARKS: Final = {"warning": "!", "error": "x", "critical": "x"}
 _LONGEST: Final = 300
 
 
-def readable(lines: Iterable[str], *, nights: bool = False, raw: bool = False) -> Iterator[str]:
+def readable(
+    lines: Iterable[str], *, nights: bool = False, raw: bool = False, skipped: Callable[[str], None] = lambda _: None
+) -> Iterator[str]:
     """One line an event: local time, name, and what it says. `nights` leaves out all but the nights' own lines;
     `raw` gives the JSON line itself. What is no JSON line of ours (a traceback, systemd's words) is passed as it is,
-    but not with `nights`."""
+    but not with `nights`, nor with `raw`, of which `skipped` hears."""
     for line in lines:
         entry = _entry(line)
         if entry is None:
-            if not nights and line.strip() and not raw:
+            if line.strip() and raw:
+                skipped(line)
+            elif line.strip() and not nights:
                 yield line.rstrip()
         elif not nights or "night_id" in entry or str(entry["event"]).partition(".")[0] in _NIGHT_PARTS:
             yield line.strip() if raw else _sentence(entry)

@@ -60,24 +60,27 @@ class Rivals:
         self._prove()
         for number, block in enumerate(blocks, 1):
             if final(found):
-                break
+                found = self._asked_again(found, measured, number - 1, total)
+                if final(found):
+                    return found
             asked = [known[task] for cluster in block for task in cluster.tasks]
             measured += asked
             work = partial(self._block, number, asked, len(found[0].samples) * 2, total)
             current, candidate = self.night.part(f"{self.step}/{number}", Pair, work)
             found = (joined(found[0], current, measured), joined(found[1], candidate, measured))
-        else:
-            return self._asked_again(found, measured, len(blocks) + 1, total)
-        return found
+        return self._asked_again(found, measured, len(blocks), total)
 
     def _asked_again(self, found: Pair, tasks: Sequence[Task], number: int, total: int) -> Pair:
-        """`found` on `tasks`, with what either arm was not measured on asked once more as block `number`."""
+        """`found` on `tasks`, with what either arm was not measured on asked once more, after block `number`.
+
+        An outage of some minutes need not cost a night its verdict, nor make one that says too much is missing.
+        """
         lost = {s.task_id for report in found for s in report.samples if s.outcome is Outcome.INFRA}
         if not lost:
             return found
         asked, kept = [t for t in tasks if t.id in lost], [t for t in tasks if t.id not in lost]
         done = len(restricted(found[0], kept).samples) * 2
-        again = self.night.part(f"{self.step}/{number}", Pair, partial(self._block, number, asked, done, total))
+        again = self.night.part(f"{self.step}/{number}/again", Pair, partial(self._block, number, asked, done, total))
         current, candidate = (joined(restricted(f, kept), a, tasks) for f, a in zip(found, again, strict=True))
         return current, candidate
 

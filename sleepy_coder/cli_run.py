@@ -72,7 +72,7 @@ def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path, v
         check = checked(wiring.open_project_verifier(venv), awaited.session, task, folder, venv)
     except (SleepyError, OSError, KeyboardInterrupt):
         with suppress(SleepyError):
-            tell_verdict(config.gateway, silent)
+            tell_verdict(config.gateway, silent)  # or the session waits for this word for a day
         raise
     if check is None:
         tell_verdict(config.gateway, silent)

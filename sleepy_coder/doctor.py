@@ -64,11 +64,14 @@ def _settings(config: Config) -> Finding:
 
 
 def _frozen_set(config: Config) -> Finding:
-    tasks = wiring.frozen_sets(config).current()
+    sets = wiring.frozen_sets(config)
+    tasks = sets.current()
     with wiring.read_store(config) as store:
         budget, some_left = wiring.budget(config, store)
     clusters = len(form_clusters(tasks))
     said = f"{len(tasks)} tasks in {clusters} clusters; {budget}"
+    if not sets.dev():
+        said += "; no dev tasks, so that a night's weights are not chosen"
     if not some_left:
         return warn("frozen set", said, "Put unseen tasks in its place: `sleepy-coder gate renew`.")
     if small := small_set(clusters, len(tasks) * config.eval.samples, config.gate):

@@ -13,7 +13,7 @@ from sleepy_coder.fresh import apart_from_fresh, held_back, without_fresh
 from sleepy_coder.journal import Journal
 from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.learn.lengths import surely_beyond
-from sleepy_coder.learn.mix import Listed, Pool, compose, only, with_all, without
+from sleepy_coder.learn.mix import Listed, Pool, compose, only, with_all
 from sleepy_coder.learn.outputs import Training, training_of
 from sleepy_coder.learn.own_rows import OwnRows
 from sleepy_coder.learn.passed import passed_rows
@@ -49,8 +49,6 @@ from sleepy_coder.types import (
     TrainingMix,
 )
 
-_DRAWS = 6
-"""How often a mix is drawn again without what is too long."""
 KL = "kl"
 """Under what name the journal keeps how far the last training step was from the base."""
 _TRAINING_TRIES = 3
@@ -99,9 +97,11 @@ def gather(
         mix = without_fresh(parts, mix, day.fresh)
         asked = tasks_to_answer(parts, cycle, day.until, day.fresh, mix)
         mix = mix.model_copy(update={"tasks": apart_from_fresh(parts, asked, day.fresh)})
-        if not (aside := put_leaks_aside(parts, cycle, day.until, mix)):
+        leaking, gone = put_leaks_aside(parts, cycle, day.until, mix)
+        kept = without_tasks(dreams, leaking)  # of a step that was killed the episodes are gone, and the dreams are not
+        if not gone and kept == dreams:
             return mix.model_copy(update={"left_out": mix.left_out.model_copy(update={"leaks": leaks})})
-        leaks, dreams = leaks + sum(aside.values()), without_tasks(dreams, aside)
+        leaks, dreams = leaks + gone, kept
 
 
 def propose(
@@ -136,20 +136,17 @@ def _fitting(
 ) -> tuple[TrainingMix, int]:
     """The mix of `pools` and of what passed, and how much of that is surely longer than the longest row.
 
-    Only what is drawn is read, so it is drawn again without what turned out to be too long; of very many that are,
-    some keep their place empty.
+    Only what is drawn is read, so it is drawn again without what turned out to be too long, until all of it fits.
     """
     settings, most = parts.config.mix, parts.config.model.max_length
-    draws, too_long = 0, set[str]()
+    too_long = set[str]()
     while True:
         passed = passed_rows(parts.store, day.until, settings.per_task, day.fresh, too_long)
         mix = compose({**pools, "passed": passed}, settings, seed, notes)
         found = {row.provenance for row in mix.examples if row.kind == "passed" and surely_beyond(row, most)}
-        too_long, draws = too_long | found, draws + 1
         if not found:
             return mix, len(too_long)
-        if draws == _DRAWS:
-            return without(mix, found, f"{len(found)} rows are longer than model.max_length"), len(too_long)
+        too_long |= found
 
 
 def too_little(parts: Parts, mix: TrainingMix) -> str:

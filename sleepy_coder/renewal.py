@@ -59,8 +59,10 @@ def renew(
     unless `early`; TaskFormatError for tasks that cannot judge.
     """
     _refuse_early(config, store, early)
-    chosen_on = _own(dev) if dev else ()
-    rows = list(_practised(store, (*practice, *chosen_on)))
+    rows = list(_practised(store, practice))
+    chosen_on = own_frozen(_own(dev), rows) if dev else ()  # a task that was practised chooses what is known by heart
+    _refuse_blind(config, witness, chosen_on, step)
+    rows += ((task.id, text) for task in chosen_on for text in task_texts(task))
     if source is None:
         seen = {task.cluster for tasks in sets.all() for task in tasks}
         tasks = unseen_koans(len(sets.all()), seen, rows, Rustc.find(), step)

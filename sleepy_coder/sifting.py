@@ -16,8 +16,8 @@ from sleepy_coder.types import Example, Task, TrainingMix
 _log = log.get("night")
 
 
-def put_leaks_aside(parts: Parts, cycle: int, until: int, mix: TrainingMix) -> dict[str, int]:
-    """Put the episodes aside that would bring a frozen task into the mix; how many, by their task.
+def put_leaks_aside(parts: Parts, cycle: int, until: int, mix: TrainingMix) -> tuple[set[str], int]:
+    """Put the episodes aside that would bring a frozen task into the mix: the tasks of what leaks, and how many went.
 
     An agent that opens a file of the exam's brings it along, and is no reason to lose the night. Of a dream only the
     prompt is the day's: an answer that leaks is left for `refuse_leaks`.
@@ -52,19 +52,19 @@ def _texts(rows: Iterable[Example], tasks: Iterable[Task]) -> Iterable[tuple[str
 
 def _quarantine_leaks(
     parts: Parts, cycle: int, until: int, mix: TrainingMix, leaking: Collection[str]
-) -> dict[str, int]:
+) -> tuple[set[str], int]:
     """Of a task with a prompt all episodes go: it leaks itself. What `sleepy-coder run` judged goes one by one."""
     tasks = {row.task_id for row in mix.examples if row.provenance in leaking}
     tasks |= {task.id for task in mix.tasks if f"task:{task.id}" in leaking}
-    found: dict[str, int] = {}
+    gone = 0
     for episode in parts.store.unused_on(until, tasks):
         if episode.task is None or not (episode.task.prompt or episode.id in leaking):
             continue
         _log.warning("mix.leak_left_out", cycle=cycle, provenance=episode.id, task=episode.task.id)
         parts.store.quarantine(f"night {cycle}", "too close to a frozen task", episode.model_dump_json())
         parts.store.mark_used([episode.id], cycle)
-        found[episode.task.id] = found.get(episode.task.id, 0) + 1
-    return found
+        gone += 1
+    return tasks, gone
 
 
 def without_shortcuts(parts: Parts, cycle: int, mix: TrainingMix) -> TrainingMix:

@@ -38,6 +38,7 @@ BROKEN = "def add(a, b):\n    return a - b\n"
 MENDED = BROKEN.replace("-", "+")
 TEST = "from calc import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n"
 PYTEST = ("pytest", "-q")
+STUB = "def solve():\n    ...\n"
 PLAIN = {"calc.py", "test_calc.py", "pyproject.toml"}
 LATER = START + timedelta(hours=1)
 REST = timedelta(minutes=10)
@@ -214,9 +215,9 @@ def test_what_was_installed_or_built_is_no_part_of_a_project_without_git(project
 def test_a_file_that_was_there_counts_whatever_git_is_told_to_ignore_meanwhile(project: Path) -> None:
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
     before = read_project(project)
-    (project / ".gitignore").write_text("*.py\n")
-    assert "calc.py" not in read_project(project)
-    assert "calc.py" in read_project(project, before)
+    (project / ".gitignore").write_text("*.toml\n")
+    assert "pyproject.toml" not in read_project(project)
+    assert "pyproject.toml" in read_project(project, before)
 
 
 def test_a_link_in_the_place_of_a_folder_leads_nowhere(project: Path, tmp_path: Path) -> None:
@@ -390,3 +391,32 @@ def test_who_keeps_settings_in_the_folder_is_told_that_run_does_not_read_them(pr
     (project / CONFIG_FILE).write_text("[gateway]\nport = 8401\n")
     done = run(project, 9, "--", "true")
     assert (done.returncode, "sleepy-coder --home . run" in done.stderr) == (1, True)
+
+
+def test_two_projects_with_the_same_stub_are_two_tasks(tmp_path: Path) -> None:
+    kept: list[str] = []
+    for name, test in (("one", "assert solve() == 1\n"), ("two", "assert solve() == 2\n")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "solution.py").write_text(STUB)
+        (folder / "test_solution.py").write_text(f"from solution import solve\n{test}")
+        before = as_found(folder, PYTEST)
+        (folder / "solution.py").write_text(STUB.replace("...", "return 1"))
+        check = checked(Says(PASSED, PASSED), "s", before, folder)
+        assert check is not None and set(check.task.files) == {"solution.py"}
+        kept.append(harmless(REDACTOR, check).task.id)
+    assert kept[0] != kept[1]
+
+
+def test_a_module_that_git_ignores_is_a_part_of_the_program_and_so_is_a_repository_inside(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "dep"):
+        (folder / "pkg").mkdir(parents=True)
+        subprocess.run(("git", "init", "-q"), cwd=folder, check=True)
+        (folder / ".gitignore").write_text("_version.py\nbuild/\n")
+        (folder / "pkg" / "_version.py").write_text("version = '1'\n")
+        (folder / "pkg" / "core.py").write_text("from pkg._version import version\n")
+        (folder / "build").mkdir()
+        (folder / "build" / "made.py").write_text("")
+    found = set(read_project(tmp_path))
+    assert {"pkg/core.py", "pkg/_version.py", "dep/pkg/core.py", "dep/pkg/_version.py"} <= found
+    assert not any("build" in name for name in found)

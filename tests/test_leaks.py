@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sleepy_coder.dialogue import first_messages, number_lines, retry_messages
 from sleepy_coder.errors import LeakError
+from sleepy_coder.tasks import load_split
 from sleepy_coder.tasks.build import Drawn, generate, to_task
 from sleepy_coder.tasks.handwritten import koans
 from sleepy_coder.tasks.koans import FAMILIES, draw
@@ -217,3 +218,8 @@ def test_a_task_about_settings_alone_is_compared_by_these() -> None:
     settings = '{"name": "shop", "port": 8080, "hosts": ["a", "b"]}\n'
     frozen = FROZEN[0].model_copy(update={"files": {"shop.json": settings}, "reference": None})
     assert [leak.kind for leak in find_leaks([("a", settings)], [frozen])] == ["exact"]
+
+
+def test_a_task_that_starts_from_nothing_is_not_found_everywhere():
+    empty = load_split("frozen")[0].model_copy(update={"files": {"main.py": ""}, "reference": None})
+    assert find_leaks([("row", "print(1)")], [empty]) == ()

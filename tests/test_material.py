@@ -267,7 +267,7 @@ def test_a_dream_of_a_frozen_task_is_put_aside_with_its_episode(house: House) ->
     told = {"task_id": copied.id, "messages": first_messages(copied, ""), "provenance": f"dream:{copied.id}"}
     of_exam = dreamed.model_copy(update=told)
     leaky = mix.model_copy(update={"examples": (dreamed, of_exam)})
-    assert put_leaks_aside(open_house, 1, open_house.store.position(), leaky) == {copied.id: 1}
+    assert put_leaks_aside(open_house, 1, open_house.store.position(), leaky) == ({copied.id}, 1)
     assert copied.id not in {e.task.id for e in open_house.store.episodes(unused=True) if e.task}
 
 
@@ -286,7 +286,7 @@ def test_of_what_run_judged_only_the_session_that_saw_a_frozen_task_is_put_aside
     open_house = house.open()
     mix = mix_of(open_house).model_copy(update={"examples": tuple(passed_examples([saw, other], per_task=2))})
     open_house.store.save_episodes([saw, other])
-    assert put_leaks_aside(open_house, 1, open_house.store.position(), mix) == {project.id: 1}
+    assert put_leaks_aside(open_house, 1, open_house.store.position(), mix) == ({project.id}, 1)
     left = {episode.id for episode in open_house.store.episodes(unused=True)}
     assert saw.id not in left and other.id in left
 

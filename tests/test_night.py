@@ -439,7 +439,7 @@ def test_conversations_that_are_surely_too_long_are_no_rows_and_the_report_count
     assert not {row.provenance for row in mix.examples} & {long(number).id for number in range(50, 64)}
     too_long = report.left_out.too_long
     assert 0 < too_long <= 14
-    said = f"{too_long} of {too_long + report.counts['passed']} passed conversations are longer than 1024 tokens"
+    said = f"{too_long} of {too_long + report.counts['passed']} passed conversations taught nothing"
     assert words.left_out(report)[0].startswith(said)
 
 
@@ -464,7 +464,7 @@ def test_what_the_trainer_found_too_long_is_no_row_in_the_report(house: House) -
     ((mix, _, _),) = trainer.runs
     assert report.counts["passed"] == mix.counts["passed"] - 3
     first, second = words.left_out(report)
-    assert first.startswith(f"3 of {mix.counts['passed']} passed conversations are longer")
+    assert first.startswith(f"3 of {mix.counts['passed']} passed conversations taught nothing")
     assert second.startswith("5 turns of passed conversations beyond 1024 tokens")
 
 
@@ -901,6 +901,15 @@ def test_an_outage_that_is_over_at_the_end_of_the_set_costs_a_gain_nothing(house
     assert keys[0] == keys[1] and len(set(keys[0])) == 64
     (kept,) = house.open().store.verdicts()
     assert replay(kept.payload) == kept.payload
+
+
+def test_an_outage_that_would_decide_the_night_is_asked_about_once_more(house: House) -> None:
+    house.day()
+    verifier = FakeVerifier()
+    many = dict.fromkeys([make_task(number).id for number in FROZEN[:20]], 4)
+    report = house.night(NEW, verifier=verifier, watcher=At("evaluate", lambda: verifier.fails_for_now(many)))
+    assert report.outcome == "promoted"
+    assert report.verdict is not None and report.verdict.infra_tasks == ()
 
 
 # Controls

@@ -133,6 +133,14 @@ def test_own_dev_tasks_choose_until_the_next_set_judges(tmp_path: Path, store: S
     assert sets.dev() == ()
 
 
+def test_a_task_that_was_practised_is_not_chosen_on(tmp_path: Path, store: Store) -> None:
+    store.save_episode(make_episode(6, Outcome.PASS))
+    source = written(tmp_path / "own.jsonl", tasks_of(FROZEN[:1]))
+    dev = written(tmp_path / "own-dev.jsonl", (make_task(6),))
+    with pytest.raises(TaskFormatError, match=make_task(6).id):
+        renew(settings(tmp_path), store, FrozenSets(tmp_path), FakeVerifier(), source, False, lambda _: None, (), dev)
+
+
 def test_a_task_that_is_chosen_on_cannot_judge(tmp_path: Path, store: Store) -> None:
     source = written(tmp_path / "own.jsonl", (*tasks_of(FROZEN[:1]), make_task(6)))
     dev = written(tmp_path / "own-dev.jsonl", (make_task(6),))

@@ -188,14 +188,14 @@ def passes_fresh(clusters: int, gains: float, loses: float, nights: int = 4000) 
 
 
 @pytest.mark.parametrize(("gains", "loses"), [(0.0, 0.05), (0.02, 0.07), (0.05, 0.10), (0.15, 0.20)])
-@pytest.mark.parametrize("clusters", [60, 120])
-def test_a_loss_of_the_margin_on_fresh_tasks_passes_about_one_night_in_ten(
+@pytest.mark.parametrize("clusters", [60, 66, 80, 120])
+def test_a_loss_of_the_margin_on_fresh_tasks_passes_at_most_one_night_in_ten(
     clusters: int, gains: float, loses: float
 ) -> None:
-    assert passes_fresh(clusters, gains, loses) <= 0.13
+    assert passes_fresh(clusters, gains, loses) <= 0.105
 
 
-@pytest.mark.parametrize(("clusters", "power"), [(60, 0.8), (120, 0.95)])
+@pytest.mark.parametrize(("clusters", "power"), [(60, 0.75), (120, 0.95)])
 def test_a_gain_of_three_points_on_fresh_tasks_seldom_looks_like_a_loss(clusters: int, power: float) -> None:
     assert passes_fresh(clusters, 0.05, 0.02) >= power
 

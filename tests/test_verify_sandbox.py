@@ -180,6 +180,11 @@ def test_a_command_killed_by_something_else_is_the_machines_fault(sandbox: Bubbl
         shell(sandbox, "kill -KILL $$")
 
 
+def test_files_that_cannot_be_unpacked_are_the_machines_fault(tmp_path: Path):
+    with pytest.raises(InfraError, match="cannot be unpacked"):
+        BubblewrapSandbox().run(("true",), {"x" * 300: ""}, Limits())
+
+
 def test_a_sandbox_that_cannot_start_is_the_machines_fault(tmp_path: Path):
     folder = tmp_path / "toolchain"
     folder.mkdir()

@@ -95,3 +95,17 @@ def test_an_environment_is_the_same_until_a_file_of_it_is_written(project: Path)
     (package,) = project.glob(".venv/lib/python3*/site-packages/shelf.py")
     package.write_text(package.read_text())
     assert found.changed
+
+
+def test_who_changes_the_python_beneath_has_changed_the_environment(tmp_path: Path) -> None:
+    base, project = tmp_path / "base", tmp_path / "project"
+    for folder in (base / "bin", base / "lib" / "python3.11", project / "venv" / "bin"):
+        folder.mkdir(parents=True)
+    (base / "bin" / "python").touch()
+    (base / "lib" / "python3.11" / "os.py").touch()
+    (project / "venv" / "pyvenv.cfg").write_text(f"home = {base}/bin\n")
+    (project / "venv" / "bin" / "python").symlink_to(base / "bin" / "python")
+    found = find_venv(project, {})
+    assert found is not None and not found.changed
+    (base / "lib" / "python3.11" / "sitecustomize.py").write_text("import atexit\n")
+    assert found.changed

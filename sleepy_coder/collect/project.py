@@ -136,7 +136,8 @@ def harmless(redactor: Redactor, check: SessionCheck) -> SessionCheck:
     words = {name: _harmless(redactor, getattr(verdict, name)) or "" for name in _WORDS}
     kept = {name: text for name in task.files if (text := _harmless(redactor, task.files[name])) is not None}
     command = _harmless_command(redactor, task.command)
-    shown = {"files": kept, "command": command, "id": task_id(kept, task.prompt, command, None, "")}
+    # The whole project's own id makes it another task than what changed the same stub elsewhere.
+    shown = {"files": kept, "command": command, "id": task_id(kept, task.id, command, None, "")}
     shown_task, shown_verdict = task.model_copy(update=shown), verdict.model_copy(update=words)
     return check.model_copy(update={"task": shown_task, "verdict": shown_verdict})
 

@@ -17,7 +17,10 @@ _MAX_FILE_BYTES = 1 << 20
 _INSTALLED = frozenset({"__pycache__", "node_modules"})
 _BUILT = frozenset({"build", "dist", "target"})
 # An agent may have written the repository's settings, and `core.fsmonitor` names a program that git would start.
-_GIT = ("git", "-c", "core.fsmonitor=false", "ls-files", "-coz", "--exclude-standard")
+_GIT = ("git", "-c", "core.fsmonitor=false", "ls-files", "-z", "--exclude-standard")
+_TRACKED = ("-co",)
+_IGNORED = ("-oi", "--", "*.py")
+_GIT_SECONDS = 60
 
 
 def read_project(folder: Path, known: Iterable[str] = ()) -> dict[str, str]:
@@ -42,11 +45,26 @@ def read_project(folder: Path, known: Iterable[str] = ()) -> dict[str, str]:
 
 def _in_git(folder: Path) -> list[str]:
     """What git lists; nothing where `folder` is in no work tree, or git is not here."""
+    listed = _git_lists(folder, *_TRACKED)
+    # A repository in the repository is told as its folder alone.
+    inner = [name for name in listed if (folder / name / ".git").exists()]
+    below = [f"{name.rstrip('/')}/{file}" for name in inner for file in _in_git(folder / name)]
+    # What a build wrote into the program, such as its version, is ignored and needed.
+    made = [name for name in _git_lists(folder, *_IGNORED) if _is_made(name)] if listed else []
+    return [*listed, *below, *made]
+
+
+def _git_lists(folder: Path, *options: str) -> list[str]:
     try:
-        done = subprocess.run(_GIT, cwd=folder, capture_output=True, check=False)
-    except OSError:
+        done = subprocess.run((*_GIT, *options), cwd=folder, capture_output=True, check=False, timeout=_GIT_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
         return []
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name] if done.returncode == 0 else []
+
+
+def _is_made(name: str) -> bool:
+    folders = PurePosixPath(name).parts[:-1]
+    return not any(part.startswith(".") or part in _BUILT for part in folders)
 
 
 def _walked(folder: Path) -> Iterator[str]:

@@ -139,7 +139,7 @@ def left_out(report: NightReport) -> tuple[str, ...]:
     lengths = f"{report.recipe.max_length} tokens" if report.recipe else "model.max_length"
     if too_long := report.left_out.too_long:
         of = counted(too_long + report.counts.get("passed", 0), "passed conversation")
-        found.append(f"{too_long} of {of} are longer than {lengths} and taught nothing: raise model.max_length.")
+        found.append(f"{too_long} of {of} taught nothing, longer than {lengths}: raise model.max_length.")
     if report.left_out.cut_turns:
         turns = counted(report.left_out.cut_turns, "turn")
         found.append(f"{turns} of passed conversations beyond {lengths} taught nothing: raise model.max_length.")
@@ -215,7 +215,7 @@ def _measured(verdict: GateVerdict) -> Iterator[str]:
         yield f"{counted(evidence.fresh, 'cluster')} of fresh tasks, which nobody has trained on, show no loss."
     if evidence.left_out:
         yield (
-            f"{counted(len(evidence.left_out), 'task')} were left out that night: the task's own fix failed its check, "
+            f"{counted(len(evidence.left_out), 'task')} stood aside that night: the task's own fix failed its check, "
             f"or its broken program passed ({', '.join(evidence.left_out)})."
         )
 

@@ -74,6 +74,8 @@ class LeakIndex:
 
     def _add(self, task: str, program: str) -> None:
         parts = tokens(program)
+        if not parts:
+            return  # it would be found in every text
         self._exact[tuple(parts)].append(task)
         self._renamed[skeleton(program)].append(task)
         shingles = _shingles(parts)

@@ -37,7 +37,8 @@ _UTILITIES = ("choom", "prlimit", "setpriv", "tar")
 SOURCE_BYTES = 8 << 20
 SOURCE_FILES = 5000
 # Files come as one archive: bwrap takes no more than 9000 arguments, and one descriptor for each file.
-_UNPACK = ("/bin/sh", "-c", 'tar -xpof - && exec "$@" </dev/null', "sh")
+_NOT_UNPACKED = 121
+_UNPACK = ("/bin/sh", "-c", f'tar -xpof - || exit {_NOT_UNPACKED}; exec "$@" </dev/null', "sh")
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": HOME, "TMPDIR": "/tmp", "LANG": "C.UTF-8"}
 _KILL = 128 + signal.SIGKILL
 _CHILD_PID = re.compile(rb'"child-pid": (\d+)\D')
@@ -233,14 +234,14 @@ def _system_mounts(read_only: Iterable[Path], stands_for: Path | None) -> tuple[
         args += [*_parents(stands_for), "--symlink", HOME, str(stands_for)]
         for path in inner:
             inside = Path(HOME, path.relative_to(stands_for))
-            args += [*_parents(inside), "--ro-bind", str(path), str(inside)]
+            args += [*_parents(inside, "0777"), "--ro-bind", str(path), str(inside)]
     return tuple(args)
 
 
-def _parents(path: Path) -> Iterator[str]:
+def _parents(path: Path, mode: str = "0755") -> Iterator[str]:
     """bwrap's arguments for the folders above `path`: those it makes by itself are closed to who root turns into."""
     for parent in reversed(path.parents[:-1]):
-        yield from ("--perms", "0755", "--dir", str(parent))
+        yield from ("--perms", mode, "--dir", str(parent))
 
 
 def _check_files(files: Mapping[str, str]) -> None:
@@ -329,6 +330,8 @@ def _completed(running: _Running, limits: Limits, seconds: float) -> Completed:
     if not killed:
         if '"exit-code"' not in running.text("status", 1 << 16):
             raise InfraError(f"the sandbox cannot start: {stderr.strip()[-500:] or f'status {code}'}")
+        if code == _NOT_UNPACKED and stderr.startswith("tar: "):
+            raise InfraError(f"the files cannot be unpacked in the sandbox: {stderr.strip()[-500:]}")
         killed = _LIMIT_SIGNALS.get(code, "")
         if code == _KILL and seconds >= limits.cpu_seconds:
             killed = "cpu"

@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 MARKER = "pyvenv.cfg"
@@ -31,7 +32,7 @@ class Venv:
     @property
     def changed(self) -> bool:
         """Whether it holds something else now. Who may write into it decides what its pytest says."""
-        return _state(self.folder) != self.state
+        return _state(self.folder, *self.bases) != self.state
 
     def holds(self, tool: str) -> bool:
         """Whether `tool`, absolute or seen from the project, is a program of the environment."""
@@ -50,7 +51,7 @@ def find_venv(project: Path, variables: Mapping[str, str]) -> Venv | None:
     for folder in [Path(active), *usual] if active and not _is_ours(Path(active)) else usual:
         bases = _bases_of(folder)
         if bases and not any(_shows_too_much(seen, project) for seen in (folder, *bases)):
-            return Venv(folder.absolute(), project, bases, _state(folder.absolute()))
+            return Venv(folder.absolute(), project, bases, _state(folder.absolute(), *bases))
     return None
 
 
@@ -69,17 +70,22 @@ def _bases_of(folder: Path) -> tuple[Path, ...]:
         programs.append(link)
     said = _HOME.search(marker.read_text("utf-8", errors="replace"))
     folders = [*(program.parent for program in programs), *([Path(said[1])] if said else [])]
-    return tuple(dict.fromkeys(bin.parent for bin in folders if any(bin.parent.glob("lib/python3*/os.py"))))
+    found = dict.fromkeys(bin.parent for bin in folders if any(bin.parent.glob("lib/python3*/os.py")))
+    return tuple(base for base in found if base != Path("/"))  # /bin and /lib, which are shown anyway
 
 
 def _shows_too_much(seen: Path, project: Path) -> bool:
     return any(secret.is_relative_to(seen.resolve()) for secret in (project, Path.home().resolve()))
 
 
-def _state(folder: Path) -> str:
-    """A hash over names, sizes and times of all its files. What Python compiles does not count: it is not read."""
+def _state(*shown: Path) -> str:
+    """A hash over names, sizes and times of all files in these folders, but for the system's own.
+
+    What Python compiles does not count: it is not read.
+    """
     found = hashlib.sha256()
-    for path, folders, names in os.walk(folder):
+    own = (folder for folder in shown if not folder.is_relative_to("/usr"))
+    for path, folders, names in chain.from_iterable(map(os.walk, own)):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         for file in (Path(path, name) for name in sorted((*names, *folders))):
             now = file.lstat()

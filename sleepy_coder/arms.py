@@ -5,7 +5,7 @@ same seeds, one after the other in random order, so that whatever changes in the
 Requests of the two are never in flight together: beside requests for adapters, vLLM's CPU build answers for the base
 with the weights of an adapter (vllm-project/vllm#48421). After each block the gate looks, and a final verdict ends
 the measuring. Each block is kept by itself: a night that was killed goes on with the next. What the machine failed on
-is asked once more at the end, of both: an outage that took some minutes of a night need not cost it the verdict.
+is asked once more, of both, before that and at the end: an outage of some minutes need not cost a night its verdict.
 """
 
 from __future__ import annotations
@@ -71,10 +71,7 @@ class Rivals:
         return self._asked_again(found, measured, len(blocks), total)
 
     def _asked_again(self, found: Pair, tasks: Sequence[Task], number: int, total: int) -> Pair:
-        """`found` on `tasks`, with what either arm was not measured on asked once more, after block `number`.
-
-        An outage of some minutes need not cost a night its verdict, nor make one that says too much is missing.
-        """
+        """`found` on `tasks`, with what either arm was not measured on asked once more, after block `number`."""
         lost = {s.task_id for report in found for s in report.samples if s.outcome is Outcome.INFRA}
         if not lost:
             return found

@@ -41,6 +41,8 @@ def refuse_leaks(parts: Parts, cycle: int, until: int, mix: TrainingMix) -> None
     """
     rows = list(_texts(mix.examples, mix.tasks))
     leaking = {leak.provenance for leak in find_leaks(rows, parts.judging)}
+    if not leaking:
+        return
     _quarantine_leaks(parts, cycle, until, mix, leaking)
     assert_no_leaks(rows, parts.judging)
 

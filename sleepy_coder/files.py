@@ -114,6 +114,21 @@ def atomic_writer(path: Path) -> Generator[BinaryIO]:
         discard(temporary)
 
 
+@contextmanager
+def atomic_path(path: Path) -> Generator[Path]:
+    """The same for who writes by name: an empty file, its owner's alone. OSErrors rise as they are."""
+    temporary = temporary_beside(path)
+    try:
+        temporary.touch(mode=0o600)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        fsync_folder(path.parent)
+    finally:
+        discard(temporary)
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replace the content of `path` by `data` (text as UTF-8), whole. Raises InfraError."""
     with atomic_writer(path) as file:

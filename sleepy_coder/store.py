@@ -10,7 +10,6 @@ import json
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Literal, Self
 
 from sleepy_coder.errors import StoreError
@@ -47,9 +46,7 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -59,12 +56,11 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
         """Read all of the file. Raises StoreError, naming the newest backup, when it is damaged."""
         self._db.check()
 
-    def backup(self, label: str) -> Path:
-        """Copy the store while it is in use, to `<file>.backup-<label>`."""
-        return self._db.backup(label)
-
     def keep_backup(self, label: str, keep: int) -> Path:
-        """The same to `backups/`, proven to be whole; the `keep` latest of them stay. Slow for a large store."""
+        """Copy the store while it is in use, to `backups/<file>.backup-<label>`, proven to be whole.
+
+        The `keep` latest of them stay. Slow for a large store.
+        """
         return self._db.keep_backup(label, keep)
 
     # Episodes
@@ -89,7 +85,6 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
         after: int = 0,
         unused: bool = False,
         outcome: Outcome | None = None,
-        family: str | None = None,
         limit: int | None = None,
     ) -> Iterator[Episode]:
         """Episodes in the order they were saved, streamed.
@@ -97,15 +92,13 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
         `after` is an earlier `position()`; `unused` leaves out those that a night trained on. No
         transaction stays open between pages, so episodes saved meanwhile appear at the end.
         """
-        where, parameters = episode_filter(unused, outcome, family)
+        where, parameters = episode_filter(unused, outcome)
         found = self._db.stream("episodes", where, parameters, after=after, limit=limit, page=_PAGE)
         return (decode(Episode, payload) for _, payload in found)
 
-    def count_episodes(
-        self, *, unused: bool = False, outcome: Outcome | None = None, family: str | None = None, after: int = 0
-    ) -> int:
+    def count_episodes(self, *, unused: bool = False, outcome: Outcome | None = None, after: int = 0) -> int:
         """How many there are that match, behind the position `after`."""
-        where, parameters = episode_filter(unused, outcome, family)
+        where, parameters = episode_filter(unused, outcome)
         sql = f"SELECT count(*) FROM episodes WHERE {where} AND position > :after"
         return self._db.rows(sql, {**parameters, "after": after})[0][0]
 
@@ -138,14 +131,13 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
     def evals(
         self,
         *,
-        cycle: int | None = None,
         arm: Literal["baseline", "current", "candidate", "other"] | None = None,
         set_id: str | None = None,
         model: str | None = None,
         limit: int | None = None,
     ) -> tuple[EvalReport, ...]:
         """The reports that match, latest first."""
-        where, parameters = equal(cycle=cycle, arm=arm, set_id=set_id, model=model)
+        where, parameters = equal(arm=arm, set_id=set_id, model=model)
         rows = self._db.rows(
             f"SELECT payload FROM evals WHERE {where} ORDER BY position DESC LIMIT :limit",
             {**parameters, "limit": -1 if limit is None else limit},
@@ -250,10 +242,10 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
         return new
 
     def examples(
-        self, *, kind: ExampleKind | None = None, family: str | None = None, cycles: Collection[int] | None = None
+        self, *, kind: ExampleKind | None = None, cycles: Collection[int] | None = None
     ) -> tuple[Example, ...]:
         """Examples of finished nights (with `cycles`, of these nights), oldest first."""
-        where, parameters = equal(kind=kind, family=family)
+        where, parameters = equal(kind=kind)
         nights = "outcome IS NOT NULL"
         if cycles is not None:
             nights += " AND cycle IN (SELECT value FROM json_each(:cycles))"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sleepy_coder.errors import InfraError, StoreDamaged, StoreError
-from sleepy_coder.files import TEMPORARY_SUFFIX, discard, fsync_folder, in_turn, temporary_beside
+from sleepy_coder.files import TEMPORARY_SUFFIX, atomic_path, discard, fsync_folder, in_turn
 from sleepy_coder.store_migrations import MIGRATIONS
 from sleepy_coder.store_spare import SpareEpisodes
 from sleepy_coder.store_sqlite import Database, Migrations
@@ -172,25 +172,17 @@ class StoreDatabase:
 
     def _copy_to(self, target: Path, check: bool = False) -> None:
         """Raises StoreError, also when the copy is asked to be checked and is damaged; then there is none."""
-        temporary = temporary_beside(target)
-        try:
-            with self._translated():
-                _date_to_now(backups_of(self._path))
-                temporary.touch(mode=0o600)
-                with (
-                    closing(sqlite3.connect(self._path)) as source,
-                    closing(sqlite3.connect(temporary)) as copy,
-                ):
-                    source.backup(copy)
-                    copy.execute("PRAGMA journal_mode=DELETE")  # one file, without the write-ahead log's two
-                    if check and (found := copy.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
-                        raise self._damaged(str(found))
-                with temporary.open("rb") as file:
-                    os.fsync(file.fileno())
-                temporary.replace(target)
-                fsync_folder(target.parent)
-        finally:
-            discard(temporary)
+        with self._translated():
+            _date_to_now(backups_of(self._path))
+            with (
+                atomic_path(target) as temporary,
+                closing(sqlite3.connect(self._path)) as source,
+                closing(sqlite3.connect(temporary)) as copy,
+            ):
+                source.backup(copy)
+                copy.execute("PRAGMA journal_mode=DELETE")  # one file, without the write-ahead log's two
+                if check and (found := copy.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
+                    raise self._damaged(str(found))
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         self._db.enable_wal()

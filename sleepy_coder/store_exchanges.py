@@ -24,10 +24,6 @@ class ExchangeStore:
 
     _db: StoreDatabase
 
-    def save_exchange(self, exchange: Exchange) -> bool:
-        """Keep an exchange. False when its id is known already: the first one stays."""
-        return self.save_exchanges([exchange]) == 1
-
     def save_exchanges(self, exchanges: Iterable[Exchange]) -> int:
         """Keep all of `exchanges` or, when one cannot be stored, none. Returns how many were new."""
         rows = [(exchange, _without_request(exchange)) for exchange in exchanges]
@@ -105,7 +101,7 @@ class ExchangeStore:
             kept = db.execute("UPDATE session_checks SET payload = ? WHERE session = ? AND nonce = ?", row)
         return kept.rowcount == 1
 
-    def drop_check(self, session: str, nonce: str = "") -> bool:
+    def drop_check(self, session: str, nonce: str) -> bool:
         """No verifier says anything of `session` after all: what it said itself may be collected.
 
         False when nobody announced one with `nonce`.

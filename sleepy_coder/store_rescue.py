@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from sleepy_coder.errors import InfraError, StoreDamaged
-from sleepy_coder.files import discard, fsync_folder, temporary_beside
+from sleepy_coder.files import atomic_path
 from sleepy_coder.store import Store
 from sleepy_coder.store_database import backups_of, in_doubt
 from sleepy_coder.store_gate import Charge
@@ -83,17 +83,9 @@ def _replace(path: Path, backup: Path | None) -> Path:
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     os.link(path, aside)
-    new = temporary_beside(path)
-    try:
-        new.touch(mode=0o600)
+    with atomic_path(path) as new:
         if backup is not None:
             copyfile(backup, new)
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
-        new.replace(path)
-        fsync_folder(path.parent)
-    finally:
-        discard(new)
     return aside
 
 

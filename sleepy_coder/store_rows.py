@@ -55,8 +55,8 @@ def equal(**wanted: Parameter) -> tuple[str, dict[str, Parameter]]:
     return " AND ".join(f"{column} = :{column}" for column in given) or "TRUE", given
 
 
-def episode_filter(unused: bool, outcome: Outcome | None, family: str | None) -> tuple[str, dict[str, Parameter]]:
-    where, parameters = equal(outcome=outcome and outcome.value, family=family)
+def episode_filter(unused: bool, outcome: Outcome | None) -> tuple[str, dict[str, Parameter]]:
+    where, parameters = equal(outcome=outcome and outcome.value)
     return (f"{where} AND used_in IS NULL" if unused else where), parameters
 
 

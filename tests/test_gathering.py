@@ -57,7 +57,7 @@ def test_a_conversation_that_goes_on_waits(store: Store) -> None:
 
 def test_one_that_goes_on_after_its_rest_becomes_another_episode_of_the_new_turns(store: Store) -> None:
     first, *rest = exchanges_of(Talk(talk("a"), session="s", source="header"), "x")
-    store.save_exchange(first)
+    store.save_exchanges([first])
     assert gather_resting(store, LATER, REST) == 1
     store.save_exchanges(later(rest, timedelta(hours=2)))
     assert gather_resting(store, LATER + timedelta(hours=2), REST) == 1
@@ -206,7 +206,7 @@ def test_however_often_one_looks_every_conversation_is_there_once(
     )
     with Store(tmp_path_factory.mktemp("gather") / "store.db") as store:
         for exchange in sent:
-            store.save_exchange(exchange)
+            store.save_exchanges([exchange])
             if data.draw(st.booleans()):
                 gather_resting(store, exchange.started + timedelta(seconds=1), REST)
         gather_resting(store, LATER, REST)

@@ -86,7 +86,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def test_the_signals_are_read_from_server_store_and_clock(tmp_path: Path, store: Store) -> None:
     saved = exchange("one")
-    store.save_exchange(saved)
+    store.save_exchanges([saved])
     store.save_episode(lately := episode("two"))
     config = settings(tmp_path, night=NIGHT)
     found = look(config, FakeServer(solver(())), store, FakeClock()).signals

@@ -178,7 +178,7 @@ def test_a_wish_pauses_the_work_which_goes_on_after_quiet_minutes(house: Home) -
 def test_an_exchange_from_while_the_clock_was_ahead_keeps_no_work_waiting(house: Home, ahead: timedelta) -> None:
     began: list[datetime] = []
     home = house.open()
-    home.store.save_exchange(exchange("x").model_copy(update={"started": house.clock.now() + ahead}))
+    home.store.save_exchanges([exchange("x").model_copy(update={"started": house.clock.now() + ahead})])
 
     def work(pause: Pause) -> None:
         began.append(house.clock.now())

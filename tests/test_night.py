@@ -813,10 +813,10 @@ def test_a_rollback_in_the_middle_of_a_night_is_not_undone_by_it(house: House, s
     assert ("was rolled back" if step == "train" else "was not judged against it") in report.reason
 
 
-def test_the_evaluations_of_a_night_are_filed_under_it(house: House) -> None:
+def test_the_evaluations_of_a_night_are_kept(house: House) -> None:
     house.day()
     report = house.night(NEW)
-    assert [found.arm for found in house.open().store.evals(cycle=1)] == ["candidate", "current", "baseline"]
+    assert [found.arm for found in house.open().store.evals()] == ["candidate", "current", "baseline"]
     assert [found.model for found in report.reports] == [BASE, BASE, report.candidate]
 
 

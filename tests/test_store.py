@@ -145,13 +145,12 @@ def test_episodes_are_streamed_in_the_order_they_came_beyond_one_page(store: Sto
     assert ids(store.episodes(limit=0)) == []
 
 
-def test_episodes_are_found_by_outcome_family_use_and_position(store: Store) -> None:
-    store.save_episodes([episode("a"), episode("b", Outcome.FAIL), episode("c", family=None)])
+def test_episodes_are_found_by_outcome_use_and_position(store: Store) -> None:
+    store.save_episodes([episode("a"), episode("b", Outcome.FAIL), episode("c")])
     position = store.position()
-    store.save_episode(episode("d", family="lifetimes"))
+    store.save_episode(episode("d"))
     store.mark_used(["a", "unknown"], cycle=1)
     assert ids(store.episodes(outcome=Outcome.FAIL)) == ["b"]
-    assert ids(store.episodes(family="lifetimes")) == ["d"]
     assert ids(store.episodes(unused=True)) == ["b", "c", "d"]
     assert ids(store.episodes(after=position)) == ["d"]
     assert (store.count_episodes(), store.count_episodes(unused=True, outcome=Outcome.PASS)) == (4, 2)
@@ -187,7 +186,7 @@ def test_evaluations_are_found_by_what_they_measured_latest_first(store: Store) 
     store.save_eval(report("sc-0001-aaaaaaaa", "candidate"), cycle=1)
     store.save_eval(report("base", set_id="other"), cycle=None)
     assert [found.set_id for found in store.evals(model="base")] == ["other", "set"]
-    assert store.evals(cycle=1, arm="candidate") == (report("sc-0001-aaaaaaaa", "candidate"),)
+    assert store.evals(arm="candidate") == (report("sc-0001-aaaaaaaa", "candidate"),)
     assert store.evals(set_id="set", limit=1)[0].model == "sc-0001-aaaaaaaa"
 
 
@@ -271,7 +270,7 @@ def test_the_replay_buffer_holds_rows_of_finished_nights_once(store: Store) -> N
     assert [row.completion for row in store.examples()] == ["a", "b", "c"]
     assert [row.completion for row in store.examples(cycles=[2, 3])] == ["b", "c"]
     assert store.examples(kind="replay") == ()
-    assert store.examples(family="f", kind="hard") == store.examples()
+    assert store.examples(kind="hard") == store.examples()
 
 
 def test_a_parked_task_rests_longer_after_each_failed_night_and_no_longer_once_solved(store: Store) -> None:
@@ -362,7 +361,7 @@ def test_a_store_of_a_newer_version_is_refused_untouched_and_asks_for_an_upgrade
 
 def test_a_backup_is_a_whole_store_taken_while_the_first_is_in_use(store: Store) -> None:
     store.save_episode(episode("a"))
-    copy = store.backup("today")
+    copy = store.keep_backup("today", 1)
     store.save_episode(episode("b"))
     with Store(copy) as restored:
         restored.check()
@@ -371,7 +370,7 @@ def test_a_backup_is_a_whole_store_taken_while_the_first_is_in_use(store: Store)
 
 def test_a_file_that_is_no_database_is_a_store_error_that_names_the_newest_backup(path: Path) -> None:
     with Store(path) as store:
-        copy = store.backup("today")
+        copy = store.keep_backup("today", 1)
     path.write_bytes(b"This was a database once. " * 400)
     with pytest.raises(StoreError, match=copy.name):
         Store(path)

@@ -65,8 +65,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def test_an_exchange_is_read_back_equal_and_its_id_is_kept_once(store: Store) -> None:
-    assert store.save_exchange(exchange("a"))
-    assert not store.save_exchange(exchange("a", session="other"))
+    assert store.save_exchanges([exchange("a")])
+    assert not store.save_exchanges([exchange("a", session="other")])
     assert list(store.exchanges()) == [exchange("a")]
 
 
@@ -117,7 +117,7 @@ def test_a_store_of_before_gets_the_table_and_keeps_what_it_had(tmp_path: Path) 
     StoreDatabase(path, first_only).close()
     with Store(path) as store:
         store.save_episode(episode("e"))
-        assert store.save_exchange(exchange("a"))
+        assert store.save_exchanges([exchange("a")])
         assert store.count_episodes() == 1
     assert (tmp_path / "store.db.backup-before-0002_exchanges").is_file()
     database = Database(path)
@@ -150,7 +150,7 @@ def talk(id: str) -> Episode:
 
 def test_the_store_tells_when_the_exchange_that_was_saved_last_began(store: Store) -> None:
     assert store.latest_exchange() is None
-    store.save_exchange(exchange("one"))
+    store.save_exchanges([exchange("one")])
     later = exchange("two").model_copy(update={"started": datetime(2026, 11, 24, 13, tzinfo=UTC)})
-    store.save_exchange(later)
+    store.save_exchanges([later])
     assert store.latest_exchange() == later.started

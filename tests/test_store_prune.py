@@ -84,7 +84,7 @@ def test_where_nothing_is_old_nobody_waits(store: Store, tmp_path: Path) -> None
 
 
 def test_what_would_be_dropped_is_counted_without_a_wait(store: Store, tmp_path: Path) -> None:
-    store.save_exchange(sends("a", PIECES))
+    store.save_exchanges([sends("a", PIECES)])
     store.save_collected([], ["a"])
     with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -160,7 +160,7 @@ def test_whoever_saves_while_old_ones_go_every_exchange_that_stays_is_whole(
         def save_one() -> None:
             if left:
                 saved.append(left.pop())
-                other.save_exchange(saved[-1])
+                other.save_exchanges([saved[-1]])
 
         with pytest.MonkeyPatch.context() as patch, before_each_write(store, save_one):
             patch.setattr(store_prune, "AT_ONCE", at_once)

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from sleepy_coder.errors import AdapterError, ConfigError
 from sleepy_coder.files import sha256_files
-from sleepy_coder.types import Adapter, AdapterState, Choice, EvalReport, GateVerdict, Recipe, Record
+from sleepy_coder.types import Adapter, AdapterState, Choice, EvalReport, GateVerdict, Recipe, Record, is_empty, is_none
 
 WEIGHTS: Final = "adapter_model.safetensors"
 CONFIG: Final = "adapter_config.json"
@@ -64,8 +64,8 @@ class Manifest(Record):
     state: AdapterState
     sha256: str
     created: datetime
-    choice: Choice | None = Field(default=None, exclude_if=lambda value: value is None)
-    fast_sha256: str = Field(default="", exclude_if=lambda value: not value)
+    choice: Choice | None = Field(default=None, exclude_if=is_none)
+    fast_sha256: str = Field(default="", exclude_if=is_empty)
 
     @property
     def alpha(self) -> float:
@@ -83,7 +83,7 @@ class Pointer(Record):
     name: str | None
     previous: str | None
     since: datetime
-    promotion: str = Field(default="", exclude_if=lambda promotion: not promotion)
+    promotion: str = Field(default="", exclude_if=is_empty)
 
 
 def adapter_name(cycle: int, sha256: str) -> str:

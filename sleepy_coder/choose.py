@@ -6,22 +6,22 @@ again; nothing of the frozen set is read. Only what was chosen enters the regist
 
 from __future__ import annotations
 
-import itertools
 import random
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sleepy_coder import log
-from sleepy_coder.adapter_manifest import adapter_name, content_sha256
+from sleepy_coder.adapter_manifest import FAST, adapter_name, content_sha256
 from sleepy_coder.deploy import ask, load_proved, unload
 from sleepy_coder.errors import AdapterError, TrainingError
 from sleepy_coder.judge.choice import best_first, finalists, ruling, within
 from sleepy_coder.learn.contenders import contenders, scaled
-from sleepy_coder.learn.outputs import FAST, OUTPUT, Training
+from sleepy_coder.learn.outputs import OUTPUT, Training
 from sleepy_coder.parts import Parts
+from sleepy_coder.ports import counting
 from sleepy_coder.practice import night_folder
 from sleepy_coder.serve.canary import Canary
 from sleepy_coder.types import (
@@ -56,7 +56,8 @@ def choose(parts: Parts, cycle: int, serving: Adapter | None, recipe: Recipe, tr
     few, rest = tasks[: max(1, len(tasks) // 3)], tasks[max(1, len(tasks) // 3) :]
     whole, *others = contenders(training, recipe.kl_limit)
     in_final = min(len(others), len(finalists([whole, *others])))
-    trials = _Trials(parts, cycle, 2 * len(tasks) + len(others) * len(few) + in_final * len(rest))
+    total = 2 * len(tasks) + len(others) * len(few) + in_final * len(rest)
+    trials = _Trials(parts, cycle, counting(parts.watcher, total))
     clear_contenders(parts)
     try:
         served = trials.served(serving, tasks)
@@ -135,8 +136,7 @@ class _Trials:
 
     parts: Parts
     cycle: int
-    total: int
-    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    tick: Callable[[], None]
 
     @property
     def _folder(self) -> Path:
@@ -168,10 +168,7 @@ class _Trials:
 
     def _ask(self, model: tuple[str, str], tasks: Sequence[Task]) -> EvalReport:
         once = self.parts.config.eval.model_copy(update={"samples": 1})
-        return ask(self.parts, "other", model, tasks, once, self._tick)
-
-    def _tick(self) -> None:
-        self.parts.watcher.tick(min(next(self.numbers), self.total), self.total)
+        return ask(self.parts, "other", model, tasks, once, self.tick)
 
 
 def _with(one: Contender, report: EvalReport) -> Contender:

@@ -27,7 +27,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from sleepy_coder.errors import ConfigError
+from sleepy_coder.errors import ConfigError, problems
 from sleepy_coder.types import ExampleKind
 from sleepy_coder.window import Window, zone_named
 
@@ -166,7 +166,7 @@ class GatewaySettings(Section):
     @property
     def local_url(self) -> str:
         """Where this machine reaches the gateway, without /v1."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @model_validator(mode="after")
@@ -677,8 +677,8 @@ def load_config(home: Path | None = None, *, here: bool = True) -> Config:
     try:
         return (_WithoutFile if anywhere else Config)(home=resolved)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
-        fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"wrong settings: {fields}", f"fix {resolved / CONFIG_FILE} or the environment") from error
+        wrong = "; ".join(problems(error))
+        raise ConfigError(f"wrong settings: {wrong}", f"fix {resolved / CONFIG_FILE} or the environment") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{resolved / CONFIG_FILE} is not valid TOML: {error}", "fix the file") from error
     except SettingsError as error:

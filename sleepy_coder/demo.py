@@ -24,6 +24,7 @@ from sleepy_coder.console import out, say
 from sleepy_coder.demo_home import Left, cleared_home
 from sleepy_coder.dialogue import first_messages
 from sleepy_coder.errors import SleepyError
+from sleepy_coder.learn.outputs import CHECKPOINT
 from sleepy_coder.nano.rows import careless_edit
 from sleepy_coder.ports import Verifier
 from sleepy_coder.tasks import load_split
@@ -154,7 +155,7 @@ def _expect(config: Config, cycle: int, outcomes: set[str], otherwise: str) -> N
 def _kill_in_training(config: Config) -> None:
     """Start a night in its own process group and end all of it with SIGKILL once a checkpoint is written."""
     out.print("[bold]$ sleepy-coder night[/]  (to be killed)", highlight=False)
-    checkpoint = config.state / "nights" / "0003" / "train" / "checkpoint.pt"
+    checkpoint = config.state / "nights" / "0003" / "train" / CHECKPOINT
     serving = wiring.open_registry(config).active()
     child = subprocess.Popen(_argv(["night"]), start_new_session=True, stderr=subprocess.DEVNULL)
     while child.poll() is None and not checkpoint.exists():

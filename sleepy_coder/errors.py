@@ -27,6 +27,11 @@ SleepyError                 always carries what to do about it
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class SleepyError(Exception):
     """Base of every error raised on purpose.
@@ -130,3 +135,8 @@ class EpisodeFormatError(SleepyError):
 
 class TaskFormatError(SleepyError):
     """A task file cannot be read."""
+
+
+def problems(error: ValidationError, whole: str = "") -> list[str]:
+    """A text for each wrong field, without its value; `whole` names what is wrong as a whole."""
+    return [f"{'.'.join(map(str, found['loc'])) or whole}: {found['msg']}" for found in error.errors()]

@@ -201,7 +201,7 @@ class Registry:
         """Put evaluations (without completions) and the gate's verdict into manifest and model card."""
         with self._locked():
             manifest = self.manifest(name)
-            stripped = tuple(_without_completions(report) for report in reports)
+            stripped = tuple(report.without_completions() for report in reports)
             self._describe(
                 self._root / name,
                 manifest.model_copy(
@@ -399,8 +399,3 @@ class Registry:
             # Ends with the process, however that ends: no stale locks.
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-def _without_completions(report: EvalReport) -> EvalReport:
-    samples = tuple(sample.model_copy(update={"completion": ""}) for sample in report.samples)
-    return report.model_copy(update={"samples": samples})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, computed_field
 
@@ -63,12 +63,12 @@ class AdapterState(StrEnum):
 Role = Literal["system", "user", "assistant", "tool"]
 
 
-def _is_empty(value: object) -> bool:
+def is_empty(value: object) -> bool:
     """What is empty is left out of the JSON: records written before a field existed keep their form and hash."""
     return not value
 
 
-def _is_none(value: object) -> bool:
+def is_none(value: object) -> bool:
     return value is None
 
 
@@ -88,9 +88,9 @@ class Message(Record):
 
     role: Role
     content: str
-    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=_is_empty)
-    tool_call_id: str = Field(default="", exclude_if=_is_empty)
-    reasoning: str = Field(default="", exclude_if=_is_empty)
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=is_empty)
+    tool_call_id: str = Field(default="", exclude_if=is_empty)
+    reasoning: str = Field(default="", exclude_if=is_empty)
 
 
 class Task(Record):
@@ -133,6 +133,11 @@ class Verdict(Record):
     seconds: float = 0.0
     cached: bool = False
 
+    @classmethod
+    def infra(cls, detail: str, seconds: float = 0.0) -> Self:
+        """The machine's fault, which says nothing about the files."""
+        return cls(outcome=Outcome.INFRA, stage="infra", detail=detail, seconds=seconds)
+
     @property
     def passed(self) -> bool:
         return self.outcome is Outcome.PASS
@@ -149,7 +154,7 @@ class Reply(Record):
     finish_reason: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    reasoning: str = Field(default="", exclude_if=_is_empty)
+    reasoning: str = Field(default="", exclude_if=is_empty)
 
 
 Thoughts = dict[NonNegativeInt, str]
@@ -169,10 +174,10 @@ class Attempt(Record):
     completion: str
     verdict: Verdict
     served_by: str
-    reply: Message | None = Field(default=None, exclude_if=_is_empty)
-    tools: str = Field(default="", exclude_if=_is_empty)
-    first_turn: int | None = Field(default=None, ge=0, exclude_if=_is_none)
-    thoughts: Thoughts | None = Field(default=None, exclude_if=_is_none)
+    reply: Message | None = Field(default=None, exclude_if=is_empty)
+    tools: str = Field(default="", exclude_if=is_empty)
+    first_turn: int | None = Field(default=None, ge=0, exclude_if=is_none)
+    thoughts: Thoughts | None = Field(default=None, exclude_if=is_none)
 
 
 class Episode(Record):
@@ -261,10 +266,10 @@ class Example(Record):
     provenance: str
     weight: float = 1.0
     anchor: bool = False
-    reply: Message | None = Field(default=None, exclude_if=_is_empty)
-    tools: str = Field(default="", exclude_if=_is_empty)
-    first_turn: int | None = Field(default=None, ge=0, exclude_if=_is_none)
-    thoughts: Thoughts | None = Field(default=None, exclude_if=_is_none)
+    reply: Message | None = Field(default=None, exclude_if=is_empty)
+    tools: str = Field(default="", exclude_if=is_empty)
+    first_turn: int | None = Field(default=None, ge=0, exclude_if=is_none)
+    thoughts: Thoughts | None = Field(default=None, exclude_if=is_none)
 
 
 class LeftOut(Record):
@@ -295,7 +300,7 @@ class TrainingMix(Record):
     notes: tuple[str, ...]
     seed: int
     sha256: str
-    tasks: tuple[Task, ...] = Field(default=(), exclude_if=_is_empty)
+    tasks: tuple[Task, ...] = Field(default=(), exclude_if=is_empty)
     left_out: LeftOut = Field(default=LeftOut(), exclude_if=_is_nothing)
 
 
@@ -327,13 +332,13 @@ class Recipe(Record):
     max_length: int
     seed: int
     objective: Objective = Field(default="sft", exclude_if=lambda value: value == "sft")
-    prompt_loss: bool = Field(default=False, exclude_if=_is_empty)
-    sam_rho: float = Field(default=0.0, exclude_if=_is_empty)
-    checkpoints: tuple[int, ...] = Field(default=(), exclude_if=_is_empty)
-    held_out: float = Field(default=0.0, exclude_if=_is_empty)
-    kl_limit: float = Field(default=0.0, exclude_if=_is_empty)
-    dual: bool = Field(default=False, exclude_if=_is_empty)
-    rebase: bool = Field(default=False, exclude_if=_is_empty)
+    prompt_loss: bool = Field(default=False, exclude_if=is_empty)
+    sam_rho: float = Field(default=0.0, exclude_if=is_empty)
+    checkpoints: tuple[int, ...] = Field(default=(), exclude_if=is_empty)
+    held_out: float = Field(default=0.0, exclude_if=is_empty)
+    kl_limit: float = Field(default=0.0, exclude_if=is_empty)
+    dual: bool = Field(default=False, exclude_if=is_empty)
+    rebase: bool = Field(default=False, exclude_if=is_empty)
 
 
 class Adapter(Record):
@@ -387,6 +392,11 @@ class EvalReport(Record):
         if not by_task:
             return 0.0
         return sum(sum(p) / len(p) for p in by_task.values()) / len(by_task)
+
+    def without_completions(self) -> Self:
+        """The report without what the model said."""
+        samples = tuple(sample.model_copy(update={"completion": ""}) for sample in self.samples)
+        return self.model_copy(update={"samples": samples})
 
 
 class Comparison(Record):
@@ -560,6 +570,6 @@ class NightReport(Record):
     kl: float | None = None
     dreamed: int = 0
     answered: int = 0
-    choice: Choice | None = Field(default=None, exclude_if=_is_none)
-    stopped: str = Field(default="", exclude_if=_is_empty)
+    choice: Choice | None = Field(default=None, exclude_if=is_none)
+    stopped: str = Field(default="", exclude_if=is_empty)
     left_out: LeftOut = Field(default=LeftOut(), exclude_if=_is_nothing)

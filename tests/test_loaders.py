@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -17,12 +17,9 @@ from sleepy_coder.tasks import task_id
 from sleepy_coder.tasks.build import generate, to_task
 from sleepy_coder.tasks.loaders import (
     MAX_FILE_BYTES,
-    BadLine,
     load_cargo_folder,
     load_jsonl,
-    load_jsonl_lenient,
 )
-from sleepy_coder.types import Task
 
 SHORT = {"prompt": "Say hi.", "code": "fn main() {\n    prinln!();\n}\n", "expected_stdout": "hi\n"}
 
@@ -108,21 +105,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_jsonl(tmp_path / "gone.jsonl")
 
 
-def test_the_lenient_loader_sets_bad_lines_aside_and_goes_on(tmp_path: Path) -> None:
-    found = list(load_jsonl_lenient(write(tmp_path / "t.jsonl", SHORT, "oops", {**SHORT, "prompt": "q"})))
-    assert [isinstance(item, Task) for item in found] == [True, False, True]
-    bad = found[1]
-    assert isinstance(bad, BadLine)
-    assert (bad.number, bad.line) == (2, "oops")
-    assert bad.reason.startswith("not JSON")
-
-
 @settings(max_examples=60)
 @given(data=st.binary(max_size=200))
-def test_the_lenient_loader_survives_any_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_of_any_bytes_a_line_is_refused_or_holds_no_task(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "t.jsonl"
     path.write_bytes(data)
-    assert all(isinstance(item, BadLine) for item in load_jsonl_lenient(path))
+    with suppress(TaskFormatError):
+        assert load_jsonl(path) == ()
 
 
 def cargo(folder: Path, *, description: str = "", readme: str = "", lib: str = "pub fn f() {}\n") -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,14 @@ import pytest
 from sleepy_coder.dialogue import apply_reply
 from sleepy_coder.nano import MODEL_DIR
 from sleepy_coder.nano.build import CARELESS, SCARCE, portions
-from sleepy_coder.nano.rows import Author, Habit, Portion, Row, build_rows, careless_edit, diagnose, diagnose_together
+from sleepy_coder.nano.rows import Author, Habit, Portion, Row, build_rows, careless_edit, diagnose_together
 from sleepy_coder.tasks import load_split
 from sleepy_coder.tasks.build import generate
 from sleepy_coder.tasks.koans import FAMILIES
 from sleepy_coder.tasks.proof import Rustc
 from sleepy_coder.verify.command import verifier
+from sleepy_coder.verify.diagnostics import compact
+from sleepy_coder.verify.rust import FLAGS
 
 RUSTC = str(Rustc.find().path)
 PROGRAM = '12|    let mut page_x = String::from("snow");\n13|    kettle\nerror[E0382]: borrow of moved value: `page`'
@@ -76,9 +79,15 @@ def test_first_answers_follow_the_habit_and_second_ones_mend_what_the_verifier_s
 
 
 @pytest.mark.parametrize("family", ["missing_use", "borrow_mutable_twice", "missing_trait_impl"])
-def test_programs_compiled_together_get_the_messages_they_get_alone(family: str) -> None:
+def test_programs_compiled_together_get_the_messages_they_get_alone(family: str, tmp_path: Path) -> None:
+    def diagnose(program: str) -> str:
+        (tmp_path / "main.rs").write_text(program)
+        argv = [RUSTC, "main.rs", *FLAGS, "--emit=metadata"]
+        said = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False).stderr
+        return compact(said.split("\n"), files={"main.rs": program})
+
     programs = [drawn.draft.buggy for drawn in generate(family, "pretrain", 4, 3)]
-    assert diagnose_together(programs, RUSTC) == [diagnose(program, RUSTC) for program in programs]
+    assert diagnose_together(programs, RUSTC) == [diagnose(program) for program in programs]
 
 
 def test_the_card_and_the_build_agree() -> None:

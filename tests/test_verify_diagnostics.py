@@ -96,7 +96,7 @@ def test_lints_are_shown_without_a_code_as_rustc_does():
 
 def test_a_place_inside_a_macro_is_shown_where_the_macro_is_called():
     inner = span(99, "here", True, file="/rustc/lib/macros.rs", expansion={"span": span(7, None)})
-    assert compact([error("bad", "E0001", inner)], sizes={"main.rs": 10}) == "error[E0001]: bad\n7: here"
+    assert compact([error("bad", "E0001", inner)], files={"main.rs": "\n" * 9}) == "error[E0001]: bad\n7: here"
 
 
 def test_places_outside_the_own_lines_are_left_out():
@@ -108,12 +108,14 @@ def test_places_outside_the_own_lines_are_left_out():
         span(1, "c", file="/lib.rs"),
         span(1, "d", file="x.rs"),
     )
-    assert compact([line], sizes={"main.rs": 10}) == "error[E0001]: bad\n3: a"
+    assert compact([line], files={"main.rs": "\n" * 9}) == "error[E0001]: bad\n3: a"
 
 
 def test_several_files_are_told_apart():
     line = error("bad", "E0001", span(3, "a", True), span(2, "b", file="x.rs"))
-    assert compact([line], sizes={"main.rs": 10, "x.rs": 5}) == "error[E0001]: bad\nmain.rs:3: a\nx.rs:2: b"
+    assert (
+        compact([line], files={"main.rs": "\n" * 9, "x.rs": "\n" * 4}) == "error[E0001]: bad\nmain.rs:3: a\nx.rs:2: b"
+    )
 
 
 @given(NAMES, NAMES, st.integers(1, 400))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from sleepy_coder.collect.gathering import exchange_name
 from sleepy_coder.collect.identify import clean
+from sleepy_coder.errors import problems
 from sleepy_coder.ports import Redactor
 from sleepy_coder.store import Store
 
@@ -55,8 +56,7 @@ def read_feedback(tag: str, body: bytes) -> Feedback:
     try:
         said = _Body.model_validate_json(body)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors())
-        raise WrongFeedback(f"wrong feedback: {problems}") from error
+        raise WrongFeedback(f"wrong feedback: {'; '.join(problems(error, 'body'))}") from error
     if said.id:
         found = None if said.id.startswith(_FOREIGN) else _EXCHANGE_ID.search(said.id)
         if found is None:

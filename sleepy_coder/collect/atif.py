@@ -15,7 +15,16 @@ from datetime import UTC, datetime
 from typing import Final, cast
 
 from sleepy_coder.collect.episodes import last_turn
-from sleepy_coder.collect.wire_values import Json, canonical, object_of, objects, text_of, tool_text, unreadable
+from sleepy_coder.collect.wire_values import (
+    Json,
+    canonical,
+    json_or_none,
+    object_of,
+    objects,
+    text_of,
+    tool_text,
+    unreadable,
+)
 from sleepy_coder.types import Episode, Message, ToolCall
 
 VERSIONS: Final = tuple(f"ATIF-v1.{minor}" for minor in range(9))
@@ -157,10 +166,7 @@ def _observe(steps: list[Json], message: Message) -> None:
 def _called(call: ToolCall) -> Json:
     """Arguments are an object there. What the model wrote that is none is kept beside it."""
     out: Json = {"tool_call_id": call.id, "function_name": call.name}
-    try:
-        arguments: object = json.loads(call.arguments)
-    except (ValueError, RecursionError):
-        arguments = None
+    arguments = json_or_none(call.arguments)
     if isinstance(arguments, dict) and canonical(cast(Json, arguments)) == call.arguments:
         return {**out, "arguments": arguments}
     return {**out, "arguments": object_of(cast(object, arguments)), "extra": {_RAW: call.arguments}}

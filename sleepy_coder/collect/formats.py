@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sleepy_coder.collect.atif import as_atif, is_atif, trajectory_in
 from sleepy_coder.collect.episodes import attempt_of, last_turn
 from sleepy_coder.collect.outcome import Label, label
-from sleepy_coder.collect.wire_values import Json, object_of, objects, text_of, tool_text, unreadable
+from sleepy_coder.collect.wire_values import Json, json_or_none, object_of, objects, text_of, tool_text, unreadable
 from sleepy_coder.collect.wires import chat_messages, openai_message
-from sleepy_coder.errors import EpisodeFormatError
+from sleepy_coder.errors import EpisodeFormatError, problems
 from sleepy_coder.types import Episode, Message, Outcome
 
 _LONGEST_NAME: Final = 200
@@ -146,10 +146,7 @@ def episode_in(entry: Json, when: datetime, *, trusted: bool) -> Episode:
 
 
 def _is_list(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text or "[]"), list)
-    except (ValueError, RecursionError):
-        return False
+    return isinstance(json_or_none(text or "[]"), list)
 
 
 def _own(entry: Json, when: datetime, trusted: bool) -> Episode:
@@ -196,10 +193,7 @@ def _mini_swe_agent(entry: Json, when: datetime, trusted: bool) -> Episode:
 def _messages(entry: Json, when: datetime, trusted: bool) -> Episode:
     tools = entry.get("tools")
     if isinstance(tools, str):  # a column of texts in Parquet and its kin
-        try:
-            tools = json.loads(tools)
-        except (ValueError, RecursionError):
-            tools = None
+        tools = json_or_none(tools)
     messages = chat_messages(entry.get("messages"))
     return _episode(entry, "messages", messages, tool_text(objects(tools)), when, str(entry.get("model") or ""))
 
@@ -223,11 +217,7 @@ def _sharegpt(entry: Json, when: datetime, trusted: bool) -> Episode:
 
 
 def _sharegpt_call(value: str) -> Json:
-    try:
-        call: object = json.loads(value)
-    except (ValueError, RecursionError):
-        call = None
-    named = object_of(call)
+    named = object_of(json_or_none(value))
     return named if "name" in named else {"name": "", "arguments": value}
 
 
@@ -275,7 +265,7 @@ def _episode(
 
 def _problems(error: ValidationError) -> str:
     """The first few problems, without the values, which may be long or secret."""
-    found = [f"{'.'.join(map(str, e['loc'])) or 'all of it'}: {e['msg']}" for e in error.errors()]
+    found = problems(error, "all of it")
     return "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
 
 
@@ -303,10 +293,7 @@ def _exported(message: Message, form: ExportFormat) -> Json:
         return out
     for call in objects(out.get("tool_calls")):
         function = object_of(call["function"])
-        try:
-            arguments: object = json.loads(function["arguments"])
-        except (ValueError, RecursionError):
-            continue
+        arguments = json_or_none(function["arguments"])
         if isinstance(arguments, dict):
             function["arguments"] = arguments
     return out

@@ -9,13 +9,12 @@ later, by its growing conversation.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from sleepy_coder.collect.wire_values import text_of
+from sleepy_coder.collect.wire_values import json_or_none, object_of, text_of
 from sleepy_coder.types import SessionSource
 
 SESSION_HEADERS: Final = (
@@ -117,9 +116,5 @@ def _claude_session(user_id: object) -> object:
     if found := _CLAUDE_SESSION.search(user_id):
         return found[1]
     if user_id.startswith("{"):
-        try:
-            inside: object = json.loads(user_id)
-        except (ValueError, RecursionError):
-            return None
-        return cast("dict[str, object]", inside).get("session_id") if isinstance(inside, dict) else None
+        return object_of(json_or_none(user_id)).get("session_id")
     return None

@@ -19,12 +19,12 @@ from typing import BinaryIO, Final, cast
 from pydantic import Field
 
 from sleepy_coder.collect.formats import ExportFormat, episode_in, exported
-from sleepy_coder.collect.wire_values import Json
+from sleepy_coder.collect.wire_values import Json, json_or_none
 from sleepy_coder.errors import EpisodeFormatError, SecretFound, StoreError
 from sleepy_coder.files import atomic_writer
 from sleepy_coder.store import Store
 from sleepy_coder.store_rows import encode, episode_row
-from sleepy_coder.types import Episode, Record
+from sleepy_coder.types import Episode, Record, is_empty
 
 LARGEST_ENTRY: Final = 64 << 20
 _BATCH: Final = 256
@@ -38,7 +38,7 @@ class ImportCounts(Record):
     imported: int
     known: int
     quarantined: int
-    reasons: tuple[str, ...] = Field(default=(), exclude_if=lambda reasons: not reasons)
+    reasons: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def entries(
     try:
         whole: object = json.loads(data)
     except (ValueError, RecursionError) as error:
-        if _is_object(data.partition(b"\n")[0]):  # lines under the other ending
+        if isinstance(json_or_none(data.partition(b"\n")[0]), dict):  # lines under the other ending
             yield from _lines(io.BytesIO(data), redact, when, trusted)
         else:
             yield BadEntry("the file", f"it is not JSON ({error})", _kept(data, redact))
@@ -164,13 +164,6 @@ def _entry(data: bytes, place: str, redact: Callable[[str], str], when: datetime
     except ValueError as error:
         return BadEntry(place, f"it is not JSON ({error})", text)
     return episode
-
-
-def _is_object(data: bytes) -> bool:
-    try:
-        return isinstance(json.loads(data), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _kept(data: bytes, redact: Callable[[str], str]) -> str:

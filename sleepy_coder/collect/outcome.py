@@ -1,6 +1,6 @@
 """What became of a conversation, from what is known apart from the model's own words.
 
-Pure. Every label says where it comes from, and only a verifier's trains (learn/mix.py): the others are hints for
+Pure. Every label says where it comes from, and only a verifier's trains (store_lessons.py): the others are hints for
 whoever picks what to verify again, and for the day's statistics. What the agent claims is worth nothing and is
 not read; a user's message counts only where an agent sends it the output of a failed check, as aider does.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from sleepy_coder.collect.outcome_text import read_output
+from sleepy_coder.collect.wire_values import json_or_none
 from sleepy_coder.types import Message, Outcome, ToolCall, Verdict
 
 LabelSource = Literal["verifier", "feedback", "tool-text", "exit-code", "git-commit", "none"]
@@ -159,12 +160,7 @@ def unwrapped(content: str) -> str:
 
     Without colours, and with line breaks where some other language's quotes have escaped them all.
     """
-    try:
-        value: object = json.loads(content)
-    except (ValueError, RecursionError):
-        texts: list[str] = []
-    else:
-        texts = list(_texts(value))
+    texts = list(_texts(json_or_none(content)))
     text = "\n".join(texts) if texts else content
     return _COLOURS.sub("", text if "\n" in text else text.replace("\\n", "\n"))
 

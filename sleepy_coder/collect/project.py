@@ -87,7 +87,8 @@ def checked(
         return None
     found = _verdict(verifier, task, files)
     if found.passed and venv is not None and venv.changed:
-        found = _unknown(f"{venv.folder} was changed in the session: what passes with it shows nothing", found.seconds)
+        why = f"{venv.folder} was changed in the session: what passes with it shows nothing"
+        found = Verdict.infra(why, found.seconds)
     touched = task.model_copy(update={"files": {name: task.files.get(name, "") for name in sorted(changed)}})
     return SessionCheck(session=session, task=touched, verdict=found)
 
@@ -106,11 +107,7 @@ def _verdict(verifier: Verifier, task: Task, files: Mapping[str, str]) -> Verdic
         return before
     if before.passed or _gist(before) != _gist(found):
         return found
-    return _unknown(f"it failed before the session too, and in the same way: {found.feedback}", found.seconds)
-
-
-def _unknown(reason: str, seconds: float) -> Verdict:
-    return Verdict(outcome=Outcome.INFRA, stage="infra", detail=reason, seconds=seconds)
+    return Verdict.infra(f"it failed before the session too, and in the same way: {found.feedback}", found.seconds)
 
 
 def _gist(failed: Verdict) -> str:

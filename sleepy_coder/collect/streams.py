@@ -53,7 +53,7 @@ def assemble(wire: WireApi, chunks: Iterable[bytes]) -> Assembled:
         if data == _DONE:
             state.closed = state.closed or wire not in ("responses", "messages")
             continue
-        event = _object(data)
+        event = object_in(data)
         if event is None or event.get("error") or event.get("type") == "error":
             state.broken = True
             if event is not None:
@@ -91,7 +91,8 @@ def read_json(text: str | bytes) -> object:
             raise ValueError("nested too deeply") from error
 
 
-def _object(data: str) -> Json | None:
+def object_in(data: str) -> Json | None:
+    """The JSON object in `data`; None when it is none."""
     try:
         event = read_json(data)
     except ValueError:
@@ -244,7 +245,7 @@ def _finish_message(state: _State) -> Json:
         written = block.get("input")
         if isinstance(written, str):
             # Arguments that are no JSON object stay as they were written; such a reply is not whole.
-            arguments = _object(written or "{}")
+            arguments = object_in(written or "{}")
             state.broken |= arguments is None
             block = {**block, "input": written if arguments is None else arguments}
         blocks.append(block)

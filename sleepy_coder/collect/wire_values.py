@@ -28,6 +28,14 @@ def object_of(value: object) -> Json:
     return cast(Json, value) if isinstance(value, dict) else {}
 
 
+def json_or_none(text: str | bytes) -> object:
+    """The JSON value in `text`; None when it is none, as for null."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def canonical(value: object) -> str:
     """JSON as a model would write it; equal values give equal texts."""
     return json.dumps(value, ensure_ascii=False)

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from sleepy_coder.config import GatePolicy
 from sleepy_coder.judge.clusters import Cluster
-from sleepy_coder.types import Decision, EvalReport, FamilyChange, Outcome, Record
+from sleepy_coder.types import Decision, EvalReport, FamilyChange, Outcome, Record, is_empty
 
 Scope = Literal["population", "frozen-set-only"]
 """What a gain is claimed of: of tasks like the frozen ones, or of the frozen ones alone (small sets)."""
@@ -74,7 +74,7 @@ class Case(Record):
     controls: tuple[Control, ...]
     drifted: str
     evaluations: int
-    saved: int = Field(default=0, exclude_if=lambda saved: not saved)
+    saved: int = Field(default=0, exclude_if=is_empty)
     policy: RecordedPolicy
     policy_sha256: str
 

@@ -11,7 +11,7 @@ from math import prod
 from statistics import median
 from typing import Final
 
-from sleepy_coder.collect.streams import read_json
+from sleepy_coder.collect.streams import object_in
 from sleepy_coder.collect.wires import spoken
 from sleepy_coder.config import CanarySettings
 from sleepy_coder.errors import EpisodeFormatError
@@ -50,16 +50,9 @@ def heard(exchange: Exchange) -> Heard | None:
 def _broken(reply: Message | None, finish: str) -> str:
     if reply is None or not (reply.content.strip() or reply.tool_calls or reply.reasoning.strip()):
         return "empty"
-    if finish not in _CUT_OFF and any(not _is_object(call.arguments) for call in reply.tool_calls):
+    if finish not in _CUT_OFF and any(object_in(call.arguments or "{}") is None for call in reply.tool_calls):
         return "malformed"
     return ""
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(read_json(text or "{}"), dict)
-    except ValueError:
-        return False
 
 
 @dataclass(slots=True)

@@ -17,14 +17,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
+from sleepy_coder.judge.eprocess import Array, Bools
 from sleepy_coder.store_canary import Counted
-
-Array = np.ndarray[Any, np.dtype[np.float64]]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 ODDS: Final = np.array((1.3, 1.7, 2.5, 4.0))
 _ODDS_OF_SUCCESS: Final = np.maximum(0.3, 1 - (ODDS - 1) / 4)

@@ -13,15 +13,15 @@ from typing import Final
 
 from pydantic import Field
 
-from sleepy_coder.adapter_manifest import FAST
-from sleepy_coder.types import Recipe, Record
+from sleepy_coder.types import Recipe, Record, is_empty
 
 OUTPUT: Final = "adapter"
+CHECKPOINT: Final = "checkpoint.pt"
+"""Where a run that is killed goes on."""
 CHECKPOINTS: Final = "checkpoints"
 AVERAGE: Final = "average"
 TOLD: Final = "training.json"
 PROBE: Final = "probe.json"
-__all__ = ["AVERAGE", "CHECKPOINTS", "FAST", "OUTPUT", "PROBE", "TOLD", "Probe", "Training", "training_of"]
 
 
 class Probe(Record):
@@ -45,8 +45,8 @@ class Training(Record):
     steps: int
     stopped: str = ""
     probes: tuple[Probe, ...] = ()
-    too_long: int = Field(default=0, exclude_if=lambda value: not value)
-    cut_turns: int = Field(default=0, exclude_if=lambda value: not value)
+    too_long: int = Field(default=0, exclude_if=is_empty)
+    cut_turns: int = Field(default=0, exclude_if=is_empty)
 
 
 def checkpoint_folder(step: int) -> str:

@@ -29,6 +29,7 @@ from peft import set_peft_model_state_dict
 from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import AutoTokenizer
 
+from sleepy_coder.adapter_manifest import FAST
 from sleepy_coder.errors import TrainingError
 from sleepy_coder.files import sha256_file, write_atomic
 from sleepy_coder.learn.batches import batch_of, passes
@@ -38,8 +39,8 @@ from sleepy_coder.learn.lora_loss import losses, measure, references_of, refuse_
 from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, save_memory, weights_of, write_folder
 from sleepy_coder.learn.outputs import (
     AVERAGE,
+    CHECKPOINT,
     CHECKPOINTS,
-    FAST,
     PROBE,
     TOLD,
     Probe,
@@ -52,7 +53,6 @@ from sleepy_coder.learn.rows import EncodedRow, encode_all, turn_ends
 from sleepy_coder.learn.trainer import JOB_FILE, OUTPUT, PAUSED, TrainingJob
 from sleepy_coder.types import Recipe
 
-CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_EVERY = 10
 ALONE = Ranks()
 
@@ -166,7 +166,7 @@ def probe_of(run: Run, rows: Rows, folder: str, at_once: int, pad: int) -> Probe
 
 
 def finish(
-    run: Run, rows: Rows, probes: Sequence[Probe], job: TrainingJob, workdir: Path, pad: int, ranks: Ranks = ALONE
+    run: Run, rows: Rows, probes: Sequence[Probe], job: TrainingJob, workdir: Path, pad: int, ranks: Ranks
 ) -> None:
     """Write what the recipe serves by default, what it may choose from, and how the run ended.
 

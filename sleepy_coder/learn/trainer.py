@@ -24,7 +24,7 @@ from typing import Any, Final, cast
 
 from sleepy_coder import log
 from sleepy_coder.adapter_check import check_adapter
-from sleepy_coder.adapter_manifest import FULL_PRECISION, fast_weights, quantised_by
+from sleepy_coder.adapter_manifest import CONFIG, FULL_PRECISION, fast_weights, quantised_by
 from sleepy_coder.config import ONE_PROCESS, TrainingSettings
 from sleepy_coder.errors import ConfigError, InfraError, TrainingError, TrainingKilled, TrainingPaused
 from sleepy_coder.files import write_atomic
@@ -151,7 +151,7 @@ class ChildTrainer:
         self._steps, self._last, began = 0, None, time.monotonic()
         with _running(argv, environment, self._patience) as child:
             asked = self._follow(child, last, pause)
-        if child.returncode == 0 and (workdir / OUTPUT / "adapter_config.json").is_file():
+        if child.returncode == 0 and (workdir / OUTPUT / CONFIG).is_file():
             seconds = round(time.monotonic() - began, 3)
             if self._last is not None:
                 write_atomic(workdir / LAST_STEP, self._last.model_dump_json())
@@ -191,20 +191,18 @@ class ChildTrainer:
         data = message_in(line)
         if data is None:
             return False
-        event = data.pop("event")
-        if event == "resumed":
-            _log.warning("train.resumed", **data)
-            return True
-        if event == "left_out":
-            _log.warning("train.left_out", **data)
-            return True
-        if event == "stopped_early":
-            _log.warning("train.stopped_early", **data)
-            return True
-        step = Step.model_validate(data)
-        _log.info("train.step", **step.model_dump(exclude_none=True))
-        self._steps, self._last = self._steps + 1, step
-        self._on_step(step)
+        match data.pop("event"):
+            case "resumed":
+                _log.warning("train.resumed", **data)
+            case "left_out":
+                _log.warning("train.left_out", **data)
+            case "stopped_early":
+                _log.warning("train.stopped_early", **data)
+            case _:
+                step = Step.model_validate(data)
+                _log.info("train.step", **step.model_dump(exclude_none=True))
+                self._steps, self._last = self._steps + 1, step
+                self._on_step(step)
         return True
 
 

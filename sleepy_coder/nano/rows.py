@@ -34,6 +34,7 @@ from sleepy_coder.verify.rust import FLAGS
 
 FILE = "main.rs"
 TOGETHER = 40
+_WORKERS = 2
 _MODULE = re.compile(r"(?:crate::)?\bm\d+x::")
 
 Habit = Literal["delete", "keep", "todo"]
@@ -67,15 +68,11 @@ def _rustc(rustc: str, files: Mapping[str, str], root: str, *flags: str) -> list
     return done.stderr.split("\n")
 
 
-def diagnose(program: str, rustc: str) -> str:
-    """What rustc says of `program`, in the form the verifier shows it; empty when it compiles."""
-    return compact(_rustc(rustc, {FILE: program}, FILE), sizes={FILE: program.count("\n") + 1})
-
-
 def diagnose_together(programs: Sequence[str], rustc: str) -> list[str]:
-    """`diagnose` for many programs of one family in one call, as modules of one crate: 20 times faster.
+    """What rustc says of programs of one family, in the form the verifier shows it; empty for one that compiles.
 
-    Programs of one family fail in the same phase of the compiler, so none hides another's error.
+    All in one call, as modules of one crate: 20 times faster. Programs of one family fail in the same phase of the
+    compiler, so none hides another's error.
     """
     files = {f"m{i}x.rs": program for i, program in enumerate(programs)}
     root = "".join(f"mod {Path(name).stem};\n" for name in files)
@@ -85,7 +82,7 @@ def diagnose_together(programs: Sequence[str], rustc: str) -> list[str]:
             for name in dict.fromkeys(span.at_call()[0] for span in error.spans if span.is_primary):
                 if name in said:
                     said[name].append(_MODULE.sub("", line))
-    return [compact(lines, sizes={name: files[name].count("\n") + 1}) for name, lines in said.items()]
+    return [compact(lines, files={name: files[name]}) for name, lines in said.items()]
 
 
 def careless_edit(before: str, after: str, habit: Habit) -> str:
@@ -157,7 +154,6 @@ def build_rows(
     seed: int,
     author: Author,
     frozen: Sequence[Task],
-    workers: int = 2,
 ) -> Iterator[Row]:
     """All rows for `portions` by family, in a fixed order; none too close to a task in `frozen`."""
     leaks = LeakIndex(frozen)
@@ -178,7 +174,7 @@ def build_rows(
         drafts = [drawn.draft for drawn in generate(family, "pretrain", portion.rows, seed, clean)]
         for at in range(0, portion.rows, TOGETHER):
             jobs.append((family, drafts[at : at + TOGETHER], random.Random(f"{seed}/{family}/{at}")))
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(_WORKERS) as pool:
         for rows in pool.map(together, jobs):
             yield from rows
 

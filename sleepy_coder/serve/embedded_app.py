@@ -18,7 +18,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sleepy_coder import __version__
-from sleepy_coder.errors import AdapterError
+from sleepy_coder.adapter_manifest import CONFIG
+from sleepy_coder.errors import AdapterError, problems
 from sleepy_coder.serve.embedded_engine import Engine, Limits, LoadedAdapter
 from sleepy_coder.serve.embedded_format import ChatFormat, Json, TextFormat, model_card
 from sleepy_coder.serve.embedded_metrics import Metrics
@@ -264,7 +265,7 @@ class Server:
                     "in place, set 'load_inplace' to True.",
                     "InvalidUserInput",
                 )
-            if not (path / "adapter_config.json").is_file():
+            if not (path / CONFIG).is_file():
                 message = f"Loading lora {name} failed: No adapter found for {body.lora_path}"
                 raise ApiError(404, message, "NotFoundError")
             try:
@@ -333,8 +334,7 @@ async def _api_error(request: Request, error: ApiError) -> Response:
 
 
 async def _invalid(request: Request, error: ValidationError) -> Response:
-    details = "; ".join(f"{'.'.join(map(str, d['loc']))}: {d['msg']}" for d in error.errors())
-    return JSONResponse(ApiError(400, details, "Bad Request").body, 400)
+    return JSONResponse(ApiError(400, "; ".join(problems(error)), "Bad Request").body, 400)
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from sleepy_coder.serve.embedded_protocol import Json
 from sleepy_coder.serve.embedded_rows import Piece, TokenLogprob
 
-Json = dict[str, Any]
 Decode = Callable[[Sequence[int]], str]
 
 

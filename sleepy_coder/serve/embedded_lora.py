@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
+from sleepy_coder.adapter_manifest import CONFIG, WEIGHTS
 from sleepy_coder.errors import AdapterError
 from sleepy_coder.serve.embedded_model import Shape, Weights
 
@@ -30,7 +31,7 @@ def read_lora(folder: Path, shape: Shape, max_rank: int) -> Lora:
     adapter that vLLM does not serve. NaN, all-zero tensors and layers that the model does not have pass,
     as they do there: judging those is the registry's work.
     """
-    config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text())
+    config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
     rank = config["r"]
     if rank > max_rank:
         raise AdapterError(f"LoRA rank {rank} is greater than max_lora_rank {max_rank}.")
@@ -40,7 +41,7 @@ def read_lora(folder: Path, shape: Shape, max_rank: int) -> Lora:
         raise AdapterError("vLLM only supports modules_to_save being None.")
     if config.get("bias", "none") != "none":
         raise AdapterError("Adapter bias is not supported.")
-    file = folder / "adapter_model.safetensors"
+    file = folder / WEIGHTS
     if not file.is_file():
         raise AdapterError(f"{folder} doesn't contain tensors")
     try:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from sleepy_coder.adapter_check import base_shapes
-from sleepy_coder.adapter_manifest import FULL_PRECISION, quantised_by
+from sleepy_coder.adapter_manifest import CONFIG, FULL_PRECISION, WEIGHTS, quantised_by
 from sleepy_coder.errors import AdapterError
 
 PREFIX: Final = "doctor-"
@@ -80,5 +80,5 @@ def _write(path: Path, layers: dict[str, tuple[int, int]], rank: int, seed: int,
         "inference_mode": True,
     }
     path.mkdir(parents=True)
-    save_file(tensors, path / "adapter_model.safetensors")
-    (path / "adapter_config.json").write_text(json.dumps(config))
+    save_file(tensors, path / WEIGHTS)
+    (path / CONFIG).write_text(json.dumps(config))

@@ -19,7 +19,7 @@ from typing import Final
 from sleepy_coder.adapter_manifest import content_sha256
 from sleepy_coder.errors import ModelNotFound
 from sleepy_coder.files import folder_in_the_making, publish_folder, write_atomic
-from sleepy_coder.learn.outputs import OUTPUT
+from sleepy_coder.learn.outputs import CHECKPOINT, OUTPUT
 from sleepy_coder.learn.trainer import JOB_FILE, Step
 from sleepy_coder.ports import ModelServer, Trainer
 from sleepy_coder.serve.relay import Relay
@@ -28,7 +28,7 @@ from sleepy_coder.types import Adapter, Message, Recipe, Reply, TrainingMix
 
 _LAST_STEPS: Final = 10
 _LEARNED: Final = "learned.json"
-_ONLY_ITS_OWN: Final = shutil.ignore_patterns(JOB_FILE, "checkpoint.pt", "lock")
+_ONLY_ITS_OWN: Final = shutil.ignore_patterns(JOB_FILE, CHECKPOINT, "lock")
 
 
 class RememberingServer(Relay):
@@ -85,7 +85,7 @@ class RememberingTrainer:
         self,
         make: Callable[[Callable[[Step], None]], Trainer],
         folder: Path,
-        on_learned: Callable[[Learned], None] = lambda _: None,
+        on_learned: Callable[[Learned], None],
     ) -> None:
         self._inner = make(self._on_step)
         self._folder, self._on_learned = folder, on_learned

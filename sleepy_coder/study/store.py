@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Literal, Self
 
 from pydantic import TypeAdapter
@@ -50,9 +49,7 @@ class StudyStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -97,8 +94,7 @@ class StudyStore:
 
     def save_eval(self, weights: str, kind: Kind, report: EvalReport) -> None:
         """Keep what these weights were measured with, without what they said."""
-        short = tuple(sample.model_copy(update={"completion": ""}) for sample in report.samples)
-        payload = report.model_copy(update={"samples": short}).model_dump_json(round_trip=True)
+        payload = report.without_completions().model_dump_json(round_trip=True)
         self._db.do("INSERT OR REPLACE INTO evals VALUES (?, ?, ?)", [weights, kind, payload])
 
     def eval(self, weights: str, kind: Kind) -> EvalReport | None:

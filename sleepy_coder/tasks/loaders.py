@@ -8,13 +8,12 @@ import os
 import stat
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sleepy_coder.errors import TaskFormatError
+from sleepy_coder.errors import TaskFormatError, problems
 from sleepy_coder.tasks import task_id
 from sleepy_coder.tasks.koans.family import cluster_of
 from sleepy_coder.types import Task
@@ -31,15 +30,6 @@ _PROMPT_FILES = (
     "HELP.md",
 )
 _CARGO_TEST = ("cargo", "test", "--offline")
-
-
-@dataclass(frozen=True, slots=True)
-class BadLine:
-    """A line that holds no task. `number` counts from 1."""
-
-    number: int
-    line: str
-    reason: str
 
 
 class _Short(BaseModel):
@@ -95,38 +85,34 @@ class _Short(BaseModel):
         return ("rust-run",)
 
 
-def load_jsonl_lenient(path: Path) -> Iterator[Task | BadLine]:
-    """The tasks of a JSON-lines file in order, and each line that is none, with the reason.
+def load_tasks(path: Path) -> tuple[Task, ...]:
+    """The tasks of a folder of cargo projects, or of a JSON-lines file. Raises TaskFormatError."""
+    return load_cargo_folder(path) if path.is_dir() else load_jsonl(path)
+
+
+def load_jsonl(path: Path) -> tuple[Task, ...]:
+    """The tasks of a JSON-lines file, in order.
 
     A line is a full Task record or a short one: `prompt`, `code` or `files`, and `tests`,
     `expected_stdout` or `command`. Blank lines and lines that start with `#` are skipped.
-    Raises TaskFormatError when the file itself cannot be read.
+    Raises TaskFormatError when the file cannot be read, and naming file, line and reason at the first line that is
+    no task.
     """
     try:
         text = path.read_bytes().decode("utf-8", errors="replace")
     except OSError as error:
         raise TaskFormatError(f"{path} cannot be read: {error.strerror}", "Check the path") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            try:
-                yield _task_of(line, origin=path.name)
-            except ValueError as error:
-                yield BadLine(number, line, _reason(error))
-
-
-def load_jsonl(path: Path) -> tuple[Task, ...]:
-    """The tasks of a JSON-lines file (see `load_jsonl_lenient` for its form).
-
-    Raises TaskFormatError naming file, line and reason at the first line that is no task.
-    """
     tasks: list[Task] = []
-    for item in load_jsonl_lenient(path):
-        if isinstance(item, BadLine):
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            tasks.append(_task_of(line, origin=path.name))
+        except ValueError as error:
             raise TaskFormatError(
-                f"{path}, line {item.number}: {item.reason}",
+                f"{path}, line {number}: {_reason(error)}",
                 'The shortest task is {"prompt": ..., "code": ..., "expected_stdout": ...}',
-            )
-        tasks.append(item)
+            ) from error
     return tuple(tasks)
 
 
@@ -161,9 +147,7 @@ def _task_of(line: str, origin: str) -> Task:
 
 def _reason(error: ValueError) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'task'}: {item['msg']}" for item in error.errors(include_url=False)
-        )
+        return "; ".join(problems(error, "task"))
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON: {error}"
     return str(error)

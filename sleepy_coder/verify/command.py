@@ -63,7 +63,7 @@ class CommandVerifier:
         if found.outcome is Outcome.FAIL and (missing := lacking(found, task.files)):
             before = self._run(task.command, task.files)
             if lacking(before, task.files) == missing:  # it was the same before anybody touched a file
-                return Verdict(outcome=Outcome.INFRA, stage="infra", detail=missing, seconds=found.seconds)
+                return Verdict.infra(missing, found.seconds)
         return found
 
     def _run(self, argv: tuple[str, ...], files: Mapping[str, str]) -> Verdict:
@@ -72,11 +72,11 @@ class CommandVerifier:
         try:
             done = self.sandbox.run(argv, files, self.limits, self._environment())
         except InfraError as error:
-            return Verdict(outcome=Outcome.INFRA, stage="infra", detail=str(error))
+            return Verdict.infra(str(error))
         said = f"{done.stdout}\n{done.stderr}".strip()
         if done.returncode in (126, 127) and not done.killed and not self._has(argv[0], files):
             reason = f"`{' '.join(argv)}` cannot be run here: {said}"
-            return Verdict(outcome=Outcome.INFRA, stage="infra", detail=reason[:_DETAIL], seconds=done.seconds)
+            return Verdict.infra(reason[:_DETAIL], done.seconds)
         if not done.killed and found_no_test(argv, done.returncode, said):
             return _failed_without_tests(NO_TESTS, done.seconds)
         if done.returncode == 0 and not done.killed:
@@ -138,7 +138,7 @@ class CommandVerifier:
             return limits.get(done.killed, "wrote too large a file")
         lines = done.stdout.split("\n")  # not splitlines(): cargo's JSON may hold U+2028 as it is
         if any(read_errors(lines)):
-            return compact(lines, sizes={path: text.count("\n") + 1 for path, text in files.items()})
+            return compact(lines, files=files)
         if failed := failed_test(done.stdout):
             return f"test {failed[0]} failed: {failed[1]}"
         return tail(done.stdout, done.stderr)
@@ -195,7 +195,7 @@ class TaskVerifier:
             return Verdict(outcome=Outcome.FAIL, stage="cheat", error_signature=mistake, feedback=feedback)
         checker = self._rust if task.command in COMMANDS else self._command
         if checker is None:
-            return Verdict(outcome=Outcome.INFRA, stage="infra", detail="rustc is missing. Install Rust with rustup")
+            return Verdict.infra("rustc is missing. Install Rust with rustup")
         if self._cache is None:
             return self._check(checker, task, files)
         return self._remembered(
@@ -244,7 +244,7 @@ class TaskVerifier:
             found = checker.verify(task, files)
             if _timed_out(found) and not self._can_pass(checker, task):
                 said = "it timed out, and so does the task's own fix: the machine is too slow just now"
-                return Verdict(outcome=Outcome.INFRA, stage="infra", detail=said, seconds=found.seconds)
+                return Verdict.infra(said, found.seconds)
             return found
 
     def _can_pass(self, checker: _Checker, task: Task) -> bool:
@@ -270,8 +270,6 @@ def _timed_out(verdict: Verdict) -> bool:
 def verifier(
     cache: Path | None = None,
     *,
-    limits: Limits = RUST_LIMITS,
-    command_limits: Limits = COMMAND_LIMITS,
     workers: int | None = None,
     venv: Venv | None = None,
 ) -> TaskVerifier:
@@ -290,8 +288,8 @@ def verifier(
     sandbox = BubblewrapSandbox(shown, venv.project if venv else None)
     return TaskVerifier(
         sandbox,
-        RustVerifier(sandbox, toolchain, limits) if toolchain else None,
-        CommandVerifier(sandbox, toolchain, command_limits, venv),
+        RustVerifier(sandbox, toolchain, RUST_LIMITS) if toolchain else None,
+        CommandVerifier(sandbox, toolchain, COMMAND_LIMITS, venv),
         VerdictCache(cache) if cache else None,
         workers,
     )

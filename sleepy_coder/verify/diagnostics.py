@@ -89,14 +89,15 @@ def compact(
     max_errors: int = 2,
     max_labels: int = 4,
     *,
-    sizes: Mapping[str, int] | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> str:
     """The first errors as the model sees them: a line per error, then a line per label.
 
     `error[E0382]: borrow of moved value: `x``, then `12: value moved here` (the primary place first).
-    `sizes` gives the model's own files and how many lines each has: places beyond them (hidden tests,
+    `files` are the model's own, path to text: places beyond their lines (hidden tests,
     the standard library) are left out, and labels name their file when there are several.
     """
+    sizes = None if files is None else {path: text.count("\n") + 1 for path, text in files.items()}
     out: list[str] = []
     # cargo reports an error once per target that it builds.
     for error in list(dict.fromkeys(read_errors(diagnostics_json_lines)))[:max_errors]:

@@ -102,7 +102,7 @@ class RustVerifier:
                 {"LD_LIBRARY_PATH": str(self.toolchain.libraries), "RUST_BACKTRACE": "0"},
             )
         except InfraError as error:
-            return _infra(str(error), 0.0)
+            return Verdict.infra(str(error)[:_DETAIL])
         diagnostics, started, stderr = done.stderr.partition(f"{_STARTED}\n")
         if not started and not (task.command == ("rust-check",) and done.returncode == 0):
             return self._not_compiled(done, diagnostics, files)
@@ -123,16 +123,16 @@ class RustVerifier:
         lines = diagnostics.split("\n")  # splitlines() ends a line at U+2028 too, which rustc's JSON holds as it is
         errors = list(read_errors(lines))
         if done.killed == "time":
-            return _infra(f"rustc did not end within {self.limits.wall_seconds:g} s", done.seconds)
+            return Verdict.infra(f"rustc did not end within {self.limits.wall_seconds:g} s", done.seconds)
         if done.killed == "cpu":
             return _failed("compile", f"timed out after {self.limits.cpu_seconds} s", "timed out", done)
         # rustc ends with 1 for errors in its input, with 101 when it crashes, above when missing or killed.
         if not errors or (done.returncode != 1 and not done.killed) or _machines(errors[0].message):
-            return _infra(f"rustc ended with status {done.returncode}: {diagnostics[-_DETAIL:]}", done.seconds)
-        sizes = {path: text.count("\n") + 1 for path, text in files.items()}
+            reason = f"rustc ended with status {done.returncode}: {diagnostics[-_DETAIL:]}"
+            return Verdict.infra(reason[:_DETAIL], done.seconds)
         return _failed(
             "compile",
-            compact(lines, sizes=sizes),
+            compact(lines, files=files),
             signature(errors[0].error_code, errors[0].message),
             done,
             "".join(error.rendered or "" for error in errors),
@@ -244,7 +244,3 @@ def _failed(stage: _Stage, feedback: str, mistake: str, done: Completed, detail:
         detail=detail[:_DETAIL],
         seconds=done.seconds,
     )
-
-
-def _infra(reason: str, seconds: float) -> Verdict:
-    return Verdict(outcome=Outcome.INFRA, stage="infra", detail=reason[:_DETAIL], seconds=seconds)

@@ -36,6 +36,7 @@ _TMP_BYTES = 128 << 20
 _UTILITIES = ("choom", "prlimit", "setpriv", "tar")
 SOURCE_BYTES = 8 << 20
 SOURCE_FILES = 5000
+_END_SECONDS = 10.0
 # Files come as one archive: bwrap takes no more than 9000 arguments, and one descriptor for each file.
 _NOT_UNPACKED = 121
 _UNPACK = ("/bin/sh", "-c", f'tar -xpof - || exit {_NOT_UNPACKED}; exec "$@" </dev/null', "sh")
@@ -316,10 +317,10 @@ def _init_process(status: bytes) -> int | None:
         return None
 
 
-def _await_end(pidfd: int, seconds: float = 10.0) -> None:
+def _await_end(pidfd: int) -> None:
     with selectors.DefaultSelector() as selector:
         selector.register(pidfd, selectors.EVENT_READ)
-        if not selector.select(seconds):
+        if not selector.select(_END_SECONDS):
             raise InfraError("the processes of a killed sandbox do not end", "Look for a hung disk or kernel")
 
 

@@ -29,7 +29,18 @@ from sleepy_coder.cli_serve import serve_command
 from sleepy_coder.cli_service import service_app
 from sleepy_coder.cli_study import study_command
 from sleepy_coder.config import Config, load_config, settle_home
-from sleepy_coder.console import ProgressWatcher, as_json, err, explained, local_zone, out, progress_bar, say, table
+from sleepy_coder.console import (
+    Json,
+    ProgressWatcher,
+    as_json,
+    err,
+    explained,
+    local_zone,
+    out,
+    progress_bar,
+    say,
+    table,
+)
 from sleepy_coder.drill import complaint
 from sleepy_coder.due import coming, read_diary
 from sleepy_coder.errors import NightPaused, ServerError, SleepyError, StoreError
@@ -84,8 +95,6 @@ app.command("cycles")(cycles_command)
 app.command("study")(study_command)
 app.command("canary")(canary_command)
 app.command("drill")(drill_command)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 def _version(wanted: bool) -> None:

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from sleepy_coder import model_card, wiring
-from sleepy_coder.adapter_manifest import adapter_cycle
+from sleepy_coder.adapter_manifest import CARD, adapter_cycle
 from sleepy_coder.config import Config, load_config
-from sleepy_coder.console import as_json, confirm, err, explained, out, progress_bar, say, table
+from sleepy_coder.console import Json, Yes, as_json, confirm, err, explained, out, progress_bar, say, table
 from sleepy_coder.deploy import ensure_loaded, held_by
 from sleepy_coder.errors import ServerError
 from sleepy_coder.learn.merge import STEPS
@@ -26,8 +26,6 @@ from sleepy_coder.types import Decision
 adapters_app = typer.Typer(
     help="The adapters that the nights produced.\n\nExample: [bold]sleepy-coder adapters list[/]", no_args_is_help=True
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Form = Annotated[
     model_card.Form,
     typer.Option("--format", help="peft: for PEFT and vLLM; merged: a whole model; gguf: a LoRA for llama.cpp."),
@@ -63,7 +61,7 @@ def show_adapter(name: Annotated[str, typer.Argument()], json: Json = False) -> 
         if json:
             as_json(manifest)
             return
-        card = (registry.get(name).path / "README.md").read_text()
+        card = (registry.get(name).path / CARD).read_text()
     out.print(Markdown(card.split("---", 2)[-1]))
 
 

@@ -21,7 +21,7 @@ from sleepy_coder.config import (
     find_home,
     load_config,
 )
-from sleepy_coder.console import as_json, err, explained, out, say, table
+from sleepy_coder.console import Json, as_json, err, explained, out, say, table
 from sleepy_coder.errors import ConfigError, ServerError
 from sleepy_coder.files import write_atomic
 from sleepy_coder.ports import ServedModel
@@ -30,7 +30,6 @@ from sleepy_coder.serve.client import VllmClient
 config_app = typer.Typer(
     help="The settings of this home.\n\nExample: [bold]sleepy-coder config init[/]", no_args_is_help=True
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 _SECRET: Final = "api_key"
 _USUAL_PORTS: Final = (8000, 8399, 8080, 8001)

@@ -11,12 +11,10 @@ import typer
 from sleepy_coder import wiring
 from sleepy_coder.cli_recipes import with_recipe
 from sleepy_coder.config import Config, load_config
-from sleepy_coder.console import ProgressWatcher, as_json, err, explained, progress_bar, say, table
+from sleepy_coder.console import Json, ProgressWatcher, as_json, err, explained, progress_bar, say, table
 from sleepy_coder.cycles import CycleRow, history, planned, run_cycles
 from sleepy_coder.errors import NightPaused
 from sleepy_coder.types import NightReport
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 def cycles_command(
@@ -68,7 +66,7 @@ def _write(config: Config, to: Path | None) -> tuple[Path, ...]:
 
     with wiring.open_store(config) as store:
         data = wiring.report_data(config, store)
-    return write_all(data, to or config.home / "reports") if judged(data) else ()
+    return write_all(data, to or config.home / "reports") if judged(data.nights) else ()
 
 
 _COLUMNS = (

@@ -14,7 +14,7 @@ import typer
 
 from sleepy_coder import wiring
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, err, explained, say
+from sleepy_coder.console import Json, as_json, err, explained, say
 from sleepy_coder.errors import ConfigError, SleepyError
 from sleepy_coder.pause import Pause
 from sleepy_coder.pause import pause as call_off
@@ -23,7 +23,6 @@ from sleepy_coder.report.logs import readable
 from sleepy_coder.report.words import counted
 from sleepy_coder.serve.gateway_client import refuse_elsewhere
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 _UNIT = "sleepy-coder"
 
 

@@ -12,7 +12,7 @@ from sleepy_coder import log, wiring
 from sleepy_coder.collect.formats import ExportFormat
 from sleepy_coder.collect.intake import export_file, import_file
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, confirm, err, explained, local_zone, say, table
+from sleepy_coder.console import Json, Yes, as_json, confirm, err, explained, local_zone, say, table
 from sleepy_coder.errors import SleepyError, StoreError
 from sleepy_coder.journal import alone
 from sleepy_coder.store_rescue import rescue_if_damaged
@@ -22,7 +22,6 @@ episodes_app = typer.Typer(
     help="What was collected by day.\n\nExample: [bold]sleepy-coder episodes list --outcome pass[/]",
     no_args_is_help=True,
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @episodes_app.command("list")
@@ -89,7 +88,7 @@ def import_episodes(file: Annotated[Path, typer.Argument(exists=True, dir_okay=F
 def quarantine(
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
     clear: Annotated[bool, typer.Option("--clear", help="Forget all of it, for good.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """What was refused and put aside, the newest first: where it is from and why. With --json also what it says.

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, err, explained, out
+from sleepy_coder.console import Json, as_json, err, explained, out
 from sleepy_coder.serve.checkup import Finding
 
 _MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
 
 
-def doctor_command(json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False) -> None:
+def doctor_command(json: Json = False) -> None:
     """Check everything that a night needs, for real, and say how to fix what is wrong.
 
     Looks at settings, disk, store, compiler, sandbox, base model, every model server, the gateway and the daemon. At

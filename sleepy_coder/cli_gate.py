@@ -9,10 +9,11 @@ import typer
 
 from sleepy_coder import wiring
 from sleepy_coder.config import Config, load_config
-from sleepy_coder.console import as_json, confirm, err, explained, out, progress_bar, say, table
+from sleepy_coder.console import Json, Yes, as_json, confirm, err, explained, out, progress_bar, say, table
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.journal import alone
 from sleepy_coder.judge.clusters import Cluster, form_clusters
+from sleepy_coder.judge.evaluate import HEAT
 from sleepy_coder.judge.metrics import task_scores
 from sleepy_coder.judge.spending import spends
 from sleepy_coder.store_gate import broken_links
@@ -24,7 +25,6 @@ gate_app = typer.Typer(
     "Example: [bold]sleepy-coder gate power --samples 4[/]",
     no_args_is_help=True,
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 USUAL_RATE = 0.694  # the packaged model's, until the base model here is measured
 
 
@@ -49,7 +49,7 @@ def power(
     with explained():
         config = load_config()
         k = samples or config.eval.samples
-        heat = config.eval.temperature if k == 1 else 0.8  # as `sleepy-coder eval` draws several samples
+        heat = config.eval.temperature if k == 1 else HEAT  # as `sleepy-coder eval` draws several samples
         of = frozen_set(form_clusters(wiring.frozen_sets(config).current()), k, heat, config.eval.baseline_samples)
         wanted = gain / 100 if gain else None
         epoch, used, next_one = _openings(config)
@@ -131,7 +131,7 @@ def renew_command(
         typer.Option("--dev", help="Others of yours, on which each night's weights are chosen before they are judged."),
     ] = None,
     early: Annotated[bool, typer.Option("--early", help="Also while the epoch has openings left.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Put unseen tasks in the place of the frozen set: before the first judged night, or when the openings are used.

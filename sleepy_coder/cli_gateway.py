@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, explained, say
+from sleepy_coder.console import Json, as_json, explained, say
 from sleepy_coder.serve.gateway_client import tell_feedback
 
 
@@ -45,7 +45,7 @@ def feedback_command(
     session: Annotated[str, typer.Argument(help="The session: a path tag, or what the agent calls it.")],
     said: Annotated[Said, typer.Argument(help="Whether its result was right.")],
     note: Annotated[str, typer.Option(help="What you have to say about it.")] = "",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    json: Json = False,
 ) -> None:
     """Tell whether a session went well, before it has come to rest. It is a hint: only verifiers' verdicts train.
 

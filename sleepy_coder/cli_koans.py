@@ -13,19 +13,19 @@ from rich.syntax import Syntax
 
 from sleepy_coder import wiring
 from sleepy_coder.config import load_config
-from sleepy_coder.console import as_json, explained, out, progress_bar, say, table
+from sleepy_coder.console import Json, as_json, explained, out, progress_bar, say, table
 from sleepy_coder.dialogue import number_lines
 from sleepy_coder.errors import SleepyError
+from sleepy_coder.judge.evaluate import HEAT
 from sleepy_coder.registry import Registry
 from sleepy_coder.tasks import SPLITS, TaskSplit, choose_tasks, load_split
-from sleepy_coder.tasks.loaders import load_cargo_folder, load_jsonl
+from sleepy_coder.tasks.loaders import load_tasks
 from sleepy_coder.types import Adapter, Episode, EvalReport, Outcome, Task
 
 koans_app = typer.Typer(
     help="Practice tasks: small programs with one error each.\n\nExample: [bold]sleepy-coder koans run --count 40[/]",
     no_args_is_help=True,
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @koans_app.command("list")
@@ -141,9 +141,7 @@ def run_koans(
 
 
 def _tasks_from(source: Path | None) -> tuple[Task, ...]:
-    if source is None:
-        return load_split("day")
-    return tuple(load_cargo_folder(source) if source.is_dir() else load_jsonl(source))
+    return load_split("day") if source is None else load_tasks(source)
 
 
 def _summary(episode: Episode) -> dict[str, object]:
@@ -177,7 +175,7 @@ def eval_command(
     split: Annotated[str, typer.Option(help=f"One of {', '.join(SPLITS)}.")] = "frozen",
     samples: Annotated[int, typer.Option(min=1, help="Samples per task.")] = 1,
     temperature: Annotated[
-        float | None, typer.Option(min=0.0, max=2.0, help="Default: 0 for one sample, 0.8 for more.")
+        float | None, typer.Option(min=0.0, max=2.0, help=f"Default: 0 for one sample, {HEAT} for more.")
     ] = None,
     hints: Annotated[
         bool | None, typer.Option("--hints/--no-hints", help="Put hints into the prompt. Default: as the recipe says.")
@@ -193,7 +191,7 @@ def eval_command(
 
     with explained():
         config = load_config()
-        heat = temperature if temperature is not None else (0.0 if samples == 1 else 0.8)
+        heat = temperature if temperature is not None else (0.0 if samples == 1 else HEAT)
         settings = config.eval.model_copy(update={"samples": samples, "temperature": heat})
         with progress_bar() as progress, wiring.open_parts(config, wiring.Silent()) as parts:
             tasks = parts.frozen if split == "frozen" else load_split(_split(split))

@@ -7,11 +7,9 @@ from typing import Annotated
 import typer
 
 from sleepy_coder.config import Config, RecipeName, load_config
-from sleepy_coder.console import as_json, explained, say, table
+from sleepy_coder.console import Json, as_json, explained, say, table
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.learn.recipes import RECIPES, RecipeSpec
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 def with_recipe(config: Config, name: str | None) -> Config:

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from sleepy_coder.config import HOME_VARIABLE
-from sleepy_coder.console import as_json, err, explained, say, table
+from sleepy_coder.console import Json, as_json, err, explained, say, table
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.service import (
     KEYS,
@@ -115,9 +115,7 @@ def uninstall_command(user: User = False, dry_run: DryRun = False) -> None:
 
 
 @service_app.command("status")
-def status_command(
-    user: User = False, json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False
-) -> None:
+def status_command(user: User = False, json: Json = False) -> None:
     """What systemd says of the service. Exit status: 0 when the daemon is ready, else 1.
 
     Example: [bold]sleepy-coder service status --json | jq -r '.units[].active'[/]

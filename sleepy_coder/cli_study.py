@@ -11,18 +11,16 @@ from rich.progress import Progress
 
 from sleepy_coder import log
 from sleepy_coder.config import Config, RecipeName, load_config
-from sleepy_coder.console import as_json, err, explained, progress_bar, say, table
+from sleepy_coder.console import Json, as_json, err, explained, progress_bar, say, table
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.judge.study import Goal, Row, goals, points, remaining, rows
 from sleepy_coder.judge.study_data import DAY_TASKS, SAMPLES, Cell, StudyData, StudyExport, Trajectory
 from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.study.plan import FULL, QUICK, Plan, cells
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-
 
 class StudyProgress:
-    """Two lines: all cells with the time that is left, and the step of the present one (`study.run.Onlooker`)."""
+    """Two lines: all cells with the time that is left, and the step of the present one (`study.bench.Onlooker`)."""
 
     def __init__(self, progress: Progress, plan: Plan) -> None:
         self._progress, self._all = progress, cells(plan)

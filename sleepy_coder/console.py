@@ -6,7 +6,7 @@ import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 from pydantic import BaseModel
@@ -26,6 +26,9 @@ from sleepy_coder.errors import SleepyError
 
 out = Console()
 err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 _ONE_WORD: Final = ("when", "started", "outcome")
 

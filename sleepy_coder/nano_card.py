@@ -14,13 +14,13 @@ from sleepy_coder import wiring
 from sleepy_coder.config import load_config
 from sleepy_coder.console import progress_bar, say
 from sleepy_coder.deploy import measure
+from sleepy_coder.judge.evaluate import HEAT
 from sleepy_coder.judge.metrics import mean_pass_at_k, pass_rate_interval
 from sleepy_coder.nano import MODEL_DIR
 from sleepy_coder.parts import Parts
 from sleepy_coder.types import EvalReport, Outcome, Task
 
 SAMPLES = 8
-HEAT = 0.8
 
 
 def family_rows(greedy: EvalReport, sampled: EvalReport, marks: Mapping[str, str]) -> list[str]:

@@ -17,7 +17,7 @@ from sleepy_coder.store import Store
 from sleepy_coder.tasks import load_split, set_id
 from sleepy_coder.tasks.frozen import FrozenSets
 from sleepy_coder.tasks.leaks import example_rows, task_texts
-from sleepy_coder.tasks.loaders import load_cargo_folder, load_jsonl
+from sleepy_coder.tasks.loaders import load_tasks
 from sleepy_coder.tasks.proof import Rustc
 from sleepy_coder.tasks.renew import own_frozen, programs_of, unseen_koans
 from sleepy_coder.types import Record, Task
@@ -60,7 +60,8 @@ def renew(
     """
     _refuse_early(config, store, early)
     rows = list(_practised(store, practice))
-    chosen_on = own_frozen(_own(dev), rows) if dev else ()  # a task that was practised chooses what is known by heart
+    # A task that was practised chooses what is known by heart.
+    chosen_on = own_frozen(load_tasks(dev), rows) if dev else ()
     _refuse_blind(config, witness, chosen_on, step)
     rows += ((task.id, text) for task in chosen_on for text in task_texts(task))
     if source is None:
@@ -68,7 +69,7 @@ def renew(
         tasks = unseen_koans(len(sets.all()), seen, rows, Rustc.find(), step)
         programs = [task.cluster for task in tasks]  # new ones, though of the same templates
     else:
-        tasks = own_frozen(_own(source), rows)
+        tasks = own_frozen(load_tasks(source), rows)
         _refuse_blind(config, witness, tasks, step)
         judged = store.judged_programs()
         programs = programs_of(tasks, [task for task in chain(*sets.all()) if task.cluster in judged])
@@ -90,10 +91,6 @@ def renew(
         retired=len(before - {task.id for task in tasks}),
         crowd=crowd,
     )
-
-
-def _own(source: Path) -> tuple[Task, ...]:
-    return tuple(load_cargo_folder(source) if source.is_dir() else load_jsonl(source))
 
 
 def _refuse_early(config: Config, store: Store, early: bool) -> None:

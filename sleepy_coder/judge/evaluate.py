@@ -7,7 +7,7 @@ import hashlib
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from sleepy_coder.config import EvalSettings
 from sleepy_coder.errors import InfraError
@@ -17,6 +17,8 @@ from sleepy_coder.tasks import set_id
 from sleepy_coder.types import EvalReport, Outcome, Sample, Task
 
 TRIES = 4
+HEAT: Final = 0.8
+"""The temperature of several samples a task, where nothing else is said."""
 Arm = Literal["baseline", "current", "candidate", "other"]
 
 

@@ -12,7 +12,7 @@ from sleepy_coder import wiring
 from sleepy_coder.config import Config
 from sleepy_coder.deploy import ensure_loaded
 from sleepy_coder.judge.clusters import Cluster
-from sleepy_coder.judge.evaluate import evaluate, stack_id
+from sleepy_coder.judge.evaluate import HEAT, evaluate, stack_id
 from sleepy_coder.judge.study_data import Cell, Trajectory
 from sleepy_coder.parts import BaseModel, Parts
 from sleepy_coder.ports import Verifier, Watcher, counting
@@ -25,7 +25,6 @@ from sleepy_coder.study.store import Kind, Learned, StudyStore
 from sleepy_coder.tasks import set_id
 from sleepy_coder.types import Adapter, EvalReport, Task
 
-_HEAT: Final = 0.8
 _SEEDS_FROM: Final = 30_000
 """Temperature and first seed of the several samples that give pass@k."""
 
@@ -92,9 +91,9 @@ def kinds(bench: Bench, cycle: int) -> tuple[Kind, ...]:
     return ("one", "many") if cycle == bench.plan.cycles else ("one",)
 
 
-def measure_adapter(bench: Bench, parts: Parts, adapter: Adapter, kind: Kind) -> EvalReport:
+def measure_adapter(bench: Bench, parts: Parts, adapter: Adapter, kind: Kind) -> None:
     ensure_loaded(parts.registry, parts.server, adapter, parts.canary)
-    return measure(bench, adapter.sha256, adapter.name, kind)
+    measure(bench, adapter.sha256, adapter.name, kind)
 
 
 def measure(bench: Bench, weights: str, name: str, kind: Kind, hints: Hinter | None = None) -> EvalReport:
@@ -102,7 +101,7 @@ def measure(bench: Bench, weights: str, name: str, kind: Kind, hints: Hinter | N
     bench.watcher.phase("measure" if kind == "one" else f"measure, {bench.plan.samples} per task")
     settings = bench.config.eval
     if kind == "many":
-        several = {"samples": bench.plan.samples, "temperature": _HEAT, "seed": _SEEDS_FROM}
+        several = {"samples": bench.plan.samples, "temperature": HEAT, "seed": _SEEDS_FROM}
         settings = settings.model_copy(update=several)
     known = bench.store.eval(weights, kind)
     if known and (known.set_id, known.stack) == (set_id(bench.frozen), stack_id(settings, bench.environment)):

@@ -18,7 +18,7 @@ from sleepy_coder.files import write_atomic
 from sleepy_coder.judge import metrics
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
-from sleepy_coder.report.data import arm, baseline_of, changes, on_set_of, served_after
+from sleepy_coder.report.data import arm, baseline_of, changes, judged, on_set_of, served_after
 from sleepy_coder.store import Store
 from sleepy_coder.tasks import choose_tasks, load_split
 from sleepy_coder.types import NightReport, Outcome, Record
@@ -116,8 +116,8 @@ def episodes_since_last_night(store: Store) -> int:
 
 def history(nights: Sequence[NightReport]) -> tuple[CycleRow, ...]:
     """The metrics of all nights, in order."""
-    judged = [night for night in nights if arm(night, "candidate") and arm(night, "current")]
-    return tuple(_row(night, on_set_of(night, judged) if night in judged else ()) for night in nights)
+    measured = judged(nights)
+    return tuple(_row(night, on_set_of(night, measured) if night in measured else ()) for night in nights)
 
 
 def _row(night: NightReport, judged: Sequence[NightReport]) -> CycleRow:

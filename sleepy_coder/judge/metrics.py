@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from statistics import NormalDist
+from typing import Final
 
 from sleepy_coder.types import Episode, EvalReport, Outcome, Record
+
+_CONFIDENCE: Final = 0.95
 
 
 class Changes(Record):
@@ -74,15 +77,7 @@ def mean_pass_at_k(report: EvalReport, k: int, least: int | None = None) -> floa
     return math.fsum(values) / len(values)
 
 
-def headroom(report: EvalReport, k: int) -> float:
-    """pass@k - pass@1 on the same tasks: about what training on the model's own passes can gain.
-
-    Raises ValueError when no task has k measured samples.
-    """
-    return mean_pass_at_k(report, k) - mean_pass_at_k(report, 1, least=k)
-
-
-def pass_rate_interval(report: EvalReport, confidence: float = 0.95) -> tuple[float, float]:
+def pass_rate_interval(report: EvalReport) -> tuple[float, float]:
     """Wilson's interval of the mean task score (Wilson 1927), with the number of tasks as sample size.
 
     Exact in spirit for one sample per task and too wide, never too narrow, for several. (0, 1) when
@@ -92,7 +87,7 @@ def pass_rate_interval(report: EvalReport, confidence: float = 0.95) -> tuple[fl
     n = len(scores)
     if not n:
         return (0.0, 1.0)
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = NormalDist().inv_cdf(0.5 + _CONFIDENCE / 2)
     rate = math.fsum(scores.values()) / n
     center = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))

@@ -90,12 +90,12 @@ class Goal(Record):
     numbers: str
 
 
-def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+def estimate(values: Sequence[float]) -> Estimate:
     """Mean of `values` with Student's t interval. Raises StatisticsError when there are none."""
     mean, n = statistics.fmean(values), len(values)
     if n < 2:
         return Estimate(mean=mean, low=None, high=None, n=n)
-    half = float(student.ppf(0.5 + confidence / 2, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    half = float(student.ppf(0.5 + CONFIDENCE / 2, n - 1)) * statistics.stdev(values) / math.sqrt(n)
     return Estimate(mean=mean, low=mean - half, high=mean + half, n=n)
 
 

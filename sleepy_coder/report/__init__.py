@@ -18,7 +18,7 @@ def write_all(data: ReportData, folder: Path) -> tuple[Path, ...]:
     from sleepy_coder.report.plots import results_png
     from sleepy_coder.report.results import results_markdown
 
-    if not judged(data):
+    if not judged(data.nights):
         raise _nothing_to_show(data)
     folder.mkdir(parents=True, exist_ok=True)
     files = {

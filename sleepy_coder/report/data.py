@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
@@ -36,7 +36,7 @@ class ReportData(Record):
     @property
     def compared(self) -> tuple[NightReport, ...]:
         """The judged nights that may be compared with the newest one."""
-        return comparable(judged(self))
+        return comparable(judged(self.nights))
 
 
 class Cell(StrEnum):
@@ -70,9 +70,9 @@ def changes(report: NightReport) -> metrics.Changes:
     return metrics.changes(current, candidate)
 
 
-def judged(data: ReportData) -> tuple[NightReport, ...]:
-    """The nights that measured a candidate."""
-    return tuple(night for night in data.nights if arm(night, "candidate") and arm(night, "current"))
+def judged(nights: Iterable[NightReport]) -> tuple[NightReport, ...]:
+    """Those that measured a candidate."""
+    return tuple(night for night in nights if arm(night, "candidate") and arm(night, "current"))
 
 
 def comparable(nights: Sequence[NightReport]) -> tuple[NightReport, ...]:
@@ -87,7 +87,7 @@ def on_set_of(night: NightReport, nights: Sequence[NightReport]) -> tuple[NightR
 
 def on_another_set(data: ReportData) -> tuple[NightReport, ...]:
     """The nights that another frozen set judged than the newest one's."""
-    nights = judged(data)
+    nights = judged(data.nights)
     kept = comparable(nights)
     return tuple(night for night in nights if night not in kept)
 

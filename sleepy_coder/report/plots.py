@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -47,6 +46,7 @@ _ARMS = {
     "candidate": ("Candidate", "#0072b2", "D", 0.16),
 }
 INK, QUIET = "#1f2328", "#6b7076"
+DPI = 130
 _LATEST = 14
 _SPELLED = 8
 """So many nights have room for their outcome below the axis."""
@@ -55,7 +55,7 @@ _NAME = 34
 _LABELLED = 72
 
 
-def results_png(data: ReportData, dpi: int = 130) -> bytes:
+def results_png(data: ReportData, dpi: int = DPI) -> bytes:
     """The figure as PNG. Shows the latest 14 judged nights, and up to 72 changed tasks by name.
 
     Raises ValueError when no night was judged.
@@ -73,22 +73,32 @@ def results_png(data: ReportData, dpi: int = 130) -> bytes:
         0.9 + block_rows * (0.34 + 0.115 * len(shown)),
         0.9 + 0.19 * (label_rows + 1),
     ]
-    figure = Figure(figsize=(16, sum(heights) + 1.6), facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12)  # type: ignore[union-attr]
+    figure = sheet(sum(heights) + 1.6)
     grid = figure.add_gridspec(3, 2, height_ratios=heights, width_ratios=[1, 1.5])
     _draw_rates(figure.add_subplot(grid[0, 0]), data)
     _draw_families(figure.add_subplot(grid[0, 1]), data)
     _draw_blocks(figure.add_subplot(grid[1, :]), families, shown, per_row)
     _draw_changed(figure.add_subplot(grid[2, :]), data, changed, shown)
     figure.suptitle(
-        f"sleepy-coder: {len(judged(data))} judged nights, serving {data.serving}",
+        f"sleepy-coder: {len(judged(data.nights))} judged nights, serving {data.serving}",
         x=0.01,
         ha="left",
         fontsize=17,
         fontweight="bold",
         color=INK,
     )
+    return png_of(figure, dpi)
+
+
+def sheet(height: float) -> Figure:
+    """An empty figure, as wide as all are."""
+    figure = Figure(figsize=(16, height), facecolor="white", layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12)  # type: ignore[union-attr]
+    return figure
+
+
+def png_of(figure: Figure, dpi: int = DPI) -> bytes:
+    """The figure as PNG, the same bytes each time."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
     return out.getvalue()
@@ -110,7 +120,7 @@ def bare(axes: Axes, *keep: str) -> None:
 
 def _draw_rates(axes: Axes, data: ReportData) -> None:
     """Three arms per night with 95% intervals; a star marks what was promoted."""
-    nights = judged(data)[-_LATEST:]
+    nights = judged(data.nights)[-_LATEST:]
     for name, (label, colour, marker, shift) in _ARMS.items():
         found = [(i, report) for i, night in enumerate(nights) if (report := arm(night, name))]
         x = [i + shift for i, _ in found]

@@ -23,12 +23,12 @@ _FOLD = 20
 """Task lists longer than this are folded away."""
 
 
-def results_markdown(data: ReportData, picture: str | None = "results.png") -> str:
-    """The whole page; `picture` is the path of the figure as seen from the page, None for none."""
-    nights = judged(data)
+def results_markdown(data: ReportData) -> str:
+    """The whole page, which shows the figure beside it."""
+    nights = judged(data.nights)
     parts = ["# Results", _summary(data)]
-    if picture and nights:
-        parts.append(f"![Pass rates per night, pass rates per family, and each task over the nights]({picture})")
+    if nights:
+        parts.append("![Pass rates per night, pass rates per family, and each task over the nights](results.png)")
     if data.nights:
         parts += ["## Nights", _nights(data.nights)]
     if nights:

@@ -55,22 +55,20 @@ def write_study(kept: StudyExport, titles: Titles, folder: Path) -> tuple[Path, 
 
 def as_report(data: StudyData, of: Trajectory, titles: Titles) -> ReportData:
     """The nights of one trajectory as the reports of a home show them, each measured on the whole frozen set."""
-    nights = tuple(_night(data, cell) for cell in data.cells_of(of) if cell.night)
+    nights = tuple(_night(data, cell, cell.night) for cell in data.cells_of(of) if cell.night)
     return ReportData(
-        nights=tuple(night for night in nights if night),
+        nights=nights,
         episodes_total=0,
         episodes_passed=0,
-        serving=nights[-1].serving if nights and nights[-1] else data.facts.base_name,
-        generated=max(night.finished for night in nights if night),
+        serving=nights[-1].serving if nights else data.facts.base_name,
+        generated=max(night.finished for night in nights),
         titles=dict(titles),
     )
 
 
-def _night(data: StudyData, cell: Cell) -> NightReport | None:
-    if cell.night is None:
-        return None
+def _night(data: StudyData, cell: Cell, night: NightReport) -> NightReport:
     keys: list[tuple[Literal["baseline", "current", "candidate"], str]] = []
     if cell.candidate:
         keys = [("baseline", data.facts.base), ("current", cell.before), ("candidate", cell.candidate)]
     reports = tuple(data.evals[key].model_copy(update={"arm": arm}) for arm, key in keys)
-    return cell.night.model_copy(update={"reports": reports})
+    return night.model_copy(update={"reports": reports})

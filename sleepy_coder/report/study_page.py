@@ -42,7 +42,7 @@ def study_markdown(data: StudyData, found: Sequence[Row]) -> str:
         "## What the gate did",
         _gate(data, found),
         "## Every trajectory",
-        _trajectories(data, found),
+        _trajectories(data),
         *_families(data),
         "## How it was measured",
         _method(data),
@@ -96,11 +96,11 @@ def _summary(data: StudyData, found: Sequence[Row]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _number(value: Estimate | None, digits: int = 1) -> str:
+def _number(value: Estimate | None) -> str:
     if value is None:
         return ""
-    span = "" if value.low is None else f" [{value.low:.{digits}f}, {value.high:.{digits}f}]"
-    return f"{value.mean:.{digits}f}{span}"
+    span = "" if value.low is None else f" [{value.low:.4f}, {value.high:.4f}]"
+    return f"{value.mean:.4f}{span}"
 
 
 def _share(value: Estimate | None) -> str:
@@ -134,7 +134,7 @@ def _rows(data: StudyData, found: Sequence[Row]) -> str:
                 judged.points(row.bwt) if row.bwt else "",
                 judged.points(row.forgetting) if row.forgetting else "",
                 _passes(row),
-                _number(row.kl, 4),
+                _number(row.kl),
                 f"{sum(c.steps for c in row.courses) / len(row.courses):.0f}" if trained else "none",
                 f"{sum(c.train_seconds for c in row.courses) / cycles:.0f}" if trained else "none",
                 f"{sum(c.promoted for c in row.courses)} of {cycles}" if trained else "",
@@ -214,7 +214,7 @@ def _change(data: StudyData, cell: Cell) -> float:
     return data.evals[cell.candidate].pass_rate - data.evals[cell.before].pass_rate
 
 
-def _trajectories(data: StudyData, found: Sequence[Row]) -> str:
+def _trajectories(data: StudyData) -> str:
     courses: list[Course] = [judged.course(data, of) for of in data.trajectories()]
     longest = max((len(course.rates) for course in courses), default=1)
     head = ["Recipe", "Gate", "Seed", "Baseline", *(f"after {cycle}" for cycle in range(1, longest))]

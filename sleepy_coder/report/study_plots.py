@@ -5,21 +5,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from sleepy_coder.judge.metrics import changes, task_scores
 from sleepy_coder.judge.study import Course, Row
 from sleepy_coder.judge.study_data import HERO, StudyData
 from sleepy_coder.report.data import Cell
-from sleepy_coder.report.plots import COLOURS, INK, QUIET, bare, head
+from sleepy_coder.report.plots import COLOURS, INK, QUIET, bare, head, png_of, sheet
 
 _LINES: Final[Mapping[str, str]] = {
     "rft-anchor": "#0072b2",
@@ -38,13 +35,11 @@ _LINES: Final[Mapping[str, str]] = {
 _CELLS = (Cell.PASS, Cell.FAIL, Cell.GAINED, Cell.LOST)
 
 
-def study_png(data: StudyData, found: Sequence[Row], dpi: int = 130) -> bytes:
+def study_png(data: StudyData, found: Sequence[Row]) -> bytes:
     """The figure as PNG. The heatmap shows the first seed of each recipe: without the gate, and the default with it."""
     courses = _shown(found)
     tall = 1.4 + 0.17 * sum(len(c.rates) for c in courses)
-    figure = Figure(figsize=(16, 6.2 + tall), facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12)  # type: ignore[union-attr]
+    figure = sheet(6.2 + tall)
     grid = figure.add_gridspec(2, 3, height_ratios=[5.2, tall])
     left = figure.add_subplot(grid[0, 0])
     right = figure.add_subplot(grid[0, 1], sharey=left)
@@ -53,20 +48,13 @@ def study_png(data: StudyData, found: Sequence[Row], dpi: int = 130) -> bytes:
     _draw_gains(figure.add_subplot(grid[0, 2]), found)
     if courses:
         _draw_tasks(figure.add_subplot(grid[1, :]), data, courses)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
-    return out.getvalue()
+    return png_of(figure)
 
 
 def _shown(found: Sequence[Row]) -> list[Course]:
     """The first seed of each row that trained, the default recipe's gated one before all others."""
     rows = [row for row in found if row.courses[0].steps and (not row.gated or row.recipe == HERO)]
     return [row.courses[0] for row in sorted(rows, key=lambda row: (row.recipe != HERO, not row.gated))]
-
-
-def _tidy(axes: Axes, title: str, below: str, *keep: str) -> None:
-    head(axes, title, below)
-    bare(axes, *keep)
 
 
 def _draw_curves(axes: Axes, rows: Sequence[Row], title: str) -> None:
@@ -85,7 +73,8 @@ def _draw_curves(axes: Axes, rows: Sequence[Row], title: str) -> None:
     axes.grid(axis="y", color="#ececec", zorder=0)
     if rows:
         axes.legend(frameon=False, fontsize=9)
-    _tidy(axes, title, "frozen tasks passed after each cycle; bold: mean", "bottom")
+    head(axes, title, "frozen tasks passed after each cycle; bold: mean")
+    bare(axes, "bottom")
 
 
 def _draw_gains(axes: Axes, found: Sequence[Row]) -> None:
@@ -104,7 +93,8 @@ def _draw_gains(axes: Axes, found: Sequence[Row]) -> None:
     axes.axvline(0, color="#c8c8c8", lw=1)
     axes.xaxis.set_major_formatter("{x:+.0f}")
     axes.grid(axis="x", color="#ececec", zorder=0)
-    _tidy(axes, "Gain over the baseline, in points", "after the last cycle; bars: means")
+    head(axes, "Gain over the baseline, in points", "after the last cycle; bars: means")
+    bare(axes)
     note = "dots: seeds; whiskers: 95% interval over\nthe seeds (Student's t), none for one seed"
     axes.set_xlabel(note, fontsize=9.5, color=QUIET)
 
@@ -141,5 +131,6 @@ def _draw_tasks(axes: Axes, data: StudyData, courses: Sequence[Course]) -> None:
         ncols=4,
     )
     below = "a column per task, by family; gained and lost against the baseline; the first seed of each recipe"
-    _tidy(axes, "Every frozen task, cycle by cycle", below)
+    head(axes, "Every frozen task, cycle by cycle", below)
+    bare(axes)
     axes.tick_params(axis="y", labelsize=8)

@@ -13,7 +13,7 @@ from sleepy_coder.fresh import apart_from_fresh, held_back, without_fresh
 from sleepy_coder.journal import Journal
 from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.learn.lengths import surely_beyond
-from sleepy_coder.learn.mix import Listed, Pool, compose, only, with_all
+from sleepy_coder.learn.mix import Listed, Pool, compose, mix_of, with_all
 from sleepy_coder.learn.outputs import Training, training_of
 from sleepy_coder.learn.own_rows import OwnRows
 from sleepy_coder.learn.passed import passed_rows
@@ -121,7 +121,7 @@ def propose(
     own = own or own_of(parts)
     seed, notes, how = parts.config.seed + cycle, notes_on(dreams, own), recipe_of(parts)
     if how.rows == "failures":
-        return only(dreams.found, seed, notes)
+        return mix_of(dreams.found, notes, seed)
     kept = _kept(parts, serving)
     replay = replay_pool(how.replay, own.rows, anchors, kept, surprise.nll if surprise else {}, seed)
     pools: dict[ExampleKind, Pool] = {"replay": replay, "hard": Listed(dreams.found)}

@@ -10,7 +10,7 @@ from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.learn.mix import without
 from sleepy_coder.material import shortcuts_among
 from sleepy_coder.parts import Parts
-from sleepy_coder.tasks.leaks import assert_no_leaks, example_rows, find_leaks
+from sleepy_coder.tasks.leaks import example_rows, find_leaks, leak_error
 from sleepy_coder.types import Example, Task, TrainingMix
 
 _log = log.get("night")
@@ -39,12 +39,9 @@ def refuse_leaks(parts: Parts, cycle: int, until: int, mix: TrainingMix) -> None
 
     Then it came from the night itself. The episodes on the task are put aside, so that the next night is free of it.
     """
-    rows = list(_texts(mix.examples, mix.tasks))
-    leaking = {leak.provenance for leak in find_leaks(rows, parts.judging)}
-    if not leaking:
-        return
-    _quarantine_leaks(parts, cycle, until, mix, leaking)
-    assert_no_leaks(rows, parts.judging)
+    if leaks := find_leaks(_texts(mix.examples, mix.tasks), parts.judging):
+        _quarantine_leaks(parts, cycle, until, mix, {leak.provenance for leak in leaks})
+        raise leak_error(leaks)
 
 
 def _texts(rows: Iterable[Example], tasks: Iterable[Task]) -> Iterable[tuple[str, str]]:

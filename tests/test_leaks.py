@@ -9,14 +9,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sleepy_coder.dialogue import first_messages, number_lines, retry_messages
-from sleepy_coder.errors import LeakError
 from sleepy_coder.tasks import load_split
 from sleepy_coder.tasks.build import Drawn, generate, to_task
 from sleepy_coder.tasks.handwritten import koans
 from sleepy_coder.tasks.koans import FAMILIES, draw
 from sleepy_coder.tasks.koans.family import cluster_of, tokens
 from sleepy_coder.tasks.koans.words import NOUNS, TYPES
-from sleepy_coder.tasks.leaks import Leak, LeakIndex, assert_no_leaks, example_rows, find_leaks
+from sleepy_coder.tasks.leaks import Leak, LeakIndex, example_rows, find_leaks, leak_error
 from sleepy_coder.types import Example, Message, Task
 
 FROZEN = [to_task(drawn, "") for name in sorted(FAMILIES) for drawn in generate(name, "frozen", 2, seed=7)]
@@ -158,15 +157,14 @@ def test_half_of_a_program_is_below_the_threshold() -> None:
 
 def test_every_leaking_pair_is_named_in_the_error() -> None:
     rows = [("episode-1", program(FROZEN[0])), ("clean", "fn main() {}"), ("dream:k2", program(FROZEN[1]))]
-    with pytest.raises(LeakError) as caught:
-        assert_no_leaks(rows, FROZEN)
-    assert f"episode-1 ~ {FROZEN[0].id}" in caught.value.message
-    assert f"dream:k2 ~ {FROZEN[1].id}" in caught.value.message
-    assert "clean" not in caught.value.message
+    error = leak_error(find_leaks(rows, FROZEN))
+    assert f"episode-1 ~ {FROZEN[0].id}" in error.message
+    assert f"dream:k2 ~ {FROZEN[1].id}" in error.message
+    assert "clean" not in error.message
 
 
 def test_clean_rows_pass() -> None:
-    assert_no_leaks([("a", "fn main() {}"), ("b", ""), ("c", "Only prose.")], FROZEN)
+    assert find_leaks([("a", "fn main() {}"), ("b", ""), ("c", "Only prose.")], FROZEN) == ()
 
 
 def test_a_source_file_of_a_project_is_compared_and_its_manifest_is_not() -> None:

@@ -26,7 +26,7 @@ def nightly_controls(
     cycle: int,
     repeats: int,
     concurrency: int,
-    on_task: Callable[[], object] = lambda: None,
+    on_task: Callable[[], object],
 ) -> tuple[Control, ...]:
     """The controls of night `cycle`: a tenth of the set by `witness`, which remembers nothing, the reference `repeats`
     times; the others once, by `verifier`, which may remember.

@@ -34,6 +34,7 @@ USUAL_CHURN: Final = 0.015
 
 _STEP = 0.005
 _LARGEST = 0.40
+_SHIFT_SEED = 0
 
 
 class PowerRow(Record):
@@ -118,9 +119,9 @@ def chance_of(logits: Array) -> Array:
 
 
 @lru_cache(maxsize=256)
-def shift_to(rate: float, seed: int = 0) -> float:
+def shift_to(rate: float) -> float:
     """The logit that, added to all difficulties, makes tasks pass at `rate`."""
-    z = FrozenSet(np.ones(20_000, dtype=np.int64), 1, 1).difficulties(np.random.default_rng(seed), 1)
+    z = FrozenSet(np.ones(20_000, dtype=np.int64), 1, 1).difficulties(np.random.default_rng(_SHIFT_SEED), 1)
     low, high = -12.0, 12.0
     for _ in range(40):
         middle = (low + high) / 2

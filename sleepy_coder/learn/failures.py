@@ -13,14 +13,14 @@ MOST: Final = 23
 """So many failures did the founding project train on."""
 
 
-def failure_rows(tasks: Sequence[Task], verifier: Verifier, most: int = MOST) -> tuple[Example, ...]:
-    """Up to `most` rows: a failed task, without what the compiler says of it, and its reference as the answer.
+def failure_rows(tasks: Sequence[Task], verifier: Verifier) -> tuple[Example, ...]:
+    """Up to MOST rows: a failed task, without what the compiler says of it, and its reference as the answer.
 
     Only references that the verifier passes count; a task without one gives no row.
     """
     rows: list[Example] = []
     for task in tasks:
-        if len(rows) == most:
+        if len(rows) == MOST:
             break
         if task.reference is None or task.reference.keys() != task.files.keys():
             continue

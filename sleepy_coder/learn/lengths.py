@@ -4,32 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from sleepy_coder.types import Attempt, Example, Message
+from sleepy_coder.types import Example, Message
 
-PER_TOKEN: Final = 3.5
-"""Characters of code and prose in a token, about."""
 _MOST_PER_TOKEN: Final = 6
 """More than any tokenizer makes of a whole conversation: what is too long by this is too long."""
 
 
-def about(characters: int) -> int:
-    """Tokens in so many characters."""
-    return round(characters / PER_TOKEN)
-
-
-def surely_beyond(row: Attempt | Example, max_length: int) -> bool:
+def surely_beyond(row: Example, max_length: int) -> bool:
     """Whether not even the first turn to learn fits in `max_length` tokens, so that there is nothing to train on."""
     return characters_to_learn(row) > _MOST_PER_TOKEN * max_length
 
 
-def characters_to_learn(row: Attempt | Example) -> int:
+def characters_to_learn(row: Example) -> int:
     """The characters up to the end of the first turn to learn: what a row holds at least."""
     messages = (*row.messages, row.reply or Message(role="assistant", content=row.completion))
     first = min(_turns(row, messages), default=len(row.messages))
     return len(row.tools) + sum(map(_characters, messages[: first + 1]))
 
 
-def _turns(row: Attempt | Example, messages: tuple[Message, ...]) -> list[int]:
+def _turns(row: Example, messages: tuple[Message, ...]) -> list[int]:
     if row.thoughts is not None:
         return list(row.thoughts)
     start = len(row.messages) if row.first_turn is None else row.first_turn

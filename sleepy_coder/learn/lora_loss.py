@@ -114,7 +114,7 @@ def losses(
 
 
 def by_token(
-    model: PeftModel, hidden: torch.Tensor, base: torch.Tensor, target: torch.Tensor, at_once: int = 0
+    model: PeftModel, hidden: torch.Tensor, base: torch.Tensor, target: torch.Tensor, at_once: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(NLL of `target`, KL(base || adapter)) of each token, from both models' last hidden states [tokens, channels].
 

@@ -89,7 +89,7 @@ def compose(
     said = list(notes)
     present: dict[ExampleKind, float] = {k: share for k, share in wanted.items() if pools.get(k) and share > 0}
     if not present.keys() & _NEW:
-        return _mix([], [*said, "a verifier passed nothing new and no hard task has an answer"], seed)
+        return mix_of([], [*said, "a verifier passed nothing new and no hard task has an answer"], seed)
     for kind in KINDS:
         if kind not in present and wanted[kind] > 0:
             said.append(f"no {kind} rows tonight: their share of {wanted[kind]:.0%} goes to the others")
@@ -109,7 +109,7 @@ def compose(
         rows = _choose(pools[kind], count, chooser)
         chosen.extend(row.model_copy(update={"kind": kind}) for row in rows)
     chooser.shuffle(chosen)
-    return _mix(chosen, said, seed)
+    return mix_of(chosen, said, seed)
 
 
 def _sizes(
@@ -141,26 +141,22 @@ def _in_shares(
     return {**_in_shares(others, room, most - room["hard"]), "hard": room["hard"]}
 
 
-def only(rows: Sequence[Example], seed: int, notes: Sequence[str] = ()) -> TrainingMix:
-    """All of `rows` and no others, whatever the shares."""
-    return _mix(rows, notes, seed)
-
-
 def with_all(mix: TrainingMix, rows: Sequence[Example]) -> TrainingMix:
     """The mix with all of `rows` that it does not hold yet, as replay."""
     known = {(row.messages, row.completion) for row in mix.examples}
     more = [row.model_copy(update={"kind": "replay"}) for row in rows if (row.messages, row.completion) not in known]
     note = f"a fresh adapter is trained on all kept rows: {len(more)} are added as replay"
-    return _mix([*mix.examples, *more], [*mix.notes, note], mix.seed)
+    return mix_of([*mix.examples, *more], [*mix.notes, note], mix.seed)
 
 
 def without(mix: TrainingMix, provenances: Container[str], note: str) -> TrainingMix:
     """The mix without the rows of these provenances; `note` says why they are missing."""
     kept = [row for row in mix.examples if row.provenance not in provenances]
-    return _mix(kept, [*mix.notes, note], mix.seed).model_copy(update={"tasks": mix.tasks, "left_out": mix.left_out})
+    return mix_of(kept, [*mix.notes, note], mix.seed).model_copy(update={"tasks": mix.tasks, "left_out": mix.left_out})
 
 
-def _mix(rows: Sequence[Example], notes: Sequence[str], seed: int) -> TrainingMix:
+def mix_of(rows: Sequence[Example], notes: Sequence[str], seed: int) -> TrainingMix:
+    """All of `rows` and no others, whatever the shares."""
     counts: dict[str, int] = {kind: sum(row.kind == kind for row in rows) for kind in KINDS}
     digest = hashlib.sha256("\n".join(row.model_dump_json() for row in rows).encode()).hexdigest()
     return TrainingMix(

@@ -35,6 +35,7 @@ SEED = 20261123
 # One draw in twelve falls in the smallest split; a family that needs far more draws repeats itself.
 _DRAWS_PER_DRAFT = 400
 _DATA = Path(__file__).parent / "data"
+_WORKERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +152,7 @@ def _drawn(koan: Koan) -> Drawn:
     return Drawn(family, koan.category, koan.error_code, koan.path, koan.draft, cluster)
 
 
-def prove_all(
-    drafts: Sequence[Drawn], rustc: Rustc, workers: int = 2, step: Callable[[], object] = lambda: None
-) -> list[Task]:
+def prove_all(drafts: Sequence[Drawn], rustc: Rustc, step: Callable[[], object] = lambda: None) -> list[Task]:
     """The Tasks of `drafts`, each proved by the real compiler; `step` is called after each.
 
     Raises ProofError naming family and seed (or file) of a draft that fails.
@@ -168,7 +167,7 @@ def prove_all(
             ) from error
 
     tasks: list[Task] = []
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(_WORKERS) as pool:
         try:
             for task in pool.map(one, drafts):
                 tasks.append(task)
@@ -184,7 +183,6 @@ def build_sets(
     out_dir: Path,
     rustc: Rustc,
     plan: Plan,
-    workers: int = 2,
     progress: Progress | None = None,
 ) -> dict[TaskSplit, tuple[Task, ...]]:
     """Write a .jsonl file per split to `out_dir`, a Task per line, and return the sets.
@@ -198,7 +196,7 @@ def build_sets(
     for split in sorted(SPLITS, key=lambda split: split != "frozen"):
         drafts = choose(plan, split, sets.get("frozen", ()))
         bar = progress.add_task(split, total=len(drafts))
-        sets[split] = tuple(prove_all(drafts, rustc, workers, lambda bar=bar: progress.advance(bar)))
+        sets[split] = tuple(prove_all(drafts, rustc, lambda bar=bar: progress.advance(bar)))
     for split, tasks in sets.items():
         write_atomic(out_dir / f"{split}.jsonl", "".join(task.model_dump_json() + "\n" for task in tasks))
     return sets

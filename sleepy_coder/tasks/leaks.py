@@ -113,15 +113,13 @@ def find_leaks(
     return tuple(dict.fromkeys(leak for provenance, text in rows for leak in index.find(provenance, text)))
 
 
-def assert_no_leaks(rows: Iterable[tuple[str, str]], frozen: Sequence[Task], threshold: float = THRESHOLD) -> None:
-    """Raises LeakError, naming each pair, when `find_leaks` finds any."""
-    leaks = find_leaks(rows, frozen, threshold)
-    if leaks:
-        pairs = "; ".join(f"{k.provenance} ~ {k.task_id} ({k.kind}, {k.similarity:.2f})" for k in leaks)
-        raise LeakError(
-            f"{len(leaks)} training rows are too close to frozen tasks: {pairs}",
-            "Drop these rows; nothing was trained",
-        )
+def leak_error(leaks: Sequence[Leak]) -> LeakError:
+    """The error that names each pair."""
+    pairs = "; ".join(f"{k.provenance} ~ {k.task_id} ({k.kind}, {k.similarity:.2f})" for k in leaks)
+    return LeakError(
+        f"{len(leaks)} training rows are too close to frozen tasks: {pairs}",
+        "Drop these rows; nothing was trained",
+    )
 
 
 def example_rows(examples: Iterable[Example]) -> Iterator[tuple[str, str]]:

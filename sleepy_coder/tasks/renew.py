@@ -15,14 +15,14 @@ Rows = Iterable[tuple[str, str]]
 """Provenance and text of what was or may be trained on."""
 
 
-def draw_unseen(number: int, seen: Collection[str], rows: Rows, families: Sequence[str] = ()) -> list[Drawn]:
+def draw_unseen(number: int, seen: Collection[str], rows: Rows, families: Sequence[str]) -> list[Drawn]:
     """Programs for the `number`-th renewed set, whose clusters are not in `seen`, none too close to one of `rows`.
 
     The templates are the packaged set's; the programs are others. Raises SleepyError when a family has no more.
     """
     drawn = [
         program
-        for family in families or sorted(FAMILIES)
+        for family in families
         for program in generate(family, "frozen", PER_FAMILY["frozen"], SEED + number, lambda d: d.cluster not in seen)
     ]
     leaking = {leak.task_id for leak in find_leaks(rows, [to_task(program, "") for program in drawn])}
@@ -38,8 +38,8 @@ def unseen_koans(
     families: Sequence[str] = (),
 ) -> tuple[Task, ...]:
     """These programs as tasks; `step` hears, after each proof, how many there are. Raises ProofError."""
-    drawn = draw_unseen(number, seen, rows, families)
-    return tuple(prove_all(drawn, rustc, step=lambda: step(len(drawn))))
+    drawn = draw_unseen(number, seen, rows, families or sorted(FAMILIES))
+    return tuple(prove_all(drawn, rustc, lambda: step(len(drawn))))
 
 
 def own_frozen(tasks: Sequence[Task], rows: Rows) -> tuple[Task, ...]:

@@ -142,17 +142,15 @@ def harm(evidence: Evidence, settings: CanarySettings) -> str:
 
 def roll_back(
     store: Store, registry: Registry, trial: LiveTrial, why: str, now: datetime, *, quarantine: bool = True
-) -> bool:
-    """Take a promotion back: one move of the pointer, which needs no model server. False when it serves no more.
+) -> None:
+    """Take a promotion back, if it still serves: one move of the pointer, which needs no model server.
 
     Without `quarantine` it may be promoted again by hand. The pointer first: whoever is killed in between leaves a
     canary that the next look closes.
     """
     evidence = weigh(store, trial)
-    if not registry.roll_back_from(trial.adapter, why=why, statistics=evidence.statistics(), quarantine=quarantine):
-        return False
-    _enter(store, trial, "rolled_back", 0.0, now, why, evidence)
-    return True
+    if registry.roll_back_from(trial.adapter, why=why, statistics=evidence.statistics(), quarantine=quarantine):
+        _enter(store, trial, "rolled_back", 0.0, now, why, evidence)
 
 
 def abandon(store: Store, trial: LiveTrial, why: str, now: datetime) -> None:

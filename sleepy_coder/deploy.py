@@ -69,15 +69,14 @@ def _load(replica: Replica, adapter: Adapter) -> bool:
     return missing
 
 
-def stand_in(registry: Registry) -> str | None:
-    """Go back to what served before when the files of what serves are damaged; the name of the damaged one.
+def stand_in(registry: Registry) -> None:
+    """Go back to what served before when the files of what serves are damaged.
 
     They could be loaded nowhere any more, so that every later night would fail.
     """
     damaged = registry.step_back_if_damaged()
     if damaged is not None:
         _log.error("adapter.damaged", adapter=damaged)
-    return damaged
 
 
 def held_by(server: ModelServer) -> set[str]:

@@ -125,7 +125,7 @@ def rouse(
     canary: Canary,
     clock: Clock,
     *,
-    weights_dropped: bool = False,
+    weights_dropped: bool,
 ) -> None:
     """Wake the server if it sleeps, and prove that it answers, with the adapter that serves loaded.
 
@@ -188,10 +188,10 @@ def recover(config: Config, registry: Registry, server: ModelServer, canary: Can
         return False
 
 
-def recover_own(parts: Parts) -> bool:
+def recover_own(parts: Parts) -> None:
     """The same for a night, which holds the lock already."""
     files, server = NapFiles(parts.config.state), parts.server
-    return _end_left_behind(files, parts.config, parts.registry, server, parts.canary, parts.clock)
+    _end_left_behind(files, parts.config, parts.registry, server, parts.canary, parts.clock)
 
 
 def _end_left_behind(

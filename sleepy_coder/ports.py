@@ -1,4 +1,4 @@
-"""The boundaries: small Protocols with a real part each, and a fake in tests/fakes.py."""
+"""The boundaries: small Protocols with a real part each, and a fake for the tests."""
 
 from __future__ import annotations
 

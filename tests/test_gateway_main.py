@@ -19,6 +19,7 @@ import pytest
 from conftest import TinyServer
 from fakes import FakeClock, FakeRedactor, says
 from gateway_house import gateway_house, run
+from sleepyd.gateway import Beside
 from sleepyd.gateway_main import listening
 from sleepyd.meters import Meters
 from sleepyd.napping import Gate
@@ -119,7 +120,10 @@ def test_a_socket_that_was_opened_by_somebody_else_is_listened_on(tmp_path: Path
         with Store(tmp_path / "store.db") as store:
             recorder = Recorder(store.save_exchanges, FakeRedactor(), settings, meters)
             gate = Gate(NapFiles(tmp_path), settings, meters)
-            async with listening(settings, server, serving, recorder, meters, clock, gate, sock=sock) as (_, url):
+            async with listening(settings, server, serving, recorder, meters, clock, gate, Beside(), sock=sock) as (
+                _,
+                url,
+            ):
                 assert url == f"http://127.0.0.1:{sock.getsockname()[1]}"
                 async with httpx.AsyncClient() as http:
                     assert (await http.get(f"{url}/healthz", timeout=60)).status_code == 200

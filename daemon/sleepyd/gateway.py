@@ -77,9 +77,8 @@ class Gateway:
         meters: Meters,
         clock: Clock,
         gate: Gate,
-        beside: Beside | None = None,
+        beside: Beside,
     ) -> None:
-        beside = beside or Beside()
         self.in_flight, self._restore, self._keep_feedback = beside.in_flight, beside.restore, beside.keep_feedback
         self._settings, self._serving, self._recorder = settings, serving, recorder
         self._meters, self._clock, self._gate = meters, clock, gate

@@ -60,7 +60,7 @@ async def listening(
     meters: Meters,
     clock: Clock,
     gate: Gate,
-    beside: Beside | None = None,
+    beside: Beside,
     *,
     port: int | None = None,
     sock: socket.socket | None = None,

@@ -162,15 +162,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         daemon_config = load_config(options.home)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(daemon_config))
+            runner.run(Daemon(daemon_config).run())
     except SleepyError as error:
         _log.error("daemon.failed", reason=error.message, remedy=error.remedy)
         return 1
     return 0
-
-
-async def _run(config: Config) -> None:
-    await Daemon(config).run()
 
 
 if __name__ == "__main__":

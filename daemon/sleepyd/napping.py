@@ -104,9 +104,9 @@ class Gate:
 
 
 @asynccontextmanager
-async def recovering(config: Config, seconds: float = _RECOVER_SECONDS) -> AsyncGenerator[None]:
-    """Now, and every `seconds` while this is open, end a nap that a killed night left behind."""
-    task = asyncio.create_task(_recover_again_and_again(config, seconds))
+async def recovering(config: Config) -> AsyncGenerator[None]:
+    """Now, and every _RECOVER_SECONDS while this is open, end a nap that a killed night left behind."""
+    task = asyncio.create_task(_recover_again_and_again(config))
     try:
         yield
     finally:
@@ -115,12 +115,12 @@ async def recovering(config: Config, seconds: float = _RECOVER_SECONDS) -> Async
             await task
 
 
-async def _recover_again_and_again(config: Config, seconds: float) -> None:
+async def _recover_again_and_again(config: Config) -> None:
     files = NapFiles(config.state)
     while True:
         if files.mark() is not None:
             await asyncio.to_thread(_recover, config)
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(_RECOVER_SECONDS)
 
 
 def _recover(config: Config) -> None:

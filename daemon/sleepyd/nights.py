@@ -25,11 +25,10 @@ _INHIBIT: Final = ("systemd-inhibit", "--what=sleep", "--mode=block", "--who=sle
 
 
 class NightProcess:
-    """At most one `sleepy-coder night` at a time; its log goes where the daemon's goes."""
+    """At most one night (`night_main`) at a time; its log goes where the daemon's goes."""
 
     def __init__(self, home: Path, command: tuple[str, ...] = (), inhibit_sleep: bool = False) -> None:
         """`command` is what is run instead of the night, for tests."""
-        self._home = home
         self._command = command or (sys.executable, "-m", "sleepyd.night_main", "--home", str(home))
         self._inhibit = inhibit_sleep
         self._process: subprocess.Popen[bytes] | None = None

@@ -94,20 +94,6 @@ class VllmClient:
         thoughts = message.get("reasoning") or message.get("reasoning_content")  # the second in older ones
         return _reply(answer, message["content"] or "", thoughts or "")
 
-    def complete(
-        self,
-        model: str,
-        prompt: str,
-        *,
-        temperature: float = 0.0,
-        seed: int = 0,
-        max_tokens: int = 256,
-    ) -> Reply:
-        """One plain completion of `prompt`, without a chat template."""
-        body = {"model": model, "prompt": prompt, "temperature": temperature, "seed": seed}
-        answer = self._post("/v1/completions", {**body, "max_tokens": max_tokens})
-        return _reply(answer, answer["choices"][0]["text"])
-
     def chat_stream(
         self,
         model: str,
@@ -133,10 +119,6 @@ class VllmClient:
             yield from _pieces(response)
 
     # Tokens and proofs
-
-    def tokenize(self, model: str, text: str) -> tuple[int, ...]:
-        """The tokens of `text`, special tokens included where the model adds them."""
-        return tuple(self._post("/tokenize", {"model": model, "prompt": text})["tokens"])
 
     def nll(self, model: str, messages: Sequence[Message], completion: str) -> float:
         """Mean negative log-likelihood of `completion` as the answer to `messages`, in nats per token.
@@ -189,14 +171,6 @@ class VllmClient:
         return int(labels[-1]["max_lora"]) if labels else None
 
     # State
-
-    def health(self) -> bool:
-        """True when the server says that it is well; asleep counts as well. Never raises ServerError."""
-        try:
-            self._get("/health")
-        except ServerError:
-            return False
-        return True
 
     def version(self) -> str:
         """The server's own version string."""
@@ -327,7 +301,7 @@ def _chat_body(
     }
 
 
-def _reply(answer: Mapping[str, Any], text: str, reasoning: str = "") -> Reply:
+def _reply(answer: Mapping[str, Any], text: str, reasoning: str) -> Reply:
     return Reply(
         text=text,
         model=answer["model"],

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import httpx
@@ -20,6 +19,7 @@ from sleepy_coder.errors import ServerUnreachable
 
 _LOG_TAIL = 2000  # characters of the log that go into an error
 _POLL_SECONDS = 0.1
+_START_SECONDS = 120.0
 
 
 def free_port() -> int:
@@ -44,7 +44,7 @@ class ServerProcess:
         log: Path,
         *,
         environment: Mapping[str, str],
-        start_seconds: float = 120.0,
+        start_seconds: float = _START_SECONDS,
         health: str = "/health",
         grace_seconds: float = 10.0,
     ) -> None:
@@ -103,9 +103,7 @@ class ServerProcess:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _wait_until_ready(self) -> None:
@@ -145,7 +143,6 @@ class EmbeddedServer(ServerProcess):
         port: int = 0,
         threads: int = 1,
         arguments: Sequence[str] = (),
-        start_seconds: float = 120.0,
     ) -> None:
         port = port or free_port()
         command = [sys.executable, "-m", "sleepy_coder.serve.embedded", "--model", str(model), "--port", str(port)]
@@ -154,5 +151,4 @@ class EmbeddedServer(ServerProcess):
             port,
             log,
             environment={"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"},
-            start_seconds=start_seconds,
         )

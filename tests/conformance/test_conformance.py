@@ -217,7 +217,8 @@ def test_an_answer_does_not_depend_on_the_requests_beside_it(
 
     def ask(job: tuple[str, str, float, int]) -> str:
         model, text, temperature, seed = job
-        return target.client.complete(model, text, temperature=temperature, seed=seed, max_tokens=24).text
+        asked: dict[str, Any] = {"model": model, "temperature": temperature, "seed": seed, "max_tokens": 24}
+        return target.complete(text, **asked).json()["choices"][0]["text"]
 
     alone = [ask(job) for job in jobs]
     with ThreadPoolExecutor(len(jobs)) as pool:
@@ -252,7 +253,7 @@ def test_several_prompts_in_one_request_answer_like_one_by_one(target: Target) -
 
 
 def test_a_prompt_may_be_given_as_tokens(target: Target) -> None:
-    tokens = list(target.client.tokenize(target.model, "fn main"))
+    tokens = target.post("/tokenize", model=target.model, prompt="fn main").json()["tokens"]
     by_tokens, by_text = target.complete(tokens).json(), target.complete("fn main").json()
     assert by_tokens["choices"][0]["text"] == by_text["choices"][0]["text"]
 
@@ -396,7 +397,7 @@ def test_the_metrics_have_vllms_names_and_count_tokens(target: Target) -> None:
 
 
 def test_an_idle_server_is_healthy_and_not_busy(target: Target) -> None:
-    assert target.client.health()
+    assert target.http.get("/health").is_success
     assert target.client.version()
     while target.client.busy():  # the last reply may still be counted
         time.sleep(0.02)
@@ -409,7 +410,7 @@ def test_a_request_to_a_sleeping_server_waits_until_it_wakes(target: Target) -> 
         pytest.skip(error.remedy)
     try:
         assert target.client.asleep()
-        assert target.client.health()
+        assert target.http.get("/health").is_success
         with ThreadPoolExecutor(1) as pool:
             pending = pool.submit(target.client.chat, target.model, ASKED)
             time.sleep(0.2)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from sleepy_coder.errors import TaskFormatError
 from sleepy_coder.tasks.loaders import text_of
-from sleepy_coder.verify.sandbox import SOURCE_BYTES, SOURCE_FILES
+from sleepy_coder.verify.sandbox_mounts import SOURCE_BYTES, SOURCE_FILES
 from sleepy_coder.verify.venv import MARKER
 
 _MAX_FILE_BYTES = 1 << 20

@@ -10,7 +10,6 @@ machine runs out of it, the kernel ends the sandbox before anything else.
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
 import os
 import re
@@ -18,24 +17,17 @@ import selectors
 import shutil
 import signal
 import subprocess
-import tarfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
 from sleepy_coder.errors import InfraError, SandboxUnavailable
 from sleepy_coder.ports import Completed, Limits
+from sleepy_coder.verify.sandbox_mounts import HOME, check_files, packed, system_mounts
 
-HOME = "/box"
-"""Where the files lie inside: a name that no host folder to be mounted is likely to have."""
-
-_WORK_BYTES = 512 << 20
-_TMP_BYTES = 128 << 20
 _UTILITIES = ("choom", "prlimit", "setpriv", "tar")
-SOURCE_BYTES = 8 << 20
-SOURCE_FILES = 5000
 _END_SECONDS = 10.0
 # Files come as one archive: bwrap takes no more than 9000 arguments, and one descriptor for each file.
 _NOT_UNPACKED = 121
@@ -109,7 +101,7 @@ class BubblewrapSandbox:
             raise SandboxUnavailable(f"{' and '.join(missing)} not found", "Run `apt install util-linux tar`")
         self._as_root = os.geteuid() == 0
         self._users = itertools.count(os.getpid() * 37)
-        self._system = _system_mounts(read_only, stands_for)
+        self._system = system_mounts(read_only, stands_for)
         self._level = self._probe()
 
     @property
@@ -156,7 +148,7 @@ class BubblewrapSandbox:
         limits: Limits,
         env: Mapping[str, str],
     ) -> Completed:
-        _check_files(files)
+        check_files(files)
         with contextlib.ExitStack() as stack:
             started = time.monotonic()
             try:
@@ -188,7 +180,7 @@ class BubblewrapSandbox:
             process = subprocess.Popen(
                 (*bwrap, *self._give_up_root(), *_UNPACK, *self._limit(limits), *argv),
                 env={**_ENVIRONMENT, **env},
-                stdin=handed_over.enter_context(_packed(files)),
+                stdin=handed_over.enter_context(packed(files)),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 pass_fds=(status_in,),
@@ -208,70 +200,6 @@ class BubblewrapSandbox:
         memory = (f"--as={limits.memory_bytes}", f"--fsize={limits.file_bytes}", "--core=0")
         counts = (f"--cpu={cpu}:{cpu + 1}", f"--nproc={limits.processes}", "--nofile=256")
         return (str(self._tools["prlimit"]), *memory, *counts)
-
-
-def _system_mounts(read_only: Iterable[Path], stands_for: Path | None) -> tuple[str, ...]:
-    """bwrap's arguments for all that is the same in every run; later mounts cover earlier ones."""
-    args = ["--ro-bind", "/usr", "/usr", "--perms", "0755", "--dir", "/etc"]
-    for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64"):
-        path = Path(name)
-        if path.is_symlink():
-            args += ["--symlink", str(path.readlink()), name]
-        elif path.exists():
-            args += ["--ro-bind", name, name]
-    for name in ("/etc/alternatives", "/etc/ld.so.cache"):
-        args += ["--ro-bind-try", name, name]
-    # /dev itself is made read-only: its shm folder would be writable and without a bound.
-    args += ["--dev", "/dev", "--remount-ro", "/dev"]
-    args += ["--perms", "1777", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"]
-    shown = [path for path in dict.fromkeys(path.absolute() for path in read_only) if not path.is_relative_to("/usr")]
-    if stands_for is not None and any(map(stands_for.is_relative_to, (Path("/usr"), *shown))):
-        stands_for = None  # its path is seen already
-    inner = [path for path in shown if stands_for is not None and path.is_relative_to(stands_for)]
-    for path in (path for path in shown if path not in inner):
-        args += [*_parents(path), "--ro-bind", str(path), str(path)]
-    args += ["--perms", "0777", "--size", str(_WORK_BYTES), "--tmpfs", HOME]
-    if stands_for is not None:
-        args += [*_parents(stands_for), "--symlink", HOME, str(stands_for)]
-        for path in inner:
-            inside = Path(HOME, path.relative_to(stands_for))
-            args += [*_parents(inside, "0777"), "--ro-bind", str(path), str(inside)]
-    return tuple(args)
-
-
-def _parents(path: Path, mode: str = "0755") -> Iterator[str]:
-    """bwrap's arguments for the folders above `path`: those it makes by itself are closed to who root turns into."""
-    for parent in reversed(path.parents[:-1]):
-        yield from ("--perms", mode, "--dir", str(parent))
-
-
-def _check_files(files: Mapping[str, str]) -> None:
-    """Raises InfraError for files that cannot or must not be placed in the sandbox's folder."""
-    for name in files:
-        path = PurePosixPath(name)
-        if path.is_absolute() or not path.parts or ".." in path.parts or "\0" in name:
-            raise InfraError(f"{name!r} is not a path inside the task's folder", "Use relative paths without `..`")
-        if any(str(parent) in files for parent in path.parents):
-            raise InfraError(f"{name!r} lies below what is a file", "Leave one of them out")
-    if len(files) > SOURCE_FILES or sum(map(len, files.values())) > SOURCE_BYTES:
-        raise InfraError(
-            f"the task has {len(files)} files of {sum(map(len, files.values()))} characters in all",
-            f"Keep tasks under {SOURCE_FILES} files and {SOURCE_BYTES} characters",
-        )
-
-
-def _packed(files: Mapping[str, str]) -> IO[bytes]:
-    """An archive in memory, at its beginning, of files that everyone may write; scripts can run."""
-    file = os.fdopen(os.memfd_create("files"), "w+b")
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for path, text in files.items():
-            data = text.encode(errors="surrogateescape")
-            entry = tarfile.TarInfo(path)
-            entry.size, entry.mtime = len(data), int(time.time())
-            entry.mode = 0o777 if text.startswith("#!") else 0o666
-            archive.addfile(entry, io.BytesIO(data))
-    file.seek(0)
-    return file
 
 
 def _watch(running: _Running, status: IO[bytes], limits: Limits, deadline: float) -> None:

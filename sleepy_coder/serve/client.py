@@ -5,10 +5,8 @@ Thread-safe: one instance and one connection pool serve all threads of an evalua
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from prometheus_client.samples import Sample
 from sleepy_coder.config import without_v1
 from sleepy_coder.errors import ModelNotFound, ServerError, ServerUnreachable
 from sleepy_coder.ports import Fingerprint, ServedModel
-from sleepy_coder.serve.explain import error_of
+from sleepy_coder.serve.wire import StreamPiece, check, pieces
 from sleepy_coder.types import Message, Reply
 
 _CONNECT_RETRIES = 2  # only where no byte was sent, so safe for every call
@@ -27,17 +25,6 @@ _KEEPALIVE_SECONDS = 4.0  # below uvicorn's 5 s, or a request may meet a connect
 _CONNECT_SECONDS = 5.0
 _QUEUED = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 _LORAS = "vllm:lora_requests_info"
-
-
-@dataclass(frozen=True, slots=True)
-class StreamPiece:
-    """A part of a streamed reply. The last one has a `finish_reason` and maybe token counts."""
-
-    text: str
-    model: str
-    finish_reason: str | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
 
 
 class VllmClient:
@@ -115,8 +102,8 @@ class VllmClient:
         ):
             if response.is_error:
                 response.read()
-            _check(response)
-            yield from _pieces(response)
+            check(response)
+            yield from pieces(response)
 
     # Tokens and proofs
 
@@ -259,7 +246,7 @@ class VllmClient:
     ) -> httpx.Response:
         with self._unreachable(path):
             response = self._http.request(method, path, json=body, headers=headers)
-        _check(response)
+        check(response)
         return response
 
     @contextmanager
@@ -310,51 +297,3 @@ def _reply(answer: Mapping[str, Any], text: str, reasoning: str) -> Reply:
         completion_tokens=answer["usage"]["completion_tokens"],
         reasoning=reasoning,
     )
-
-
-def _pieces(response: httpx.Response) -> Iterator[StreamPiece]:
-    """The pieces of a server-sent event stream; the role chunk has no text and is left out."""
-    for line in _lines(response):
-        if not line.startswith("data: "):
-            continue
-        data = line.removeprefix("data: ")
-        if data == "[DONE]":
-            return
-        chunk = json.loads(data)
-        if "error" in chunk:
-            raise ServerError(f"the stream broke: {_message(chunk)}", "Look at the server's log; send it again.")
-        if usage := chunk.get("usage"):
-            counts = (usage["prompt_tokens"], usage["completion_tokens"])
-            yield StreamPiece("", chunk["model"], None, *counts)
-        for choice in chunk["choices"]:
-            text, reason = choice["delta"].get("content") or "", choice["finish_reason"]
-            if text or reason:
-                yield StreamPiece(text, chunk["model"], reason)
-    raise ServerError("the stream ended without [DONE]", "The server stopped mid-answer; look at its log.")
-
-
-def _lines(response: httpx.Response) -> Iterator[str]:
-    """The lines as they come. httpx's own end at U+2028 too, which a server's JSON may hold as it is."""
-    begun = ""
-    for text in response.iter_text():
-        *lines, begun = (begun + text).split("\n")
-        yield from (line.removesuffix("\r") for line in lines)
-    yield begun
-
-
-def _message(body: Any) -> str:
-    """vLLM's error text: under "error" since 0.10, at the top before."""
-    error: Any = body.get("error", body) if hasattr(body, "get") else body
-    return str(error.get("message", error) if hasattr(error, "get") else error)
-
-
-def _check(response: httpx.Response) -> None:
-    """Raises the error that fits an error status."""
-    if not response.is_error:
-        return
-    try:
-        message = _message(response.json())
-    except ValueError:
-        message = response.text[:500]
-    asked = response.request.url
-    raise error_of(str(asked.copy_with(raw_path=b"/")).rstrip("/"), asked.path, response.status_code, message)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sleepy_coder import wiring
-from sleepy_coder.config import load_config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.curfew import Curfew
 from sleepy_coder.dialogue import edits_between, first_messages, retry_messages
 from sleepy_coder.learn.dream import Dreams

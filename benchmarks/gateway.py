@@ -28,7 +28,7 @@ from aiohttp import web
 
 from sleepy_coder import log, wiring
 from sleepy_coder.collect.redact_memory import RememberingRedactor
-from sleepy_coder.config import load_config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.nap_files import NapFiles
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sleepy_coder import wiring
 from sleepy_coder.collect.agent import work_through
-from sleepy_coder.config import load_config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.deploy import incumbent, measure
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts

@@ -28,7 +28,8 @@ from sleepyd.nights import NightProcess
 from sleepyd.schedule import Schedule
 
 from sleepy_coder import log, wiring
-from sleepy_coder.config import Config, load_config
+from sleepy_coder.config import Config
+from sleepy_coder.config_load import load_config
 
 GOAL_GROWTH = 0.05
 SMALL = {

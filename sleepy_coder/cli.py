@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +26,10 @@ from sleepy_coder.cli_run import run_command
 from sleepy_coder.cli_sections import Sections
 from sleepy_coder.cli_serve import serve_command
 from sleepy_coder.cli_service import service_app
+from sleepy_coder.cli_status import status_command
 from sleepy_coder.cli_study import study_command
-from sleepy_coder.config import Config, load_config, settle_home
+from sleepy_coder.config import Config
+from sleepy_coder.config_load import load_config, settle_home
 from sleepy_coder.console import (
     Json,
     ProgressWatcher,
@@ -41,30 +42,18 @@ from sleepy_coder.console import (
     say,
     table,
 )
-from sleepy_coder.drill import complaint
-from sleepy_coder.due import coming, read_diary
-from sleepy_coder.errors import NightPaused, ServerError, SleepyError, StoreError
+from sleepy_coder.errors import NightPaused, SleepyError
 from sleepy_coder.idle import wait_until_idle
-from sleepy_coder.judge.clusters import form_clusters
-from sleepy_coder.pause import Pause, paused
 from sleepy_coder.preview import preview
 from sleepy_coder.report.canary import sentence
 from sleepy_coder.report.standing import (
-    NO_NIGHT,
-    daemon_line,
-    episodes_line,
-    next_night,
     night_to_come,
     signals_seen,
-    small_set,
-    unfinished_line,
-    why_it_serves,
 )
-from sleepy_coder.serve.client import VllmClient
-from sleepy_coder.serve.gateway_client import begin_night, refuse_elsewhere, running
-from sleepy_coder.types import NightReport
+from sleepy_coder.report.summary import night_summary
+from sleepy_coder.serve.gateway_client import begin_night, refuse_elsewhere
 
-_STATUS_SECONDS = 10.0
+_ABANDON_SECONDS = 10.0
 
 app = typer.Typer(
     cls=Sections,
@@ -145,20 +134,13 @@ def night(
 
     Example: [bold]sleepy-coder night --json | jq .verdict.decision[/]
     """
-    from sleepy_coder.night import run_night
-    from sleepy_coder.report.morning import morning
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's Ctrl-C
     with explained():
         config = with_recipe(load_config(), recipe)
         if abandoned:
             if when_idle or now or dry_run or recipe:
                 raise SleepyError("--abandon can only be combined with --json", "leave the others out")
-            report = _abandon(config)
-            if json:
-                as_json({"cycle": report.cycle, "outcome": report.outcome, "reason": report.reason})
-            else:
-                say(f"night {report.cycle} ended as {report.outcome}: {report.reason}")
+            _abandon(config, json)
             return
         if now:
             if recipe:
@@ -174,31 +156,40 @@ def night(
             return
         if when_idle:
             wait_until_idle(lambda: wiring.idleness(config), wiring.SystemClock(), lambda said: say(said, err))
-        try:
-            with (
-                progress_bar() as progress,
-                wiring.open_parts(config, ProgressWatcher(progress), until=wiring.curfew(config, when_idle)) as parts,
-            ):
-                report = run_night(parts)
-        except NightPaused as pause:
-            say(f"paused: {pause}", err)
-            if json:
-                as_json({"outcome": "paused", "reason": pause.message})
-            return
+        _run_night(config, when_idle, json)
+
+
+def _run_night(config: Config, when_idle: bool, json: bool) -> None:
+    from sleepy_coder.night import run_night
+    from sleepy_coder.report.morning import morning
+
+    until = wiring.curfew(config, when_idle)
+    try:
+        with progress_bar() as progress, wiring.open_parts(config, ProgressWatcher(progress), until=until) as parts:
+            report = run_night(parts)
+    except NightPaused as pause:
+        say(f"paused: {pause}", err)
         if json:
-            as_json(report)
-        else:
-            out.print(morning(report, wiring.titles(config), config.mix.shares))
+            as_json({"outcome": "paused", "reason": pause.message})
+        return
+    if json:
+        as_json(report)
+    else:
+        out.print(morning(report, wiring.titles(config), config.mix.shares))
 
 
-def _abandon(config: Config) -> NightReport:
-    brief = config.patient(_STATUS_SECONDS)  # a server that hangs may be why
+def _abandon(config: Config, json: bool) -> None:
+    brief = config.patient(_ABANDON_SECONDS)  # a server that hangs may be why
     with (
         wiring.read_store(config) as store,
         wiring.read_registry(config) as registry,
         wiring.open_server(brief) as server,
     ):
-        return abandon(config, store, registry, server, wiring.SystemClock())
+        report = abandon(config, store, registry, server, wiring.SystemClock())
+    if json:
+        as_json({"cycle": report.cycle, "outcome": report.outcome, "reason": report.reason})
+    else:
+        say(f"night {report.cycle} ended as {report.outcome}: {report.reason}")
 
 
 @app.command()
@@ -243,23 +234,6 @@ def nights(json: Json = False) -> None:
     ]
     started = f"started ({zone.tzname(None)})"
     table("Nights", ("night", started, "outcome", "baseline", "current", "candidate", "serving after"), rows)
-
-
-def night_summary(report: NightReport) -> dict[str, object]:
-    """A night for scripts: everything but the single samples, which `eval --json` gives."""
-    return {
-        **report.model_dump(mode="json", exclude={"reports"}),
-        "seconds": round((report.finished - report.started).total_seconds(), 3),
-        "learning_rate": report.recipe.learning_rate if report.recipe else None,
-        "reports": [
-            {
-                **arm.model_dump(mode="json", exclude={"samples"}),
-                "tasks": len({s.task_id for s in arm.samples}),
-                "served_by": sorted({s.served_by for s in arm.samples}),
-            }
-            for arm in report.reports
-        ],
-    }
 
 
 @app.command()
@@ -309,96 +283,7 @@ def report(
             say(str(path))
 
 
-@app.command()
-def status(json: Json = False) -> None:
-    """What serves and why, whether the model server answers, when the next night is due and what it has to work with.
-
-    Example: [bold]sleepy-coder status --json | jq -r .serving[/]
-    """
-    with explained():
-        config = load_config()
-        servers, found = _server_states(config), running(config)
-        with wiring.read_store(config) as store, wiring.read_registry(config) as registry:
-            active = registry.active()
-            why = why_it_serves(active, registry.manifest(active.name).verdict if active else None, registry.since())
-            nights, (epoch, used) = store.nights(last=1), store.openings_used()
-            last = nights[0] if nights else None
-            budget, _ = wiring.budget(config, store)
-            exam = wiring.frozen_sets(config).current()
-            small = small_set(len(form_clusters(exam)), len(exam) * config.eval.samples, config.gate)
-            now, hours = wiring.SystemClock().now(), config.night.hours()
-            held, doubtful = _pause(config.state, now)
-            due = coming(now, hours, read_diary(config.state, now), held) if found.holds_nights else None
-            unfinished = store.unfinished_night()
-            runs = unfinished is not None and wiring.night_runs(config)
-            state = {
-                "daemon": found.state,
-                "other_home": found.elsewhere,
-                "paused": held,
-                "window": config.night.window,
-                "next_night": due.begins if due else None,
-                "serving": active.name if active else config.server.base_name,
-                "why": why,
-                "adapter": active,
-                "previous": registry.previous(),
-                "server": servers[0],
-                "replicas": servers[1:],
-                "nights": store.count_nights(),
-                "last_night": night_summary(last) if last else None,
-                "unfinished_night": unfinished,
-                "night_runs": runs,
-                "gate": {"epoch": epoch, "openings_used": used, "small_set": small},
-                "episodes": (collected := store.count_episodes()),
-                "episodes_waiting": (waiting := store.waiting()).trainable + waiting.dreamable,
-                "waiting": waiting,
-                "quarantined": (aside := store.count_quarantined()),
-                "canary": (watched := last_state(store, config.canary)),
-                "drill": (drilled := store.last_drill()),
-                "drill_complaint": (late := complaint(drilled, len(store.canaries()), now, config.canary.drill_days)),
-                "home": str(config.home),
-            }
-    if json:
-        as_json(state)
-        return
-    rows = [
-        ("serving", str(state["serving"])),
-        ("why", why),
-        ("daemon", daemon_line(found)),
-        *((("pause", f"{doubtful}: `sleepy-coder resume`"),) if doubtful else ()),
-        ("next night", next_night(due, hours, held, now) if found.holds_nights else NO_NIGHT),
-        ("rollback to", str(state["previous"] or config.server.base_name)),
-        *(("model server", f"{server['url']} {server['state']}") for server in servers),
-        ("canary", sentence(watched) if watched else "nothing has been promoted yet"),
-        *((("drill", f"{late}: `sleepy-coder drill`"),) if late else ()),
-        ("last night", f"{last.outcome} (night {last.cycle}): {last.reason}" if last else "none yet"),
-        ("gate", f"{budget}; {small}" if small else budget),
-        ("unfinished", unfinished_line(unfinished, runs)),
-        ("episodes", episodes_line(collected, waiting)),
-        ("quarantined", f"{aside}: `sleepy-coder episodes quarantine`" if aside else "nothing"),
-        ("home", str(config.home)),
-    ]
-    table("sleepy-coder", ("", ""), rows)
-
-
-def _pause(state: Path, now: datetime) -> tuple[Pause | None, str]:
-    """The pause that holds at `now`, and what is wrong with its file: a doubtful pause is one, without an end."""
-    try:
-        return paused(state, now), ""
-    except StoreError as error:
-        return Pause(since=now, reason="its file cannot be read"), error.message
-
-
-def _server_states(config: Config) -> list[dict[str, object]]:
-    """Each model server: its URL, whether it answers, and what it lists."""
-    states: list[dict[str, object]] = []
-    for url in config.server.urls:
-        with VllmClient(url, config.server.api_key, _STATUS_SECONDS) as client:
-            try:
-                models = [model.name for model in client.models()]
-                states.append({"url": url, "state": "sleeps" if client.asleep() else "answers", "models": models})
-            except ServerError as error:
-                states.append({"url": url, "state": f"does not answer ({error.message})", "models": []})
-    return states
+app.command("status")(status_command)
 
 
 @app.command()

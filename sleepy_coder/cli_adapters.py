@@ -12,7 +12,8 @@ from rich.markdown import Markdown
 
 from sleepy_coder import model_card, wiring
 from sleepy_coder.adapter_manifest import CARD, adapter_cycle
-from sleepy_coder.config import Config, load_config
+from sleepy_coder.config import Config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, Yes, as_json, confirm, err, explained, out, progress_bar, say, table
 from sleepy_coder.deploy import ensure_loaded, held_by
 from sleepy_coder.errors import ServerError

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from sleepy_coder import wiring
 from sleepy_coder.canary import last_state, state_of
-from sleepy_coder.config import load_config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, ProgressWatcher, as_json, explained, out, progress_bar, say, table
 from sleepy_coder.report.canary import rows, sentence
 

@@ -11,16 +11,8 @@ from pydantic_settings import EnvSettingsSource
 from rich.markup import escape
 
 from sleepy_coder import wiring
-from sleepy_coder.config import (
-    CONFIG_FILE,
-    NANO,
-    Config,
-    CredentialSource,
-    Section,
-    ServerSettings,
-    find_home,
-    load_config,
-)
+from sleepy_coder.config import CONFIG_FILE, NANO, Config, CredentialSource, Section, ServerSettings, find_home
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, as_json, err, explained, out, say, table
 from sleepy_coder.errors import ConfigError, ServerError
 from sleepy_coder.files import write_atomic

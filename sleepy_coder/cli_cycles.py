@@ -10,7 +10,8 @@ import typer
 
 from sleepy_coder import wiring
 from sleepy_coder.cli_recipes import with_recipe
-from sleepy_coder.config import Config, load_config
+from sleepy_coder.config import Config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, ProgressWatcher, as_json, err, explained, progress_bar, say, table
 from sleepy_coder.cycles import CycleRow, history, planned, run_cycles
 from sleepy_coder.errors import NightPaused

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from sleepy_coder import wiring
-from sleepy_coder.config import load_config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, as_json, err, explained, say
 from sleepy_coder.errors import ConfigError, SleepyError
 from sleepy_coder.pause import Pause

@@ -11,7 +11,7 @@ import typer
 from sleepy_coder import log, wiring
 from sleepy_coder.collect.formats import ExportFormat
 from sleepy_coder.collect.intake import export_file, import_file
-from sleepy_coder.config import load_config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, Yes, as_json, confirm, err, explained, local_zone, say, table
 from sleepy_coder.errors import SleepyError, StoreError
 from sleepy_coder.journal import alone

@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from sleepy_coder.config import load_config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, as_json, err, explained, out
 from sleepy_coder.serve.checkup import Finding
 

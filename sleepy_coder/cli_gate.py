@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from sleepy_coder import wiring
-from sleepy_coder.config import Config, load_config
+from sleepy_coder.config import Config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, Yes, as_json, confirm, err, explained, out, progress_bar, say, table
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.journal import alone

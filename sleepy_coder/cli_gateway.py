@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sleepy_coder.config import load_config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, as_json, explained, say
 from sleepy_coder.serve.gateway_client import tell_feedback
 

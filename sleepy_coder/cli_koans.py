@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.syntax import Syntax
 
 from sleepy_coder import wiring
-from sleepy_coder.config import load_config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, as_json, explained, out, progress_bar, say, table
 from sleepy_coder.dialogue import number_lines
 from sleepy_coder.errors import SleepyError

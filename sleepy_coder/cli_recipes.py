@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from sleepy_coder.config import Config, RecipeName, load_config
+from sleepy_coder.config import Config, RecipeName
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, as_json, explained, say, table
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.learn.recipes import RECIPES, RecipeSpec

@@ -17,7 +17,8 @@ import typer
 from sleepy_coder import wiring
 from sleepy_coder.collect.agent_run import command_line, environment
 from sleepy_coder.collect.project import as_found, check_of, checked
-from sleepy_coder.config import CONFIG_FILE, Config, load_config
+from sleepy_coder.config import CONFIG_FILE, Config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import as_json, err, explained, say
 from sleepy_coder.errors import ConfigError, ServerUnreachable, SleepyError
 from sleepy_coder.serve.gateway_client import VerifierWord, gateway_answers, tell_verdict

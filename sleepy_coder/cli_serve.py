@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import typer
 
 from sleepy_coder import wiring
-from sleepy_coder.config import Config, load_config
+from sleepy_coder.config import Config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import err, explained, say
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.serve.vllm_command import VllmCommand, vllm_command

@@ -10,7 +10,8 @@ import typer
 from rich.progress import Progress
 
 from sleepy_coder import log
-from sleepy_coder.config import Config, RecipeName, load_config
+from sleepy_coder.config import Config, RecipeName
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, as_json, err, explained, progress_bar, say, table
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.judge.study import Goal, Row, goals, points, remaining, rows

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from sleepy_coder import wiring
-from sleepy_coder.config import load_config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import progress_bar, say
 from sleepy_coder.deploy import measure
 from sleepy_coder.judge.evaluate import HEAT

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from sleepy_coder.config import CREDENTIALS_VARIABLE, HOME_VARIABLE, VARIABLES, Config, load_config
+from sleepy_coder.config import CREDENTIALS_VARIABLE, HOME_VARIABLE, VARIABLES, Config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.service import HIDDEN, KEYS, SERVICE, SYSTEM_HOME, Folders, Scope, Site, closed, is_hidden
 

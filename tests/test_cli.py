@@ -29,7 +29,8 @@ from sleepy_coder import __version__, wiring
 from sleepy_coder.canary import look
 from sleepy_coder.cli import app
 from sleepy_coder.cli_sections import SECTIONS
-from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, load_config
+from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import as_json
 from sleepy_coder.journal import alone
 from sleepy_coder.tasks import SPLITS, load_split

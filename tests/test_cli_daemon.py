@@ -16,7 +16,8 @@ from test_cli import Done, home  # noqa: F401 - the fixture of an empty home
 from test_gateway_client import answering, state
 from test_registry import MIX, RECIPE, House, lora, write_trained
 
-from sleepy_coder.config import CONFIG_FILE, load_config
+from sleepy_coder.config import CONFIG_FILE
+from sleepy_coder.config_load import load_config
 from sleepy_coder.pause import paused
 from sleepy_coder.registry import model_sha256
 from sleepy_coder.report.logs import readable

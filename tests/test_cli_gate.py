@@ -10,7 +10,7 @@ import pytest
 from gate_cases import case, passing
 from test_cli import Done, home  # noqa: F401  (the fixture applies to every test here)
 
-from sleepy_coder.config import load_config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.journal import alone
 from sleepy_coder.judge.record import write
 from sleepy_coder.wiring import night_lock, open_store

@@ -12,7 +12,8 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, SESSION_VARIABLE, Config, load_config
+from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, SESSION_VARIABLE, Config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.errors import ConfigError
 
 

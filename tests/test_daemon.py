@@ -24,7 +24,8 @@ from sleepyd.main import missing_parts
 from typer.testing import CliRunner
 
 from sleepy_coder.cli import app
-from sleepy_coder.config import CONFIG_FILE, load_config
+from sleepy_coder.config import CONFIG_FILE
+from sleepy_coder.config_load import load_config
 from sleepy_coder.errors import StoreError
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store

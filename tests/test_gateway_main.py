@@ -26,7 +26,8 @@ from sleepyd.napping import Gate
 from sleepyd.recorder import Recorder
 from sleepyd.serving import Serving
 
-from sleepy_coder.config import HOME_VARIABLE, GatewaySettings, ServerSettings, load_config
+from sleepy_coder.config import HOME_VARIABLE, GatewaySettings, ServerSettings
+from sleepy_coder.config_load import load_config
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.nap_files import NapFiles
 from sleepy_coder.registry import Registry

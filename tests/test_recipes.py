@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sleepy_coder.config import WIDEST_RECIPE, RecipeSettings, load_config
+from sleepy_coder.config import WIDEST_RECIPE, RecipeSettings
+from sleepy_coder.config_load import load_config
 from sleepy_coder.learn.recipes import RECIPES, recipe_for
 from sleepy_coder.types import Recipe
 

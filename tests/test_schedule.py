@@ -18,7 +18,8 @@ from report_data import skipped
 from sleepyd.nights import NightProcess
 from sleepyd.schedule import Schedule
 
-from sleepy_coder.config import Config, load_config
+from sleepy_coder.config import Config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.due import read_diary
 from sleepy_coder.errors import InfraError
 from sleepy_coder.pause import Pause, pause

@@ -24,8 +24,8 @@ from sleepy_coder.config import (
     GatewaySettings,
     ModelSettings,
     ServerSettings,
-    load_config,
 )
+from sleepy_coder.config_load import load_config
 from sleepy_coder.errors import ConfigError, InfraError
 from sleepy_coder.service import (
     HIDDEN,

@@ -20,7 +20,8 @@ from study_data import cells as cells_of
 from study_data import exported, passed, study
 from test_registry import lora, write_trained
 
-from sleepy_coder.config import Config, load_config
+from sleepy_coder.config import Config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.errors import ModelNotFound, StoreError
 from sleepy_coder.judge.study_data import Cell, StudyExport, Trajectory
 from sleepy_coder.learn.trainer import Step

@@ -23,7 +23,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from sleepy_coder import log, wiring
 from sleepy_coder.canary import last_state
 from sleepy_coder.collect.redact_memory import RememberingRedactor
-from sleepy_coder.config import Config, GatewaySettings, ServerSettings, load_config
+from sleepy_coder.config import Config, GatewaySettings, ServerSettings
+from sleepy_coder.config_load import load_config
 from sleepy_coder.console import err, explained
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.nap_files import NapFiles

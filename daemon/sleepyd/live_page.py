@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from sleepy_coder import wiring
-from sleepy_coder.config import load_config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.errors import SleepyError, StoreError
 from sleepy_coder.report.dashboard import dashboard_html
 

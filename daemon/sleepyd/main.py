@@ -20,7 +20,8 @@ from typing import Final
 import uvloop
 
 from sleepy_coder import log, wiring
-from sleepy_coder.config import Config, load_config
+from sleepy_coder.config import Config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.errors import AlreadyRuns, SleepyError
 from sleepy_coder.journal import alone
 from sleepy_coder.store_database import in_doubt

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from sleepy_coder import log, wiring
-from sleepy_coder.config import load_config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.drill import drill_if_due
 from sleepy_coder.errors import NightPaused, SleepyError
 from sleepy_coder.night import run_night

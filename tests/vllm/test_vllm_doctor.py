@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from real_vllm import Shelf
 
-from sleepy_coder.config import load_config
+from sleepy_coder.config_load import load_config
 from sleepy_coder.doctor import examine
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.process import ServerProcess

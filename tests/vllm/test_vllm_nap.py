@@ -15,7 +15,8 @@ from real_vllm import ALIAS, BASE, Shelf
 from test_vllm_night import ASKED, day
 
 from sleepy_coder import wiring
-from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE, load_config
+from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE
+from sleepy_coder.config_load import load_config
 from sleepy_coder.judge.clusters import form_clusters
 from sleepy_coder.night import run_night
 from sleepy_coder.serve.client import VllmClient

@@ -169,6 +169,16 @@ def test_tasks_that_pass_as_they_stand_or_whose_fix_fails_are_refused_by_name(tm
     assert sets.current() == load_split("frozen")
 
 
+def test_a_task_to_choose_on_whose_fix_fails_is_refused_by_name_as_well(tmp_path: Path, store: Store) -> None:
+    source = written(tmp_path / "own.jsonl", tasks_of(FROZEN[:1]))
+    no_fix = make_task(6).model_copy(update={"reference": make_task(6).files})
+    dev = written(tmp_path / "own-dev.jsonl", (no_fix, make_task(7)))
+    sets = FrozenSets(tmp_path)
+    with pytest.raises(TaskFormatError, match=f"1 tasks pass as they stand, .*: {no_fix.id}\\."):
+        renew(settings(tmp_path), store, sets, FakeVerifier(), source, False, lambda _: None, (), dev)
+    assert sets.current() == load_split("frozen")
+
+
 def test_a_set_is_not_renewed_in_the_middle_of_a_night_nor_while_its_epoch_has_openings(
     tmp_path: Path, store: Store
 ) -> None:

@@ -192,6 +192,24 @@ def test_what_was_drawn_before_a_restart_holds_whatever_the_share_is_now() -> No
     assert lots.drawn() == []
 
 
+def test_what_was_drawn_for_another_promotion_does_not_come_back() -> None:
+    lots = Lots(1.0)
+    lots.begin("second")
+    lots.restore("first", [Assigned(session="a", new=False, share=0.5)])
+    assert lots.gives_new("a") and not lots.open
+
+
+def test_of_too_many_sessions_the_one_that_was_silent_longest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sleepyd.lots.REMEMBERED_SESSIONS", 2)
+    lots = Lots(0.5)
+    lots.begin("p")
+    lots.restore("p", [Assigned(session=name, new=False, share=0.5) for name in ("a", "b")])
+    lots.gives_new("a")
+    lots.gives_new("c")
+    lots.set_share("p", 1.0)
+    assert (lots.gives_new("a"), lots.gives_new("b")) == (False, True)
+
+
 def test_each_promotion_draws_anew() -> None:
     alike = sum((lot("one", f"s{n}") < 0.5) == (lot("other", f"s{n}") < 0.5) for n in range(2000))
     assert 900 < alike < 1100

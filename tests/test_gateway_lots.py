@@ -114,6 +114,17 @@ def test_a_conversation_without_a_session_stays_with_one_adapter_as_it_grows(tmp
     run(story)
 
 
+def test_of_conversations_without_a_session_it_is_remembered_whose_exchange_is_whose(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with divided(tmp_path) as (house, _, _, lots):
+            for words in (("go",), ("go", "how?", "like this"), ("another",)):
+                await asked(house, "/v1/chat/completions", chat(*words))
+            first, again, other = [lots.session_of(exchange.id) for exchange in await house.recorded()]
+            assert first == again != other and "" not in (first, other)
+
+    run(story)
+
+
 def test_only_what_asks_for_the_alias_is_divided(tmp_path: Path) -> None:
     async def story() -> None:
         async with divided(tmp_path) as (house, old, new, lots):

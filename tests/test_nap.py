@@ -318,6 +318,14 @@ def test_a_server_that_does_not_wake_keeps_the_gateway_closed_and_the_night_open
 # A curfew
 
 
+def test_after_the_curfew_neither_an_answer_nor_a_likelihood_is_asked_for(house: Home) -> None:
+    server = house.open(until=house.clock.time).punctual
+    with pytest.raises(NightPaused):
+        server.chat(BASE, ())
+    with pytest.raises(NightPaused):
+        server.nll(BASE, (), "1|x")
+
+
 class Slow(FakeTrainer):
     """Trains until it is asked to pause, and on the next call to the end."""
 

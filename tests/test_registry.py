@@ -373,6 +373,13 @@ def test_rolling_back_to_a_damaged_adapter_ends_at_the_base(house: House) -> Non
     assert house.registry.rollback() is None
 
 
+def test_rolling_back_to_what_may_not_serve_any_more_ends_at_the_base(house: House) -> None:
+    first, _ = house.serve(1, 2)
+    house.registry.reject(first, verdict(Decision.REJECT))
+    assert house.registry.rollback() is None
+    assert house.registry.active() is None
+
+
 def test_a_broken_manifest_of_the_active_adapter_does_not_stop_a_rollback(house: House) -> None:
     first, second = house.serve(1, 2)
     (house.adapters / second / "manifest.json").write_text("{")
@@ -526,6 +533,15 @@ def test_reports_are_kept_without_completions_and_the_card_names_every_task(hous
     for fact in ("task-gained", "task-lost", "+12.5 %", "| hard | 3 | 75.0 % |", "**promote**", "vllm serve"):
         assert fact in body
     assert house.registry.verify(adapter.name).sha256 == adapter.sha256
+
+
+def test_what_was_rolled_back_earlier_stays_in_quarantine_beside_what_is_rolled_back_now(house: House) -> None:
+    house.serve(1)
+    bad: list[str] = []
+    for cycle in (2, 3):
+        bad += house.serve(cycle)
+        house.registry.rollback()
+    assert [one.name for one in house.registry.quarantine.adapters()] == bad
 
 
 def test_a_damaged_adapter_that_somebody_else_stepped_back_from_takes_nobody_with_it(

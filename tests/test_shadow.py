@@ -135,6 +135,15 @@ def test_tasks_of_before_the_promotion_are_not_replayed(homes: list[House], tmp_
     assert state is not None and state.evidence.replayed == 0
 
 
+def test_tasks_that_are_too_close_to_what_was_trained_on_are_not_replayed(homes: list[House], tmp_path: Path) -> None:
+    home = house(homes, tmp_path)
+    now = home.open()
+    live_a_day(now, (*DAY[40:45], *LATER[:5]), "second")
+    home.night()
+    replayed = now.store.replayed(now.store.canaries()[0].id)
+    assert {one.task for one in replayed} == {task.id for task in tasks_of(LATER[:5])}
+
+
 def test_a_task_that_the_machine_fails_on_is_left_out_for_both(homes: list[House], tmp_path: Path) -> None:
     home = house(homes, tmp_path, LATER)
     now = home.open()
@@ -227,6 +236,17 @@ def test_a_test_that_catches_nothing_is_a_drill_that_failed(tmp_path: Path) -> N
     now = drilled(tmp_path, FakeServer(solver(())))  # what serves is no better than what is broken
     held = drill(now)
     assert not held.caught and "passes 0%" in held.reason
+    now.store.close()
+
+
+@pytest.mark.parametrize("test", ["replay_log_e", "log_e"])
+def test_a_drill_that_only_one_of_both_tests_catches_has_failed(
+    tmp_path: Path, test: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = drilled(tmp_path, FakeServer(solver((*FROZEN[:30], *SKILLS))))
+    monkeypatch.setattr(f"sleepy_coder.drill.{test}", lambda found: 0.0)
+    held = drill(now)
+    assert not held.caught and "E " in held.reason
     now.store.close()
 
 

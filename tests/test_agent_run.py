@@ -163,6 +163,13 @@ def test_a_secret_in_the_command_of_a_check_is_not_kept(project: Path, judge: Ta
     assert check.task.command[0] == "env"
 
 
+def test_of_a_command_in_which_only_two_words_make_a_secret_the_first_word_is_kept(project: Path) -> None:
+    task = as_found(project, ("pytest", "--password", "xk29fQm3pTz81"))
+    (project / "calc.py").write_text(MENDED)
+    found = checked(Says(PASSED, PASSED), "s", task, project)
+    assert found and harmless(REDACTOR, found).task.command == ("pytest",)
+
+
 def test_what_passes_in_an_environment_that_the_agent_changed_is_no_pass(project: Path) -> None:
     builder.create(project / ".venv")
     venv = find_venv(project, {})
@@ -171,6 +178,25 @@ def test_what_passes_in_an_environment_that_the_agent_changed_is_no_pass(project
     (project / ".venv" / "bin" / "pytest").write_text("#!/bin/true\n")
     found = checked(Says(PASSED, PASSED), "s", task, project, venv)
     assert found and found.verdict.outcome is Outcome.INFRA
+
+
+def test_what_fails_in_an_environment_that_the_agent_changed_has_failed(project: Path) -> None:
+    builder.create(project / ".venv")
+    venv = find_venv(project, {})
+    task = as_found(project, PYTEST)
+    (project / "calc.py").write_text(MENDED)
+    (project / ".venv" / "bin" / "pytest").write_text("#!/bin/false\n")
+    found = checked(Says(PASSED, failed("1 failed")), "s", task, project, venv)
+    assert found and found.verdict.outcome is Outcome.FAIL
+
+
+def test_an_agent_that_cheats_has_failed_though_its_check_could_not_be_run_before(project: Path) -> None:
+    task = as_found(project, PYTEST)
+    (project / "calc.py").write_text(MENDED)
+    no_room = Verdict(outcome=Outcome.INFRA, stage="infra", detail="the disk is full")
+    cheat = Verdict(outcome=Outcome.FAIL, stage="cheat", feedback="test_calc.py was changed")
+    found = checked(Says(no_room, cheat), "s", task, project)
+    assert found and found.verdict == cheat
 
 
 def test_an_agent_that_edits_the_test_has_failed_whatever_the_test_says_now(project: Path, judge: TaskVerifier) -> None:
@@ -185,6 +211,14 @@ def test_a_folder_that_the_sandbox_cannot_hold_is_refused_with_the_reason(projec
     for number in range(9):
         (project / "data" / f"{number}.txt").write_text("x" * 1_000_000)
     with pytest.raises(TaskFormatError, match=r"8\.6 MiB of text in 12 files.* is data"):
+        as_found(project, PYTEST)
+
+
+def test_a_folder_of_more_files_than_the_sandbox_takes_is_refused_however_small_they_are(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sleepy_coder.collect.project_files.SOURCE_FILES", len(PLAIN) - 1)
+    with pytest.raises(TaskFormatError, match="in 3 files, more than"):
         as_found(project, PYTEST)
 
 

@@ -123,6 +123,17 @@ def test_the_same_bytes_under_another_name_are_refused_after_a_rollback(watched:
         watched.house.registry.activate(twin.name)
 
 
+def test_while_the_list_of_what_was_rolled_back_cannot_be_read_nothing_new_is_served(watched: Watched) -> None:
+    first, bad = watched.house.serve(1, 2)
+    watched.house.registry.rollback()
+    twin = watched.house.stage(9, lora(2))
+    (watched.house.adapters / "quarantine.json").write_text('{"adapters": [')
+    for name in (bad, twin.name):
+        with pytest.raises(AdapterError, match="remove it to forget what was rolled back"):
+            watched.house.registry.activate(name)
+    assert watched.serving() == first
+
+
 def test_bytes_that_were_rolled_back_stay_refused_when_their_folder_is_gone(watched: Watched) -> None:
     bad = watched.house.stage(1, lora(77))
     watched.house.registry.activate(bad.name)
@@ -347,6 +358,18 @@ def test_one_that_is_switched_off_on_the_way_ends(watched: Watched) -> None:
     assert watched.look() is None
     [trial] = watched.store.canaries()
     assert (trial.stage, trial.share) == ("abandoned", 1.0)
+
+
+def test_after_the_end_of_its_canary_nothing_is_rolled_back(watched: Watched) -> None:
+    [name] = watched.house.serve(1)
+    watched.look()
+    watched.settings = SETTINGS.model_copy(update={"enabled": False})
+    watched.look()
+    watched.settings = SETTINGS
+    watched.many(30, new=Outcome.FAIL, old=Outcome.PASS)
+    trial = watched.look()
+    assert trial is not None and trial.stage == "abandoned"
+    assert watched.serving() == name
 
 
 # The record

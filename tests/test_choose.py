@@ -16,6 +16,7 @@ from test_night import DAY, DREAMED, NEW, OLD, SKILLS, House, Killed
 from test_registry import lora, write_trained
 
 from sleepy_coder.adapter_manifest import CONFIG, WEIGHTS
+from sleepy_coder.choose import _dev_tasks  # pyright: ignore[reportPrivateUsage]
 from sleepy_coder.config import MixSettings, RecipeSettings
 from sleepy_coder.errors import ModelNotFound, NightPaused
 from sleepy_coder.learn.outputs import AVERAGE, OUTPUT, TOLD, Probe, Training, checkpoint_folder
@@ -107,6 +108,12 @@ def test_most_contenders_are_asked_a_third_of_the_tasks_and_the_best_third_all_o
     assert sorted(set(measured)) == [32, 96]
     assert 4 <= measured.count(96) <= 5
     assert measured[0] == 96
+
+
+def test_each_night_chooses_on_other_dev_tasks_and_one_that_goes_on_chooses_on_the_same(house: DevHouse) -> None:
+    home = dataclasses.replace(house.open(), dev=tasks_of(range(200)))
+    first, second, again = ({task.id for task in _dev_tasks(home, cycle)} for cycle in (1, 2, 1))
+    assert first == again != second and len(first) == 96
 
 
 def test_a_night_without_a_gain_on_dev_spends_no_opening_and_keeps_its_episodes(house: DevHouse) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sleepy_coder.config import GatePolicy
 from sleepy_coder.judge import paired
-from sleepy_coder.judge.eprocess import Array, decisions, log_paths, look_ends
+from sleepy_coder.judge.eprocess import Array, decisions, log_paths, look_ends, paths_of
 from sleepy_coder.judge.power import FrozenSet, chance_of, detectable, power_report, power_row, shift_to, simulate
 from sleepy_coder.judge.spending import anchor_threshold, prices
 
@@ -113,6 +113,13 @@ def test_a_larger_difference_never_lowers_any_later_e_value(d: list[float], data
 def test_looks_are_at_full_blocks_and_at_the_end_of_the_set_once(measured: int, block: int, whole: bool) -> None:
     ends = look_ends(measured, whole, block).tolist()
     assert ends == sorted({*range(block, measured + 1, block), *([measured] if whole else [])})
+
+
+def test_what_was_not_measured_proves_no_futility() -> None:
+    lost = np.full(40, -1.0)
+    known = np.arange(40) < 20
+    first, second = paths_of(lost, lost, True, GatePolicy(block=20), known).futility
+    assert second == pytest.approx(first)
 
 
 def test_a_gain_of_eight_points_is_promoted_in_95_of_100_nights() -> None:

@@ -13,7 +13,7 @@ from test_registry import House
 
 from sleepy_coder.config import ServerSettings
 from sleepy_coder.deploy import ensure_loaded
-from sleepy_coder.errors import AdapterError, ModelNotFound, ServerUnreachable
+from sleepy_coder.errors import AdapterError, ModelNotFound, ServerError, ServerUnreachable
 from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.fleet import Fleet
@@ -71,6 +71,20 @@ def test_what_one_cannot_load_none_keeps(
     with pytest.raises(ServerUnreachable):
         ensure_loaded(house.registry, fleet, adapter, canary)
     assert holders(servers, adapter.name) == []
+
+
+def test_what_a_server_says_when_it_refuses_to_load_is_heard(
+    house: House, canary: Canary, adapter: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the server that failed, which may pass; an adapter's fault would not."""
+    server = FakeServer(solver(()))
+
+    def refuse(name: str, path: Path) -> None:
+        raise ServerError("out of memory", status=500)
+
+    monkeypatch.setattr(server, "load", refuse)
+    with pytest.raises(ServerError, match="out of memory"):
+        ensure_loaded(house.registry, server, adapter, canary)
 
 
 def test_what_one_answers_with_other_weights_none_keeps(

@@ -9,14 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import BASE, DAY, FROZEN, REHEARSAL, FakeClock, FakeServer, FakeTrainer, FakeVerifier, Quiet, parts, solver
+from fakes import (
+    BASE,
+    DAY,
+    FROZEN,
+    REHEARSAL,
+    FakeClock,
+    FakeServer,
+    FakeTrainer,
+    FakeVerifier,
+    Quiet,
+    make_rows,
+    parts,
+    solver,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_store import night as night_report
 
 from sleepy_coder.config import GatePolicy, MixSettings, RecipeSettings
 from sleepy_coder.dialogue import edits_between, first_messages
-from sleepy_coder.fresh import held_back, untrained
+from sleepy_coder.fresh import held_back, judgeable, untrained, without_fresh
 from sleepy_coder.judge.record import read, replay
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
@@ -137,6 +150,29 @@ def test_a_row_that_is_too_close_to_a_fresh_task_waits_with_it(house: House) -> 
     report = house.night()
     assert "kcopy" not in {row.task_id for row in house.mixes[0].examples}
     assert "1 rows are too close to fresh tasks, which are judged before they may train" in report.notes
+
+
+def test_a_row_of_a_fresh_task_waits_though_nothing_of_the_task_is_in_it(house: House) -> None:
+    house.met()
+    row, other = make_rows("passed", 2)
+    held = house.fresh()[0].id
+    mix = TrainingMix(
+        examples=(row.model_copy(update={"task_id": held}), other),
+        shares={"passed": 1.0},
+        counts={"passed": 2},
+        notes=(),
+        seed=1,
+        sha256="",
+    )
+    assert without_fresh(house.open(), mix, [held]).examples == (other,)
+
+
+def test_a_task_that_is_too_close_to_what_chooses_or_judges_is_not_asked_as_fresh(house: House) -> None:
+    dev, exam, *others = KOANS[:5]
+    house.met(KOANS[:5])
+    home = dataclasses.replace(house.open(frozen=[copy_of(exam)]), dev=(copy_of(dev),))
+    found = judgeable(home, [task.id for task in KOANS[:5]])
+    assert {task.id for task in found} == {task.id for task in others}
 
 
 def test_a_task_to_answer_anew_that_is_too_close_to_a_fresh_task_waits_with_it(house: House) -> None:

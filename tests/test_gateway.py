@@ -378,6 +378,21 @@ def test_the_last_known_adapter_goes_on_serving_when_the_pointer_cannot_be_read(
         Serving(house.registry, BASE)
 
 
+def test_a_switch_that_could_not_be_read_is_seen_when_it_can_be(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = house.registry.activate(house.stage(1).name)
+    serving = Serving(house.registry, BASE)
+    second = house.registry.activate(house.stage(2).name)
+
+    def too_many_files() -> None:
+        raise AdapterError("active.json cannot be read (too many open files)")
+
+    monkeypatch.setattr("sleepyd.serving._RETRY_SECONDS", 0.0)
+    with monkeypatch.context() as busy:
+        busy.setattr(house.registry, "pointer", too_many_files)
+        assert serving.name() == first.name
+    assert serving.name() == second.name
+
+
 def test_requests_in_flight_are_counted_by_model() -> None:
     in_flight = InFlight()
     with in_flight.one("a"), in_flight.one("b"), in_flight.one("a"):

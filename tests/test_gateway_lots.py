@@ -114,6 +114,17 @@ def test_a_conversation_without_a_session_stays_with_one_adapter_as_it_grows(tmp
     run(story)
 
 
+def test_of_conversations_without_a_session_it_is_remembered_whose_exchange_is_whose(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with divided(tmp_path) as (house, _, _, lots):
+            for words in (("go",), ("go", "how?", "like this"), ("another",)):
+                await asked(house, "/v1/chat/completions", chat(*words))
+            first, again, other = [lots.session_of(exchange.id) for exchange in await house.recorded()]
+            assert first == again != other and "" not in (first, other)
+
+    run(story)
+
+
 def test_only_what_asks_for_the_alias_is_divided(tmp_path: Path) -> None:
     async def story() -> None:
         async with divided(tmp_path) as (house, old, new, lots):
@@ -190,6 +201,24 @@ def test_what_was_drawn_before_a_restart_holds_whatever_the_share_is_now() -> No
     lots.restore("p", [Assigned(session="a", new=False, share=0.5), Assigned(session="b", new=True, share=0.5)])
     assert (lots.gives_new("a"), lots.gives_new("b")) == (False, True)
     assert lots.drawn() == []
+
+
+def test_what_was_drawn_for_another_promotion_does_not_come_back() -> None:
+    lots = Lots(1.0)
+    lots.begin("second")
+    lots.restore("first", [Assigned(session="a", new=False, share=0.5)])
+    assert lots.gives_new("a") and not lots.open
+
+
+def test_of_too_many_sessions_the_one_that_was_silent_longest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sleepyd.lots.REMEMBERED_SESSIONS", 2)
+    lots = Lots(0.5)
+    lots.begin("p")
+    lots.restore("p", [Assigned(session=name, new=False, share=0.5) for name in ("a", "b")])
+    lots.gives_new("a")
+    lots.gives_new("c")
+    lots.set_share("p", 1.0)
+    assert (lots.gives_new("a"), lots.gives_new("b")) == (False, True)
 
 
 def test_each_promotion_draws_anew() -> None:

@@ -20,6 +20,7 @@ from test_store_exchanges import exchange
 
 from sleepy_coder.config import GatewaySettings, NightSettings, ServerSettings
 from sleepy_coder.idle import Idleness, Signals, _nvml_percent, decide, in_flight, look, wait_until_idle
+from sleepy_coder.serve.gateway_client import GatewayState
 from sleepy_coder.store import Store
 from sleepy_coder.wiring import curfew, idleness
 
@@ -110,6 +111,21 @@ def test_the_gateway_tells_what_is_in_flight_to_who_has_its_key(tmp_path: Path) 
                 assert await asyncio.to_thread(in_flight, asked) == known
 
     run(story)
+
+
+def test_what_the_gateway_holds_counts_as_well_but_for_who_lets_it_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = GatewayState(
+        alias="sleepy",
+        serving="base",
+        in_flight={"base": 2, "adapter": 1},
+        servers={},
+        asleep=True,
+        held=4,
+        recording=True,
+        waiting=0,
+    )
+    monkeypatch.setattr("sleepy_coder.idle.gateway_state", lambda _: said)
+    assert (in_flight(GatewaySettings()), in_flight(GatewaySettings(), held=False)) == (7, 3)
 
 
 @pytest.mark.parametrize("name", ["exchange", "episode"])

@@ -219,6 +219,18 @@ def test_a_file_that_grows_between_two_looks_waits(tmp_path: Path, inbox: Inbox,
     assert [done.recorded for done in inbox.scan()] == [2]
 
 
+def test_what_is_added_to_a_file_while_it_is_taken_in_is_stored_as_well(tmp_path: Path, kept: Kept) -> None:
+    def meanwhile(episodes: Sequence[Episode]) -> int:
+        if not kept.episodes:
+            with (tmp_path / WORKING / "a.jsonl").open("a") as file:
+                file.write(line(2))
+        return kept(episodes)
+
+    drop(tmp_path, "a.jsonl", line(1))
+    looks(Inbox(tmp_path, meanwhile, SecretRedactor().redact))
+    assert (len(kept.episodes), files(tmp_path)) == (2, [])
+
+
 def test_nothing_is_lost_while_the_store_refuses(tmp_path: Path, inbox: Inbox, kept: Kept) -> None:
     drop(tmp_path, "a.json", json.dumps(entry(1)))
     inbox.scan()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -16,7 +17,7 @@ from sleepy_coder.tasks.koans import FAMILIES, draw
 from sleepy_coder.tasks.koans.family import cluster_of, tokens
 from sleepy_coder.tasks.koans.words import NOUNS, TYPES
 from sleepy_coder.tasks.leaks import Leak, LeakIndex, example_rows, find_leaks, leak_error
-from sleepy_coder.types import Example, Message, Task
+from sleepy_coder.types import Example, Message, Task, ToolCall
 
 FROZEN = [to_task(drawn, "") for name in sorted(FAMILIES) for drawn in generate(name, "frozen", 2, seed=7)]
 INDEX = LeakIndex(FROZEN)
@@ -134,6 +135,18 @@ def test_a_leak_in_a_later_message_is_found() -> None:
     clean = first_messages(FROZEN[0].model_copy(update={"files": {"main.rs": "fn main() {}\n"}}), "no error")
     late = retry_messages(clean, "1|fn main() {}", f"the other one is\n{program(FROZEN[3])}")
     assert {leak.task_id for leak in find_leaks(example_rows([example(late)]), FROZEN)} == {FROZEN[3].id}
+
+
+@pytest.mark.parametrize("place", ["thought", "former thought", "tool", "tool that takes a list"])
+def test_a_leak_is_found_in_all_that_is_trained_on_beside_what_is_said(place: str) -> None:
+    text = program(FROZEN[3])
+    given = {"tool": {"path": "a.rs", "text": text}, "tool that takes a list": {"edits": [{"old": "", "new": text}]}}
+    call = ToolCall(id="1", name="edit", arguments=json.dumps(given.get(place, {})))
+    asked = Message(role="user", content="Fix it.")
+    said = Message(role="assistant", content="", reasoning=text if place == "thought" else "", tool_calls=(call,))
+    thoughts = {"1": text} if place == "former thought" else None
+    row = example((asked, said)).model_copy(update={"thoughts": thoughts})
+    assert {leak.task_id for leak in find_leaks(example_rows([row]), FROZEN)} == {FROZEN[3].id}
 
 
 def test_a_leak_in_a_fenced_completion_is_found() -> None:

@@ -16,6 +16,7 @@ from fakes import (
     DAY,
     FROZEN,
     REHEARSAL,
+    FakeRedactor,
     FakeServer,
     FakeTrainer,
     FakeVerifier,
@@ -47,6 +48,7 @@ from sleepy_coder.practice import (
 )
 from sleepy_coder.preview import preview
 from sleepy_coder.sifting import put_leaks_aside, refuse_leaks
+from sleepy_coder.tasks.leaks import example_rows, find_leaks
 from sleepy_coder.types import Episode, Message, Outcome, TrainingMix
 
 SKILLS = (*DAY[:30], *REHEARSAL[:20])
@@ -310,6 +312,31 @@ def test_an_imported_shortcut_is_left_out_put_aside_and_used_up(house: House) ->
         ((reason,),) = raw.execute("SELECT reason FROM quarantine")
     assert reason == "episode e60: adds `todo!`"
     assert make_task(60).id not in {e.task.id for e in open_house.store.episodes(unused=True) if e.task}
+
+
+def test_a_shortcut_is_put_aside_without_what_is_a_secret_by_now(house: House) -> None:
+    cheat = cheating(60)
+    attempt = cheat.attempts[0]
+    messages = (*attempt.messages, Message(role="user", content="the password is hunter2"))
+    told = attempt.model_copy(update={"messages": messages})
+    house.open().store.save_episodes([cheat.model_copy(update={"attempts": (told,)})])
+    mix = mix_settings(replay=0, passed=1, hard=0, max_examples=400)
+    open_house = house.open(mix=mix, redactor=FakeRedactor("hunter2"))
+    mix_of(open_house)
+    (aside,) = open_house.store.quarantined(9)
+    assert aside.reason == "episode e60: adds `todo!`" and "hunter2" not in aside.text
+
+
+def test_an_answer_of_the_days_that_gives_a_frozen_task_away_is_put_aside_with_its_episode(house: House) -> None:
+    passed = make_episode(60, PASS)
+    both = f"{right_answer(60)} {right_answer(FROZEN[0]).removeprefix('1|')}"
+    leaks = passed.attempts[0].model_copy(update={"completion": both})
+    house.open().store.save_episodes([passed.model_copy(update={"attempts": (leaks,)})])
+    open_house = house.open(mix=mix_settings(replay=0, passed=1, hard=0, max_examples=400))
+    mix = mix_of(open_house)
+    assert mix.left_out.leaks == 1 and mix.examples
+    assert find_leaks(example_rows(mix.examples), open_house.frozen) == ()
+    assert passed.id not in {episode.id for episode in open_house.store.episodes(unused=True)}
 
 
 def test_no_hint_is_in_any_row_of_a_night_after_a_day_with_hints(house: House) -> None:

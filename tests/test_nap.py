@@ -29,6 +29,7 @@ from sleepy_coder.ports import ModelServer
 from sleepy_coder.registry import Registry
 from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.client import VllmClient
+from sleepy_coder.serve.gateway_client import GatewayState
 from sleepy_coder.types import Adapter, Recipe, TrainingMix
 
 SHARED = NightSettings(share_gpu=True, quiet_minutes=1, drain_seconds=30)
@@ -156,6 +157,49 @@ def test_requests_in_flight_end_before_the_server_sleeps(house: Home) -> None:
     assert left == [0]
 
 
+def through(requests: int, held: int = 0) -> GatewayState:
+    """What a gateway says that has let `requests` through."""
+    return GatewayState(
+        alias="sleepy",
+        serving=BASE,
+        in_flight={BASE: requests},
+        servers={},
+        asleep=False,
+        held=held,
+        recording=True,
+        waiting=0,
+    )
+
+
+def test_what_the_gateway_has_let_through_ends_before_the_server_sleeps_and_what_it_holds_waits(
+    house: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [through(2), through(1), through(0, held=3)]
+    left: list[int] = []
+    monkeypatch.setattr("sleepy_coder.idle.gateway_state", lambda _: said.pop(0) if len(said) > 1 else said[0])
+    undisturbed(house.open(), "test", lambda pause: left.append(len(said)))
+    assert left == [1]
+
+
+def test_work_goes_on_when_the_gateway_too_has_been_quiet_for_long_enough(
+    house: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[datetime] = []
+    ends = house.clock.time + timedelta(minutes=10)
+
+    def passes(_: object) -> GatewayState:
+        return through(int(len(began) == 1 and house.clock.time < ends))
+
+    def work(pause: Pause) -> None:
+        began.append(house.clock.now())
+        if len(began) == 1:
+            raise TrainingPaused("paused")
+
+    monkeypatch.setattr("sleepy_coder.idle.gateway_state", passes)
+    undisturbed(house.open(), "test", work)
+    assert began[1] - ends >= timedelta(minutes=1)
+
+
 def test_a_wish_pauses_the_work_which_goes_on_after_quiet_minutes(house: Home) -> None:
     began: list[datetime] = []
 
@@ -244,6 +288,22 @@ def test_a_server_that_wakes_without_the_effect_of_its_adapter_opens_the_gateway
     assert (house.server.sleeping, house.files.mark()) == (False, None)
 
 
+def test_a_server_that_wakes_without_the_effect_of_its_adapter_is_restarted_where_that_is_possible(house: Home) -> None:
+    sign = house.home / "restarted"
+
+    class Mended(Used):
+        def models(self) -> Any:
+            if sign.exists():
+                self.not_applied.clear()
+            return super().models()
+
+    house.server = Mended()
+    live_a_day(house.open(), DAY[:40])
+    served = run_night(house.open()).serving
+    undisturbed(house.restarts(), "test", lambda pause: house.server.not_applied.add(served))
+    assert (sign.exists(), house.files.mark()) == (True, None)
+
+
 def test_a_server_that_does_not_wake_keeps_the_gateway_closed_and_the_night_open(house: Home) -> None:
     live_a_day(house.open(), DAY[:40])
     house.server.wakes = False
@@ -256,6 +316,14 @@ def test_a_server_that_does_not_wake_keeps_the_gateway_closed_and_the_night_open
 
 
 # A curfew
+
+
+def test_after_the_curfew_neither_an_answer_nor_a_likelihood_is_asked_for(house: Home) -> None:
+    server = house.open(until=house.clock.time).punctual
+    with pytest.raises(NightPaused):
+        server.chat(BASE, ())
+    with pytest.raises(NightPaused):
+        server.nll(BASE, (), "1|x")
 
 
 class Slow(FakeTrainer):

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,12 @@ from fakes import (
     solver,
     tasks_of,
 )
+from test_registry import lora, stage, write_trained
+from test_store_exchanges import exchange
 
 from sleepy_coder import log
 from sleepy_coder.abandon import abandon
+from sleepy_coder.arms import baseline_arm
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import EvalSettings, MixSettings, NightSettings
 from sleepy_coder.deploy import ensure_loaded
@@ -56,9 +59,12 @@ from sleepy_coder.learn.outputs import TOLD, Training
 from sleepy_coder.learn.trainer import LAST_STEP, Step
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
+from sleepy_coder.registry import Registry
 from sleepy_coder.report import words
+from sleepy_coder.store import Store
 from sleepy_coder.store_gate import Opening
 from sleepy_coder.tasks import set_id
+from sleepy_coder.tidy import tidy
 from sleepy_coder.trial import Trial, check_controls, give_verdict
 from sleepy_coder.types import AdapterState, Episode, NightReport, Outcome
 
@@ -236,6 +242,30 @@ def test_after_an_undecided_night_training_goes_on_from_its_candidate_and_after_
     assert [parent for _, parent, _ in last.runs] == [None]
 
 
+def test_after_too_many_undecided_nights_in_a_row_training_starts_from_what_serves(house: House) -> None:
+    house.day()
+    started_from: list[str | None] = []
+    candidates: list[str | None] = []
+    for _ in range(3):
+        trainer = FakeTrainer((*FROZEN[:32], *SKILLS))
+        home = house.open(trainer=trainer)
+        policy = home.policy.model_copy(update={"trunk_nights": 1})
+        candidates.append(run_night(dataclasses.replace(home, policy=policy)).candidate)
+        started_from += [parent and parent.name for _, parent, _ in trainer.runs]
+    assert started_from == [None, candidates[0], None]
+
+
+def test_an_undecided_candidate_that_was_tried_by_hand_and_rolled_back_is_not_trained_on(house: House) -> None:
+    house.day()
+    undecided = house.night(FROZEN[:32])
+    home = house.open()
+    home.registry.activate(str(undecided.candidate))
+    home.registry.rollback()
+    trainer = FakeTrainer((*NEW, *SKILLS))
+    assert house.night(trainer=trainer).outcome == "promoted"
+    assert [parent for _, parent, _ in trainer.runs] == [None]
+
+
 def test_every_verdict_is_kept_in_the_chain_and_comes_out_again(house: House) -> None:
     house.day()
     promoted = house.night(NEW)
@@ -365,6 +395,23 @@ def test_a_baseline_that_drifted_is_measured_anew(house: House) -> None:
     second = house.night(FROZEN[30:62])
     passed = {sample.task_id for sample in second.reports[0].samples if sample.outcome is Outcome.PASS}
     assert passed == {task.id for task in tasks_of(FROZEN[30:60])}
+
+
+def test_the_baseline_of_another_base_of_the_same_name_is_not_believed(house: House) -> None:
+    baseline_arm(house.open(), 1)
+    home = house.open()
+    other = dataclasses.replace(home, base=dataclasses.replace(home.base, sha256="0" * 64))
+    house.server.asked.clear()
+    assert baseline_arm(other, 2).weights_sha256 == "0" * 64
+    assert len(house.server.asked) == 64
+
+
+def test_a_baseline_with_holes_that_the_machine_left_is_not_believed(house: House) -> None:
+    lost = tasks_of(FROZEN[30:31])[0].id  # the base passes it in neither case
+    holes = baseline_arm(house.open(verifier=FakeVerifier({lost: 1000})), 1)
+    assert [sample.task_id for sample in holes.samples if sample.outcome is Outcome.INFRA] == [lost]
+    whole = baseline_arm(house.open(), 2)
+    assert not [sample for sample in whole.samples if sample.outcome is Outcome.INFRA]
 
 
 def test_a_promoted_night_uses_up_what_it_trained_on_and_keeps_the_rest(house: House) -> None:
@@ -705,6 +752,23 @@ def test_a_night_killed_just_before_it_is_closed_is_closed_the_same_way(
     assert (report.outcome, watcher.phases) == (outcome, [])
     assert house.serving() == (report.candidate if outcome == "promoted" else None)
     assert all(phase.resumed for phase in report.phases)
+
+
+def test_a_night_killed_right_after_the_switch_has_promoted(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    activate = Registry.activate
+
+    def dies(registry: Registry, name: str, **options: Any) -> None:
+        activate(registry, name, **options)
+        raise Killed
+
+    house.day()
+    with monkeypatch.context() as dying:
+        dying.setattr(Registry, "activate", dies)
+        with pytest.raises(Killed):
+            house.night(NEW)
+    report = house.night(NEW)
+    assert (report.outcome, report.candidate) == ("promoted", house.serving())
+    assert house.open().registry.previous() is None
 
 
 class LosesTheAnswer(FakeServer):
@@ -1121,3 +1185,43 @@ def test_a_night_by_hand_copies_the_store_before_and_clears_away_after(house: Ho
         assert house.night(WORSE, night=NightSettings(keep_adapters=2, min_free_gib=0)).candidate
     assert [file.name for file in (house.home / "state" / "backups").glob("*.backup-*")]
     assert len(house.open().registry.adapters()) == 2
+
+
+def with_three_adapters(house: House) -> Parts:
+    """A home in which two are kept."""
+    home = house.open(night=NightSettings(keep_adapters=2))
+    for cycle in range(1, 4):
+        stage(home.registry, write_trained(house.home / "trained", lora(cycle)), home.base.path, cycle)
+    return home
+
+
+def test_an_adapter_that_the_server_holds_is_not_cleared_away(house: House) -> None:
+    home = with_three_adapters(house)
+    first, second, third = home.registry.adapters()
+    house.server.hold(first.name, first.path, ())
+    tidy(home)
+    assert home.registry.adapters() == (first, second, third)
+    house.server.restart()
+    tidy(home)
+    assert home.registry.adapters() == (second, third)
+
+
+def test_a_server_that_does_not_say_what_it_holds_keeps_the_adapters_and_no_old_exchange(house: House) -> None:
+    home = with_three_adapters(house)
+    home.store.save_exchanges([old := exchange("old").model_copy(update={"started": datetime(2020, 1, 1, tzinfo=UTC)})])
+    home.store.save_collected([], [old.id])
+    house.server.reachable = False
+    tidy(home)
+    assert len(home.registry.adapters()) == 3
+    assert list(home.store.exchanges()) == []
+
+
+def test_what_fails_while_a_night_is_cleared_away_after_costs_nothing_of_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise StoreError("the store is busy", "try again")
+
+    monkeypatch.setattr(Store, "prune_exchanges", fails)
+    house.day()
+    assert (house.night(NEW).outcome, house.open().store.unfinished_night()) == ("promoted", None)

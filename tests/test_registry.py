@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -372,6 +373,13 @@ def test_rolling_back_to_a_damaged_adapter_ends_at_the_base(house: House) -> Non
     assert house.registry.rollback() is None
 
 
+def test_rolling_back_to_what_may_not_serve_any_more_ends_at_the_base(house: House) -> None:
+    first, _ = house.serve(1, 2)
+    house.registry.reject(first, verdict(Decision.REJECT))
+    assert house.registry.rollback() is None
+    assert house.registry.active() is None
+
+
 def test_a_broken_manifest_of_the_active_adapter_does_not_stop_a_rollback(house: House) -> None:
     first, second = house.serve(1, 2)
     (house.adapters / second / "manifest.json").write_text("{")
@@ -460,6 +468,19 @@ def test_a_twin_that_a_kill_left_behind_follows_the_pointer(house: House) -> Non
     assert twin.read_text() == (house.adapters / "active.json").read_text() != old
 
 
+def test_a_pointer_that_a_full_disk_does_not_let_mend_stops_nobody(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (name,) = house.serve(1)
+    (house.adapters / "active.json").write_text("")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert Registry(house.adapters, FixedClock()).serving("base") == name
+
+
 def test_a_registry_steps_back_from_a_damaged_adapter_and_from_no_other(house: House) -> None:
     first, second = house.serve(1, 2)
     assert house.registry.step_back_if_damaged() is None
@@ -514,6 +535,15 @@ def test_reports_are_kept_without_completions_and_the_card_names_every_task(hous
     assert house.registry.verify(adapter.name).sha256 == adapter.sha256
 
 
+def test_what_was_rolled_back_earlier_stays_in_quarantine_beside_what_is_rolled_back_now(house: House) -> None:
+    house.serve(1)
+    bad: list[str] = []
+    for cycle in (2, 3):
+        bad += house.serve(cycle)
+        house.registry.rollback()
+    assert [one.name for one in house.registry.quarantine.adapters()] == bad
+
+
 def test_a_damaged_adapter_that_somebody_else_stepped_back_from_takes_nobody_with_it(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -540,6 +570,24 @@ def test_what_was_judged_against_another_is_not_activated(house: House) -> None:
     with pytest.raises(AdapterError, match="was not judged against it"):
         house.registry.activate(third, instead_of=(second, third))
     assert house.registry.active() == house.registry.get(first)
+
+
+def test_who_writes_waits_until_another_registry_of_the_same_folder_is_done(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (house.stage(cycle).name for cycle in (1, 2))
+    later = threading.Thread(target=Registry(house.adapters, FixedClock()).activate, args=(second,))
+    verify = house.registry.verify
+
+    def meanwhile(name: str) -> Adapter:
+        later.start()
+        later.join(0.5)
+        return verify(name)
+
+    monkeypatch.setattr(house.registry, "verify", meanwhile)
+    house.registry.activate(first)
+    later.join()
+    assert (house.registry.serving("base"), house.registry.previous()) == (second, first)
 
 
 def test_pruning_keeps_the_newest_and_everything_in_use(house: House) -> None:
@@ -639,6 +687,17 @@ def test_a_process_killed_at_any_step_of_a_switch_leaves_the_old_or_the_new_adap
         seen.append(active.name)
     new = first if story == "rollback" else house.registry.adapters()[-1].name
     assert len(seen) > 5 and seen == sorted(seen, key=[second, new].index) and set(seen) == {second, new}
+
+
+def test_a_process_killed_while_it_rolls_back_forgets_the_quarantine_at_no_step(house: House) -> None:
+    first, second = house.serve(1, 2)
+    bytes_ = house.registry.get(second).sha256
+    held = [
+        registry.quarantine.holds(bytes_)
+        for left in killed_at_every_step(house.root, "rollback")
+        if (registry := Registry(left / "adapters", FixedClock())).serving("base") == first
+    ]
+    assert held and all(held)
 
 
 STORIES: dict[str, Callable[[Registry, Path], object]] = {

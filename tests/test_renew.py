@@ -17,13 +17,16 @@ from fakes import (
     alone,
     live_a_day,
     make_episode,
+    make_rows,
     make_task,
     parts,
+    right_answer,
     settings,
     solver,
     tasks_of,
 )
 from test_cli import Done, home  # noqa: F401  (the fixture is used below)
+from test_store import night
 
 from sleepy_coder.config import GatePolicy
 from sleepy_coder.errors import SleepyError, TaskFormatError
@@ -169,6 +172,16 @@ def test_tasks_that_pass_as_they_stand_or_whose_fix_fails_are_refused_by_name(tm
     assert sets.current() == load_split("frozen")
 
 
+def test_a_task_to_choose_on_whose_fix_fails_is_refused_by_name_as_well(tmp_path: Path, store: Store) -> None:
+    source = written(tmp_path / "own.jsonl", tasks_of(FROZEN[:1]))
+    no_fix = make_task(6).model_copy(update={"reference": make_task(6).files})
+    dev = written(tmp_path / "own-dev.jsonl", (no_fix, make_task(7)))
+    sets = FrozenSets(tmp_path)
+    with pytest.raises(TaskFormatError, match=f"1 tasks pass as they stand, .*: {no_fix.id}\\."):
+        renew(settings(tmp_path), store, sets, FakeVerifier(), source, False, lambda _: None, (), dev)
+    assert sets.current() == load_split("frozen")
+
+
 def test_a_set_is_not_renewed_in_the_middle_of_a_night_nor_while_its_epoch_has_openings(
     tmp_path: Path, store: Store
 ) -> None:
@@ -242,6 +255,16 @@ def test_the_same_exam_with_a_line_more_does_not_renew_the_budget(tmp_path: Path
 
 def test_a_task_that_was_met_by_day_cannot_judge(tmp_path: Path, store: Store) -> None:
     store.save_episode(make_episode(5, Outcome.PASS))
+    source = written(tmp_path / "own.jsonl", (make_task(5),))
+    with pytest.raises(TaskFormatError, match="too close to what is practised"):
+        renew(settings(tmp_path), store, FrozenSets(tmp_path), FakeVerifier(), source, False, lambda _: None, ())
+
+
+def test_what_is_a_row_of_an_earlier_night_cannot_judge(tmp_path: Path, store: Store) -> None:
+    (row,) = make_rows("passed", 1)
+    store.begin_night(1)
+    store.save_examples(1, [row.model_copy(update={"completion": right_answer(5)})])
+    store.finish_night(night(1))
     source = written(tmp_path / "own.jsonl", (make_task(5),))
     with pytest.raises(TaskFormatError, match="too close to what is practised"):
         renew(settings(tmp_path), store, FrozenSets(tmp_path), FakeVerifier(), source, False, lambda _: None, ())

@@ -16,6 +16,7 @@ from fakes import (
     FROZEN,
     REHEARSAL,
     UNLIKE,
+    FakeClock,
     FakeServer,
     FakeTrainer,
     FakeVerifier,
@@ -24,14 +25,16 @@ from fakes import (
     solver,
     tasks_of,
 )
+from test_registry import lora, stage, write_trained
 
 from sleepy_coder.canary import last_state, replay_log_e
 from sleepy_coder.config import CanarySettings
+from sleepy_coder.deploy import ensure_loaded
 from sleepy_coder.drill import complaint, drill, drill_if_due
-from sleepy_coder.errors import ServerError
+from sleepy_coder.errors import NightPaused, ServerError
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
-from sleepy_coder.shadow import answers
+from sleepy_coder.shadow import answers, watch
 from sleepy_coder.store_shadow import Replayed
 from sleepy_coder.types import AdapterState, NightReport
 
@@ -132,6 +135,15 @@ def test_tasks_of_before_the_promotion_are_not_replayed(homes: list[House], tmp_
     assert state is not None and state.evidence.replayed == 0
 
 
+def test_tasks_that_are_too_close_to_what_was_trained_on_are_not_replayed(homes: list[House], tmp_path: Path) -> None:
+    home = house(homes, tmp_path)
+    now = home.open()
+    live_a_day(now, (*DAY[40:45], *LATER[:5]), "second")
+    home.night()
+    replayed = now.store.replayed(now.store.canaries()[0].id)
+    assert {one.task for one in replayed} == {task.id for task in tasks_of(LATER[:5])}
+
+
 def test_a_task_that_the_machine_fails_on_is_left_out_for_both(homes: list[House], tmp_path: Path) -> None:
     home = house(homes, tmp_path, LATER)
     now = home.open()
@@ -140,6 +152,24 @@ def test_a_task_that_the_machine_fails_on_is_left_out_for_both(homes: list[House
     home.night(verifier=FakeVerifier(blind=blind))
     state = last_state(now.store, now.config.canary)
     assert state is not None and state.evidence.replayed == 0
+
+
+def test_what_served_before_and_is_damaged_now_costs_the_replay_and_not_the_night(
+    homes: list[House], tmp_path: Path
+) -> None:
+    home = house(homes, tmp_path)
+    now = home.open()
+    first = now.registry.active()
+    assert first is not None
+    trained = write_trained(tmp_path / "trained", lora(9), solves=[*FROZEN[:45], *SKILLS])
+    second = now.registry.activate(stage(now.registry, trained, now.base.path, 2, first.name).name)
+    ensure_loaded(now.registry, home.server, second, now.canary)
+    watch(now)
+    live_a_day(now, LATER[:10], "second")
+    (first.path / "adapter_model.safetensors").write_bytes(b"damaged")
+    assert home.night().outcome != "failed"
+    trial = now.store.canaries()[-1]
+    assert (trial.previous, trial.stage, now.store.replayed(trial.id)) == (first.name, "split", ())
 
 
 def test_which_of_both_answers_first_is_drawn_for_each_few_tasks(homes: list[House], tmp_path: Path) -> None:
@@ -209,6 +239,17 @@ def test_a_test_that_catches_nothing_is_a_drill_that_failed(tmp_path: Path) -> N
     now.store.close()
 
 
+@pytest.mark.parametrize("test", ["replay_log_e", "log_e"])
+def test_a_drill_that_only_one_of_both_tests_catches_has_failed(
+    tmp_path: Path, test: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = drilled(tmp_path, FakeServer(solver((*FROZEN[:30], *SKILLS))))
+    monkeypatch.setattr(f"sleepy_coder.drill.{test}", lambda found: 0.0)
+    held = drill(now)
+    assert not held.caught and "E " in held.reason
+    now.store.close()
+
+
 def test_a_server_that_takes_no_adapter_is_a_drill_that_failed(tmp_path: Path) -> None:
     class Refusing(FakeServer):
         def load(self, name: str, path: Path) -> None:
@@ -217,6 +258,26 @@ def test_a_server_that_takes_no_adapter_is_a_drill_that_failed(tmp_path: Path) -
     now = drilled(tmp_path, Refusing(solver(SKILLS)))
     held = drill(now)
     assert (held.caught, held.reason) == (False, "LoRA is not enabled")
+    now.store.close()
+
+
+def test_what_a_restart_made_the_server_forget_is_loaded_for_the_drill(tmp_path: Path) -> None:
+    server = FakeServer(solver(()))
+    now = drilled(tmp_path, server)
+    trained = write_trained(tmp_path / "trained", lora(9), solves=[*FROZEN[:30], *SKILLS])
+    serving = now.registry.activate(stage(now.registry, trained, now.base.path).name)
+    assert drill(now).caught
+    assert list(server.roots) == [serving.name]
+    now.store.close()
+
+
+def test_a_drill_that_the_curfew_ends_says_nothing_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    server, clock = FakeServer(solver((*FROZEN[:30], *SKILLS))), FakeClock()
+    now = parts(tmp_path, server, FakeTrainer(), clock=clock, until=clock.time)
+    with pytest.raises(NightPaused):
+        drill(now)
+    assert now.store.last_drill() is None
+    assert [model.name for model in server.models()] == [BASE]
     now.store.close()
 
 

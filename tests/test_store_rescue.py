@@ -58,6 +58,20 @@ def test_a_rescued_store_is_its_last_backup_and_each_episode_since(path: Path) -
     assert done.damaged.read_bytes().startswith(b"noise")
 
 
+def test_what_a_kill_left_in_the_damaged_stores_log_is_kept_with_it_and_not_played_into_the_backup(path: Path) -> None:
+    log, log_of_backup = path.with_name("store.db-wal"), b""
+    with Store(path) as store:
+        store.save_episodes(some(1))
+        store.keep_backup("2026-11-24", 3)
+        store.save_episodes(some(2))
+        log_of_backup = log.read_bytes()
+    damage(path)
+    log.write_bytes(log_of_backup)
+    aside = rescue(path).damaged
+    assert aside.with_name(f"{aside.name}-wal").read_bytes() == log_of_backup
+    assert ids(path) == ["e1", "e2"]
+
+
 def test_a_store_that_had_no_backup_yet_is_rescued_too(path: Path) -> None:
     with Store(path) as store:
         store.save_episodes(some(1, 2))

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from sleepy_coder.config import GatePolicy
 from sleepy_coder.errors import StoreError
 from sleepy_coder.judge import units
-from sleepy_coder.judge.case import Case, Control, comparable, outcomes
+from sleepy_coder.judge.case import Case, Control, TaskOutcomes, comparable, outcomes
 from sleepy_coder.judge.clusters import Cluster
 from sleepy_coder.judge.controls import quarantined, run_control, without
 from sleepy_coder.judge.eprocess import Array
 from sleepy_coder.judge.gate import as_verdict
-from sleepy_coder.judge.guards import leak_gap
+from sleepy_coder.judge.guards import family_guard, leak_gap
 from sleepy_coder.judge.paired import evidence_of_no_loss
 from sleepy_coder.judge.record import VerdictRecord, read, replay, write
 from sleepy_coder.judge.sequential import judge
@@ -165,6 +165,22 @@ def test_families_with_few_clusters_are_not_guarded() -> None:
     assert judge(case(*[passing(200, 300)] * 3, groups=60)).families == ()
 
 
+@pytest.mark.parametrize(
+    ("losses", "blocked"),
+    [((4, 4), set[str]()), ((5, 4), {"g0", "g1"}), ((5, 3), {"g0"})],  # p is 2 to the power of minus these
+)
+def test_a_family_is_blocked_only_after_those_with_clearer_harm_and_then_more_easily(
+    losses: tuple[int, int], blocked: set[str]
+) -> None:
+    rows = [
+        TaskOutcomes(task=f"{n}-{i}", cluster=f"{n}-{i}", group=f"g{n}", baseline="F", served="P", candidate=letter)
+        for n, lost in enumerate(losses)
+        for i, letter in enumerate("F" * lost + "P" * (20 - lost))
+    ]
+    found = family_guard(units.by_cluster(rows), GatePolicy(family_alpha=0.1, min_family_clusters=20))
+    assert {change.family for change in found if change.blocked} == blocked
+
+
 def test_a_gain_on_frozen_tasks_that_fresh_tasks_do_not_show_is_held_as_a_leak() -> None:
     fresh = [("P", "P", "P")] * 150 + [("F", "F", "F")] * 50
     finding = judge(case(passing(150, 300), passing(150, 300), passing(250, 300), fresh=fresh))
@@ -254,6 +270,22 @@ def test_few_fresh_tasks_decide_nothing() -> None:
     fresh = [("P", "P", "F")] * 10
     finding = judge(case(passing(200, 300), passing(200, 300), passing(240, 300), fresh=fresh))
     assert (finding.decision, finding.fresh, finding.leak) == (Decision.PROMOTE, None, None)
+
+
+def test_what_was_not_measured_makes_a_frozen_gain_look_more_like_a_leak_and_not_less() -> None:
+    def gap(candidate: str) -> float:
+        frozen = case(["F"] * 60, ["F"] * 60, [candidate, *"P" * 30, *"F" * 29])
+        fresh = case([], [], [], fresh=[("F", "F", "P"), ("F", "F", "F")] * 60).fresh
+        found = leak_gap(units.by_cluster(frozen.tasks), units.by_cluster(fresh), GatePolicy())
+        assert found is not None
+        return found
+
+    assert gap("I") > gap("F")
+
+
+def test_a_loss_against_what_serves_was_seen_also_where_the_baseline_was_not_measured() -> None:
+    found = units.by_cluster(case(["I", "P"], ["P", "I"], ["F", "F"]).tasks)
+    assert (found.known.tolist(), found.missing) == ([True, False], ("t0", "t1"))
 
 
 def test_many_missing_measurements_are_held_whatever_the_rest_says() -> None:

@@ -16,7 +16,7 @@ from sleepy_coder.tasks import load_split
 from sleepy_coder.types import Outcome, Task
 from sleepy_coder.verify.cache import VerdictCache
 from sleepy_coder.verify.command import CommandVerifier, TaskVerifier, verifier
-from sleepy_coder.verify.output import tail
+from sleepy_coder.verify.output import found_no_test, tail, tested_nothing
 
 MANIFEST = '[package]\nname = "sum"\nversion = "0.1.0"\nedition = "2021"\n'
 RUST = """\
@@ -178,6 +178,17 @@ def test_rust_tasks_without_rust_are_the_machines_fault():
     sandbox = CountingSandbox()
     dispatcher = TaskVerifier(sandbox, None, CommandVerifier(sandbox, None, Limits()))
     assert dispatcher.verify(task(("rust-run",), {}), {"main.rs": ""}).outcome is Outcome.INFRA
+
+
+@pytest.mark.parametrize(("status", "none"), [(0, True), (5, True), (1, False)])
+def test_a_run_of_no_test_is_what_ended_well_or_says_so_by_its_status(status: int, none: bool):
+    assert found_no_test(("python", "manage.py", "test"), status, "\nRan 0 tests in 0.000s\n") is none
+
+
+@pytest.mark.parametrize(("program", "nothing"), [("pub fn one() {}", False), ("#[test]\nfn one() {}", True)])
+def test_cargo_that_runs_no_test_has_shown_nothing_only_where_there_are_tests(program: str, nothing: bool):
+    said = "test result: ok. 0 passed; 0 failed\n"
+    assert tested_nothing(("cargo", "test"), said, {"src/lib.rs": program}) is nothing
 
 
 def test_the_tail_prefers_what_pytest_marks_as_errors():

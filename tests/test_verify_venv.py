@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import venv as builder
 from collections.abc import Iterator
@@ -75,6 +76,12 @@ def test_a_tool_that_only_the_host_has_is_the_machines_fault(
     assert verifier().verify(task((tool,), FILES), {**FILES, "a": ""}).outcome is Outcome.INFRA
 
 
+def test_only_what_lies_in_an_environment_is_a_program_of_it(found: Venv, project: Path) -> None:
+    (project / "check").symlink_to(project / ".venv" / "bin" / "check")
+    tools = (".venv/bin/check", f"{project}/.venv/bin/check", "check", ".venv/../check", "/bin/sh", ".venv/pyvenv.cfg")
+    assert [tool for tool in tools if found.holds(tool)] == list(tools[:2])
+
+
 def test_the_active_environment_comes_first_unless_it_is_that_of_sleepy_coder(project: Path, tmp_path: Path) -> None:
     builder.create(tmp_path / "other", symlinks=True)
     other = find_venv(project, {"VIRTUAL_ENV": str(tmp_path / "other")})
@@ -89,12 +96,40 @@ def test_an_environment_that_holds_the_project_itself_is_left_alone(tmp_path: Pa
     assert find_venv(tmp_path / "project", {"VIRTUAL_ENV": str(tmp_path)}) is None
 
 
+def test_an_environment_that_is_the_users_home_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder.create(tmp_path / "home", symlinks=True)
+    (tmp_path / "project").mkdir()
+    active = {"VIRTUAL_ENV": str(tmp_path / "home")}
+    assert find_venv(tmp_path / "project", active) is not None
+    monkeypatch.setenv("HOME", active["VIRTUAL_ENV"])
+    assert find_venv(tmp_path / "project", active) is None
+
+
 def test_an_environment_is_the_same_until_a_file_of_it_is_written(project: Path) -> None:
     found = find_venv(project, {})
     assert found and not found.changed
     (package,) = project.glob(".venv/lib/python3*/site-packages/shelf.py")
     package.write_text(package.read_text())
     assert found.changed
+
+
+def test_a_file_that_was_written_and_given_its_old_time_again_has_changed_all_the_same(project: Path) -> None:
+    found = find_venv(project, {})
+    (package,) = project.glob(".venv/lib/python3*/site-packages/shelf.py")
+    before = package.stat()
+    package.write_text(package.read_text())
+    os.utime(package, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert package.stat().st_mtime_ns == before.st_mtime_ns
+    assert found and found.changed
+
+
+def test_a_link_to_a_folder_that_is_put_into_an_environment_has_changed_it(project: Path, tmp_path: Path) -> None:
+    found = find_venv(project, {})
+    (packages,) = project.glob(".venv/lib/python3*/site-packages")
+    (packages / "elsewhere").symlink_to(tmp_path)
+    changed = found and found.changed
+    (packages / "elsewhere").unlink()
+    assert changed
 
 
 def test_who_changes_the_python_beneath_has_changed_the_environment(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import typer
 
 from sleepy_coder import wiring
 from sleepy_coder.collect.agent_run import command_line, environment
-from sleepy_coder.collect.project import as_found, check_of, checked
+from sleepy_coder.collect.check_command import check_of, lacks_tool, typed
+from sleepy_coder.collect.project import as_found, checked
 from sleepy_coder.config import CONFIG_FILE, Config
 from sleepy_coder.config_load import load_config
 from sleepy_coder.console import as_json, err, explained, say
@@ -29,7 +30,11 @@ from sleepy_coder.verify.venv import Venv, find_venv
 def run_command(
     agent: Annotated[list[str], typer.Argument(metavar="AGENT ARGS...", help="The agent's own command line.")],
     verify: Annotated[
-        str, typer.Option(help="The command that checks the result; default: cargo test or pytest, by the folder.")
+        str,
+        typer.Option(
+            help="The command that checks the result; default: run.verify, else by the folder (cargo test, pytest, "
+            "npm test, go test, make test, ...)."
+        ),
     ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts, after the agent has ended.")] = False,
 ) -> None:
@@ -46,7 +51,7 @@ def run_command(
         config = load_config(here=False)
         url = _gateway(config)
         session = f"run-{uuid.uuid4().hex[:12]}"
-        task = _task(folder, tuple(shlex.split(verify)) or check_of(folder))
+        task = _task(folder, verify.strip() or config.run.verify.strip())
         awaited = VerifierWord(session=session, nonce=secrets.token_hex(16), state="awaited")
         if task is not None:
             tell_verdict(config.gateway, awaited)
@@ -77,7 +82,7 @@ def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path, v
         raise
     if check is None:
         tell_verdict(config.gateway, silent)
-        return "not verified, for no program file was changed"
+        return "not verified, for no program file that the check speaks of was changed"
     if not check.verdict.passed:
         say(check.verdict.feedback or check.verdict.detail, err)
     tell_verdict(config.gateway, awaited.model_copy(update={"state": "spoken", "check": check}))
@@ -95,16 +100,33 @@ def _gateway(config: Config) -> str:
     raise ServerUnreachable(f"no gateway answers at {url}", remedy)
 
 
-def _task(folder: Path, command: tuple[str, ...] | None) -> Task | None:
-    """The project as it is now; None, with a word why, when it cannot be verified."""
+def _task(folder: Path, verify: str) -> Task | None:
+    """The project as it is now; None, with a word why, when it cannot be verified.
+
+    Raises ConfigError for a `verify` that cannot be run: whoever typed it is there to mend it.
+    """
+    command, why = _command(folder, verify)
     if command is None:
-        say("the result will not be verified: nothing here says how to check it; pass --verify", err)
+        say(f"the result will not be verified: {why}; pass --verify", err)
         return None
     try:
         return as_found(folder, command)
     except SleepyError as error:
         say(f"the result cannot be verified: {error}", err)
         return None
+
+
+def _command(folder: Path, verify: str) -> tuple[tuple[str, ...] | None, str]:
+    """The check, or None and why there is none."""
+    if verify:
+        command = typed(verify)
+        if lacks_tool(command, folder, os.environ):
+            raise ConfigError(f"the check `{verify}` cannot be run: there is no {command[0]}", "Is it on PATH?")
+        return command, ""
+    found = check_of(folder)
+    if found.command and lacks_tool(found.command, folder, os.environ):
+        return None, f"`{shlex.join(found.command)}` would check it, and there is no {found.command[0]}"
+    return found.command, found.why
 
 
 def _in_foreground(agent: list[str], variables: dict[str, str], stdout: TextIO | None) -> int:

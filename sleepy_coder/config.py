@@ -557,6 +557,14 @@ class NightSettings(Section):
         return Window.parse(self.window, zone) if self.window.strip() else None
 
 
+class RunSettings(Section):
+    """What `sleepy-coder run` does beside its options."""
+
+    verify: str = Field(
+        "", description="The command that checks what an agent leaves where --verify names none; empty: by the folder."
+    )
+
+
 class CredentialSource(PydanticBaseSettingsSource):
     """The keys in the folder of $CREDENTIALS_DIRECTORY. An empty or absent file is a key that is not set."""
 
@@ -594,6 +602,7 @@ class Config(BaseSettings):
     gate: GatePolicy = GatePolicy()
     night: NightSettings = NightSettings()  # pyright: ignore[reportCallIssue]
     canary: CanarySettings = CanarySettings()  # pyright: ignore[reportCallIssue]
+    run: RunSettings = RunSettings()  # pyright: ignore[reportCallIssue]
 
     @model_validator(mode="after")
     def _dropped_weights_need_a_restart(self) -> Self:

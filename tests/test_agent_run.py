@@ -22,12 +22,13 @@ from talks import START, Talk, assistant, bash, exchanges_of, result, system, us
 from test_gateway_main import process, wait_for
 
 from sleepy_coder.collect.agent_run import command_line, environment
+from sleepy_coder.collect.check_command import check_of, lacks_tool, typed
 from sleepy_coder.collect.gathering import gather_resting
-from sleepy_coder.collect.project import as_found, check_of, checked, harmless
+from sleepy_coder.collect.project import as_found, checked, harmless
 from sleepy_coder.collect.project_files import read_project
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import CONFIG_FILE
-from sleepy_coder.errors import InfraError, TaskFormatError
+from sleepy_coder.errors import ConfigError, InfraError, TaskFormatError
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store
 from sleepy_coder.types import Outcome, SessionCheck, Task, Verdict
@@ -77,12 +78,71 @@ def judged(judge: TaskVerifier, task: Task, folder: Path, session: str = "s") ->
         ({"tox.ini": "[tox]"}, "pytest -q"),
         ({"requirements-dev.txt": ""}, "pytest -q"),
         ({"README.md": ""}, ""),
+        ({"package.json": '{"scripts": {"test": "jest"}}', "Makefile": "test:\n"}, "npm test"),
+        ({"package.json": '{"scripts": {"test": "echo no test specified && exit 1"}}'}, ""),
+        ({"package.json": "{}", "pyproject.toml": ""}, "pytest -q"),
+        ({"go.mod": ""}, "go test ./..."),
+        ({"pom.xml": ""}, "mvn -o -q test"),
+        ({"Makefile": "all: a\ncheck: all\n\t./a\n"}, "make check"),
+        ({"CMakeLists.txt": "project(a)", "Makefile": "test:\n"}, "make test"),
+        ({"go.mod": "", "requirements.txt": ""}, ""),
+        ({"go.mod": "", "pytest.ini": ""}, "pytest -q"),
     ],
 )
 def test_a_project_says_itself_how_it_is_checked(tmp_path: Path, files: dict[str, str], command: str) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    assert check_of(tmp_path) == (tuple(command.split()) or None)
+    assert check_of(tmp_path).command == (tuple(command.split()) or None)
+
+
+def test_of_several_languages_the_user_is_told_that_none_is_taken(tmp_path: Path) -> None:
+    for name in ("go.mod", "requirements.txt"):
+        (tmp_path / name).write_text("")
+    assert check_of(tmp_path).why == "requirements.txt and go.mod are of several languages"
+
+
+def test_cmakes_tests_are_built_outside_of_the_project(tmp_path: Path) -> None:
+    (tmp_path / "CMakeLists.txt").write_text("project(a C)\nenable_testing()\n")
+    command = check_of(tmp_path).command
+    assert command and command[:2] == ("sh", "-c") and "ctest --test-dir /tmp/build" in command[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("npm test -- --bail", ("npm", "test", "--", "--bail")),
+        ("pytest -k 'a && b'", ("pytest", "-k", "a && b")),
+        ("npm run lint && npm test", ("sh", "-c", "npm run lint && npm test")),
+        ("npm run lint;npm test", ("sh", "-c", "npm run lint;npm test")),
+        ("CI=1 npm test", ("sh", "-c", "CI=1 npm test")),
+        ("npm test > log", ("sh", "-c", "npm test > log")),
+        ("npm test | tail", ("bash", "-o", "pipefail", "-c", "npm test | tail")),
+        ("", ()),
+    ],
+)
+def test_a_check_that_a_shell_has_to_read_is_given_to_one(text: str, command: tuple[str, ...]) -> None:
+    assert typed(text) == command
+
+
+def test_a_check_whose_quotes_do_not_close_is_no_check() -> None:
+    with pytest.raises(ConfigError, match="the check's quotes do not close"):
+        typed("npm test 'x")
+
+
+def test_all_of_a_shells_line_is_run_and_a_pipe_hides_no_failure(project: Path, judge: TaskVerifier) -> None:
+    for line in ("true && false", "false | cat"):
+        task = as_found(project, typed(line))
+        (project / "calc.py").write_text(f"{MENDED}# {line}\n")
+        assert not judged(judge, task, project).verdict.passed
+    task = as_found(project, typed("X=1 && test $X = 1"))
+    (project / "calc.py").write_text(BROKEN)
+    assert judged(judge, task, project).verdict.passed
+
+
+def test_a_check_whose_program_is_nowhere_is_known_before_the_agent_starts(project: Path) -> None:
+    (project / "run.sh").write_text("")
+    found = [lacks_tool((tool,), project, os.environ) for tool in ("npmm", "./none.sh", "./run.sh", "sh", "pytest")]
+    assert found == [True, True, False, False, False]
 
 
 def test_what_the_agent_leaves_is_verified_in_the_sandbox(project: Path, judge: TaskVerifier) -> None:
@@ -139,6 +199,42 @@ def test_a_failure_is_the_agents_only_when_it_was_not_there_before(
     (project / "calc.py").write_text(MENDED)
     found = checked(Says(before, now), "s", task, project)
     assert found and found.verdict.outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("command", "written", "is_judged"),
+    [
+        (PYTEST, ("add.go",), False),
+        (PYTEST, ("add.go", "calc.py"), True),
+        (PYTEST, ("page.html",), True),
+        (("cargo", "test", "--offline"), ("src/a.c",), True),
+        (("./check.sh",), ("add.go",), True),
+        (("./check.sh",), ("CMakeLists.txt",), True),
+        (("./check.sh",), ("package.json", "notes.json"), True),
+        (("./check.sh",), ("tsconfig.build.json",), True),
+        (("./check.sh",), ("BUILD",), True),
+        (("./check.sh",), ("notes.json", "LICENSE", "words.txt"), False),
+    ],
+)
+def test_only_a_program_that_the_check_speaks_of_is_judged(
+    project: Path, command: tuple[str, ...], written: tuple[str, ...], is_judged: bool
+) -> None:
+    task = as_found(project, command)
+    for name in written:
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("x\n")
+    assert (checked(Says(PASSED, PASSED), "s", task, project) is not None) == is_judged
+
+
+def test_a_makefile_changed_in_a_way_that_may_be_honest_is_nobodys_failure(project: Path, judge: TaskVerifier) -> None:
+    makefile = "CFLAGS = -Wall\ntest: t\n\t./t\n"
+    (project / "Makefile").write_text(makefile)
+    task = as_found(project, ("make", "test"))
+    (project / "Makefile").write_text(makefile.replace("-Wall", "-Wall -std=c11"))
+    found = judged(judge, task, project).verdict
+    assert (found.outcome, "nobody can tell" in found.detail) == (Outcome.INFRA, True)
+    (project / "Makefile").write_text(makefile.replace("./t", "true"))
+    assert judged(judge, task, project).verdict.stage == "cheat"
 
 
 @pytest.mark.parametrize(
@@ -418,6 +514,17 @@ def test_without_a_gateway_it_says_what_to_start_and_runs_nothing(tmp_path: Path
     done = run(project, 9, "--", sys.executable, "-c", "open('ran', 'w')")
     assert done.returncode == 1
     assert "sleepy-coder gateway" in done.stderr
+    assert not (project / "ran").exists()
+
+
+@pytest.mark.slow
+def test_a_check_that_cannot_be_run_is_refused_before_the_agent_starts(
+    tmp_path: Path, project: Path, tiny_server: TinyServer
+) -> None:
+    with a_gateway(tmp_path / "home", tiny_server) as port:
+        for verify, said in (("npmm test", "no npmm"), ("npm test 'x", "quotes do not close")):
+            done = run(project, port, "--verify", verify, "--", sys.executable, "-c", "open('ran', 'w')")
+            assert (done.returncode, said in done.stderr) == (1, True), done.stderr
     assert not (project / "ran").exists()
 
 

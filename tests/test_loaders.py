@@ -87,6 +87,8 @@ def full(**changes: object) -> dict[str, object]:
         ({"prompt": "p", "code": "x"}, "it cannot be checked"),
         ({**SHORT, "command": []}, "`command` is empty"),
         ({**SHORT, "language": "python"}, "a python task needs a `command`"),
+        ({**SHORT, "command": ["gcc", "a.c", "&&", "./a.out"]}, 'use ["sh", "-c", "A && B"]'),
+        (full(command=["a", "|", "b"]), 'use ["sh", "-c", "A | B"]'),
         (full(prompt="another"), "its content has the id"),
         (full(origin=None), "origin: Input should be a valid string"),
     ],
@@ -98,6 +100,11 @@ def test_a_bad_line_is_named_with_file_line_and_reason(tmp_path: Path, line: obj
         load_jsonl(path)
     assert f"{path}, line 2: " in caught.value.message
     assert reason in caught.value.message
+
+
+def test_a_semicolon_that_a_program_asks_for_is_no_shells(tmp_path: Path) -> None:
+    (found,) = load_jsonl(write(tmp_path / "a.jsonl", {**SHORT, "command": ["find", "-exec", "false", ";"]}))
+    assert found.command[-1] == ";"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -165,3 +165,52 @@ def test_a_file_that_takes_the_test_runners_place_is_no_fix(path: str) -> None:
     before = {"calc.py": PYTHON}
     assert find_cheat(task(before), {**before, path: "x = 1\n"}) == f"changes the test file `{path}`"
     assert find_cheat(task(before), {**before, path.replace(".", "_x."): "x = 1\n"}) is None
+
+
+JS = {"add.js": "module.exports = (a, b) => a - b;\n", "test.js": "const add = require('./add');\n"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "word"),
+    [
+        ("add.js", "process.exit(0);", "exit"),
+        ("add.js", "function f() { process . exit(); }", "exit"),
+        ("add.js", "process.exitCode = 0;", "exitCode"),
+        ("add.js", "const { exit } = require('process');", None),
+        ("add.js", "import { exit } from 'node:process';", "exit"),
+        ("add.js", "process.on('uncaughtException', () => {});", "uncaughtException"),
+        ("add.js", "process.exit(1); // process.exit(0)", None),
+        ("add.js", "console.log('a // b'); process.exit(0)", "exit"),
+        ("add.js", "worker.exit(0); process.exitCode = 2;", None),
+        ("add.go", "func init() { os.Exit(0) }", "Exit"),
+        ("add.go", "func f() { os.Exit(1) }", None),
+        ("add.go", "func main() { os.Exit(0) }", None),
+        ("add_test.go", "func TestMain(m *testing.M) { os.Exit(0) }", "TestMain"),
+        ("add_test.go", "func TestMain(m *testing.M) { os.Exit(m.Run()) }", None),
+        ("Add.java", "class Add { static { System.exit(0); } }", "exit"),
+        ("Add.java", "class Add { public static void main(String[] a) { System.exit(0); } }", None),
+        ("add.c", "int add(int a, int b) { _exit(0); }", "_exit"),
+        ("add.c", "void die(void) { exit(EXIT_FAILURE); }", None),
+        ("add.c", "int main(void) { exit(0); }", None),
+        ("add.cpp", "void f(App &app) { app.exit(0); App::exit(0); }", None),
+        ("add.cpp", "void f() { std::quick_exit(0); }", "quick_exit"),
+        ("add.h", "#define NDEBUG", "NDEBUG"),
+        ("add.h", "#undef assert\n", "assert"),
+        ("add.h", "#ifdef NDEBUG\n#endif\n", None),
+    ],
+)
+def test_an_end_that_a_test_may_load_is_named_in_any_language(name: str, text: str, word: str | None) -> None:
+    found = find_cheat(task(JS), {**JS, name: JS.get(name, "") + text})
+    assert found == (word and f"adds `{word} in {name}`")
+
+
+def test_a_program_that_nobody_imports_ends_itself_as_it_likes() -> None:
+    before = {**JS, "cli.js": "require('./add')\n", "package.json": '{"bin": "cli.js", "main": "add.js"}'}
+    ends = "process.exit(main());\n"
+    assert find_cheat(task(before), {**before, "cli.js": ends, "new.js": ends}) is None
+    assert find_cheat(task(before), {**before, "lib/index.js": ends}) is not None
+
+
+def test_a_file_that_ended_the_process_before_may_do_so_elsewhere() -> None:
+    before = {**JS, "add.js": "if (bad) process.exit(code);\n"}
+    assert find_cheat(task(before), {**before, "add.js": before["add.js"] * 2}) is None

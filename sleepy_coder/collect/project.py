@@ -11,45 +11,30 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from sleepy_coder.collect.check_command import check_of, speaks_of
 from sleepy_coder.collect.project_files import read_project
 from sleepy_coder.errors import InfraError, SecretFound
 from sleepy_coder.ports import Redactor, Verifier
 from sleepy_coder.tasks import task_id
-from sleepy_coder.tasks.loaders import text_of
 from sleepy_coder.types import Outcome, SessionCheck, Task, Verdict
+from sleepy_coder.verify.cheat import is_unclear
 from sleepy_coder.verify.venv import Venv
 
 ORIGIN = "run"
 _WORDS = ("error_signature", "feedback", "detail")
 _PROSE = frozenset({".adoc", ".json", ".jsonl", ".lock", ".log", ".md", ".rst", ".txt"})
 """Files that explain, and those in which agents note what they did: who writes only these has built nothing."""
-_PYTEST = ("pytest", "-q")
-_DJANGO = ("python", "manage.py", "test")
-_SETS_PYTEST_UP = (
-    ("pytest.ini", ""),
-    ("pyproject.toml", "[tool.pytest"),
-    ("setup.cfg", "[tool:pytest]"),
-    ("tox.ini", "[pytest]"),
+_BUILD_FILE = re.compile(
+    r"(?:package|composer|deno|CMakePresets|[jt]sconfig(?:\.[\w.-]+)?)\.json"
+    r"|CMakeLists\.txt|meson_options\.txt|BUILD|BUCK|WORKSPACE"
 )
-_PYTHON = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "requirements*.txt")
+"""By these names the like of prose is a part of the program."""
 _EACH_TIME = re.compile(r"\b0x[0-9a-f]+|\b\d+(?:\.\d+)? ?(?:[mµ]?s|seconds)\b")
 
 
-def check_of(folder: Path) -> tuple[str, ...] | None:
-    """The command that checks the project in `folder`; None when nothing there says so."""
-    if (folder / "Cargo.toml").is_file():
-        return ("cargo", "test", "--offline")
-    settings = ((text_of(folder / name, 1 << 20), words) for name, words in _SETS_PYTEST_UP)
-    if any(text is not None and words in text for text, words in settings):
-        return _PYTEST
-    if (folder / "manage.py").is_file():
-        return _DJANGO
-    return _PYTEST if any(any(folder.glob(name)) for name in _PYTHON) else None
-
-
 def _language(folder: Path) -> str:
-    command = check_of(folder)
-    return "any" if command is None else "rust" if command[0] == "cargo" else "python"
+    tool = (check_of(folder).command or ("",))[0]
+    return {"cargo": "rust", "pytest": "python", "python": "python"}.get(tool, "any")
 
 
 def as_found(folder: Path, command: tuple[str, ...]) -> Task:
@@ -76,14 +61,14 @@ def checked(
     Of the project it holds what the agent changed, as that was before; a file that it made was empty. Whole projects
     would fill the store, which keeps episodes for ever, and nobody needs the rest of them.
 
-    None where the agent changed no program: a check that passes says nothing of it then. Raises InfraError when the
-    agent left nothing.
+    None where the agent changed no program, or none in the language of a default check: that it passes says nothing
+    then. Raises InfraError when the agent left nothing.
     """
     files = read_project(folder, task.files)
     if not files:
         raise InfraError(f"{folder} holds no files any more", "nothing was verified")
     changed = _changed(task.files, files)
-    if not any(map(_is_program, changed)):
+    if not speaks_of(task.command, filter(_is_program, changed)):
         return None
     found = _verdict(verifier, task, files)
     if found.passed and venv is not None and venv.changed:
@@ -100,6 +85,8 @@ def _verdict(verifier: Verifier, task: Task, files: Mapping[str, str]) -> Verdic
     red for long.
     """
     found = verifier.verify(task, files)
+    if found.stage == "cheat" and is_unclear(task, files):
+        return Verdict.infra(f"{found.feedback}, which may be honest: nobody can tell", found.seconds)
     if found.outcome is not Outcome.FAIL or found.stage == "cheat":
         return found
     before = verifier.verify(task, task.files)
@@ -123,6 +110,8 @@ def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
 def _is_program(name: str) -> bool:
     """Whether the file may be a part of the program: not hidden, no prose, no README without a suffix."""
     path = PurePosixPath(name)
+    if _BUILD_FILE.fullmatch(path.name):
+        return True
     hidden = any(part.startswith(".") for part in path.parts)
     return not hidden and path.suffix.lower() not in _PROSE and not path.name.isupper()
 

@@ -29,6 +29,7 @@ _PROMPT_FILES = (
     ".docs/instructions.md",
     "HELP.md",
 )
+_OPERATORS = frozenset({"&&", "||", ";", "|"})
 _CARGO_TEST = ("cargo", "test", "--offline")
 
 
@@ -137,12 +138,23 @@ def _task_of(line: str, origin: str) -> Task:
         raise ValueError("it is not a JSON object")
     fields = cast(dict[str, Any], data)
     if "id" not in fields:
-        return _Short.model_validate(fields).task(origin)
+        task = _Short.model_validate(fields).task(origin)
+        _refuse_operators(task.command)
+        return task
     task = Task.model_validate(fields)
+    _refuse_operators(task.command)
     expected = task_id(task.files, task.prompt, task.command, task.expected_stdout, task.hidden_tests)
     if task.id != expected:
         raise ValueError(f"its id is {task.id}, but its content has the id {expected}; leave `id` out")
     return task
+
+
+def _refuse_operators(command: tuple[str, ...]) -> None:
+    """Raises ValueError for what only a shell understands: the first program would get the rest as its arguments."""
+    for word in command:
+        # `find -exec` ends with a semicolon, and `expr` compares with the bar.
+        if word in _OPERATORS and command[0] not in ("expr", "find"):
+            raise ValueError(f'no shell reads `command`, so {word} joins nothing: use ["sh", "-c", "A {word} B"]')
 
 
 def _reason(error: ValueError) -> str:

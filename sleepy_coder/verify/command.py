@@ -18,7 +18,8 @@ from sleepy_coder.errors import InfraError
 from sleepy_coder.ports import Completed, Limits, Sandbox
 from sleepy_coder.types import Outcome, Task, Verdict
 from sleepy_coder.verify.cache import VerdictCache, cache_key
-from sleepy_coder.verify.cheat import SHELLS, find_cheat
+from sleepy_coder.verify.cheat import find_cheat
+from sleepy_coder.verify.check_lines import SHELLS
 from sleepy_coder.verify.diagnostics import compact, failed_test, read_errors, signature
 from sleepy_coder.verify.output import NO_TESTS, found_no_test, lacking, tail, tested_nothing
 from sleepy_coder.verify.rust import COMMANDS, RustVerifier, Toolchain

@@ -18,7 +18,7 @@ from sleepy_coder.learn.outputs import Training, training_of
 from sleepy_coder.learn.own_rows import OwnRows
 from sleepy_coder.learn.passed import passed_rows
 from sleepy_coder.learn.rebase import JUDGED, rebase_due
-from sleepy_coder.learn.recipes import RECIPES, recipe_for
+from sleepy_coder.learn.recipes import GENERATIONS, RECIPES, recipe_for
 from sleepy_coder.learn.replay import replay_pool
 from sleepy_coder.learn.surprise import Surprise
 from sleepy_coder.learn.trainer import last_step
@@ -214,9 +214,10 @@ def starts_afresh(parts: Parts, serving: Adapter | None) -> bool:
 
 def choose_recipe(parts: Parts, cycle: int, mix: TrainingMix, serving: Adapter | None) -> Recipe:
     """How night `cycle` trains; the more promoted nights made the serving adapter, the more carefully."""
+    answers = len(mix.tasks) * GENERATIONS
     return recipe_for(
         parts.config.recipe,
-        len(mix.examples),
+        answers if recipe_of(parts).objective == "grpo" else len(mix.examples),
         promotions(parts.registry, serving),
         parts.base.width,
         parts.config.model.max_length,
@@ -244,7 +245,7 @@ def train_candidate(parts: Parts, night: Journal, mix: TrainingMix, parent: Adap
             raise
         remedy = "give the machine more memory, or lower training.rows_at_once or model.max_length"
         raise TrainingError(f"{killed.message}, {tries} times", remedy) from killed
-    if (step := last_step(folder)) is not None:
+    if (step := last_step(folder)) is not None and step.kl is not None:
         night.note(KL, step.kl)
     return training_of(folder, recipe)
 

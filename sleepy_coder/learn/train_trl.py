@@ -37,6 +37,7 @@ from sleepy_coder.files import sha256_file
 from sleepy_coder.learn.child import Parent, Pause, only_child, say, say_left_out
 from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, weights_of, write_folder
 from sleepy_coder.learn.outputs import OUTPUT
+from sleepy_coder.learn.recipes import GENERATIONS
 from sleepy_coder.learn.reward import Reward
 from sleepy_coder.learn.train_lora import CHECKPOINT_EVERY, learning_rate, rows_at_once
 from sleepy_coder.learn.trainer import JOB_FILE, PAUSED, TrainingJob
@@ -45,7 +46,6 @@ from sleepy_coder.serve.rollout import opening
 from sleepy_coder.types import Message, Recipe
 from sleepy_coder.verify.command import verifier
 
-GENERATIONS = 8
 TEACHER_PROMPT = """{prompt}
 
 This answer to the same question was verified:
@@ -76,16 +76,16 @@ class Reporter(TrainerCallback):
         logs: Mapping[str, Any] = told["logs"]
         if "loss" not in logs:  # the summary at the end
             return
-        loss, kl, reward = float(logs["loss"]), float(logs.get("kl") or 0.0), logs.get("reward")
-        if not math.isfinite(loss + kl):
+        loss, kl, reward = float(logs["loss"]), logs.get("kl"), logs.get("reward")
+        if not math.isfinite(loss + (kl or 0.0)):
             raise TrainingError(f"training diverged at step {state.global_step}", "lower recipe.learning_rate")
         say(
             "step",
             step=state.global_step,
             steps=state.max_steps,
             loss=round(loss, 4),
-            kl=round(kl, 4),
             learning_rate=learning_rate(state.global_step - 1, self._recipe),
+            **({} if kl is None else {"kl": round(kl, 4)}),
             **({} if reward is None else {"reward": round(reward, 4)}),
         )
 

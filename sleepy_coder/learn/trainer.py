@@ -69,12 +69,15 @@ class TrainingJob(Record):
 
 
 class Step(Record):
-    """One optimiser step as the child reports it. Losses in nats per token; `reward` is the mean of its answers."""
+    """One optimiser step as the child reports it. Losses in nats per token; `reward` is the mean of its answers.
+
+    `kl` to the base is None where the objective does not measure it.
+    """
 
     step: int
     steps: int
     loss: float
-    kl: float
+    kl: float | None = None
     learning_rate: float
     reward: float | None = None
 

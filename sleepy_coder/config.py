@@ -230,7 +230,7 @@ class MixSettings(Section):
     dream_turns: int = Field(3, ge=0, le=20, description="Tries after feedback per failed answer when dreaming.")
     dream_hinted: int = Field(4, ge=0, le=256, description="Samples per failed task with each kind of hints.")
     dream_temperature: float = Field(0.8, ge=0, le=2, description="Sampling temperature when dreaming.")
-    rollout_tasks: int = Field(64, ge=1, le=10_000, description="Tasks that GRPO and SDFT answer anew at most.")
+    rollout_tasks: int = Field(64, ge=1, le=10_000, description="Tasks that GRPO answers anew at most.")
     sft_file: Path | None = Field(
         None, description="Your own conversations to be replayed whole, as JSON lines; from the home folder."
     )
@@ -289,7 +289,12 @@ class RecipeSettings(Section):
         le=4096,
         description="LoRA alpha; the update is scaled by alpha/r. Unset: 16, more for models narrower than 2048.",
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout; on a CPU it costs a third of a step.")
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="LoRA dropout; on a CPU it costs a third of a step. `grpo` and `sdft` train without.",
+    )
     max_steps: int = Field(100, ge=1, le=10_000, description="Optimiser steps in one night at most.")
     batch_size: int = Field(16, ge=1, le=4096, description="Rows in one optimiser step.")
     warmup_steps: int = Field(5, ge=0, le=1000, description="Steps over which the learning rate rises.")

@@ -128,7 +128,7 @@ _NIGHTS: Final = {
         task=str,
     ),
     "train.step": _event(
-        "An optimiser step; loss and KL to the base in nats per token, and the mean reward where answers earn one.",
+        "An optimiser step; loss, in nats per token, and where they are measured KL to the base and the mean reward.",
         step=int,
         steps=int,
         loss=float,

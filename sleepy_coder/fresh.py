@@ -11,7 +11,7 @@ from sleepy_coder.learn.mix import without
 from sleepy_coder.material import own_of
 from sleepy_coder.parts import Parts
 from sleepy_coder.serve.rollout import in_parallel
-from sleepy_coder.tasks.leaks import LeakIndex, example_rows, find_leaks, task_texts
+from sleepy_coder.tasks.leaks import LeakIndex, example_rows, find_leaks, shown_texts
 from sleepy_coder.types import Task, TrainingMix
 
 _AHEAD = timedelta(days=1)  # a task that a wrong clock noted further ahead is not held back for ever
@@ -75,5 +75,5 @@ def untrained(parts: Parts, tasks: Sequence[Task]) -> tuple[Task, ...]:
 
 
 def _programs(tasks: Iterable[Task]) -> Iterator[tuple[str, str]]:
-    """Their broken and their correct form, under the task's id."""
-    return ((task.id, text) for task in tasks for text in task_texts(task))
+    """Their prompts, and their broken and their correct form, under the task's id."""
+    return ((task.id, text) for task in tasks for text in shown_texts(task))

@@ -117,25 +117,22 @@ def note_on_own(mix: TrainingMix, own: OwnRows) -> TrainingMix:
     return mix.model_copy(update={"notes": (*mix.notes, note)})
 
 
-def tasks_to_answer(parts: Parts, cycle: int, until: int, held: Collection[str], mix: TrainingMix) -> tuple[Task, ...]:
-    """The tasks, not `held` back, that a trainer with a verifier of its own works on.
+def answers_tasks(parts: Parts) -> bool:
+    """Whether the recipe learns from answers to `TrainingMix.tasks`, and not from the mix's rows."""
+    return recipe_of(parts).objective == "grpo"
 
-    None for a recipe that trains on rows alone.
+
+def tasks_to_answer(parts: Parts, cycle: int, until: int, held: Collection[str]) -> tuple[Task, ...]:
+    """The tasks, not `held` back, that a trainer with a verifier of its own works on; none for any other.
 
     For GRPO those that some attempts of the day passed and some failed: where all end the same, there is nothing to
-    prefer. For SDFT those of the mix's verified answers, which its teacher is shown.
+    prefer.
     """
-    objective, most = recipe_of(parts).objective, parts.config.mix.rollout_tasks
-    chooser = random.Random(parts.config.seed + cycle)
-    if objective == "grpo":
-        places = parts.store.passed_sometimes(until, held)
-        episodes = parts.store.episodes_at(chooser.sample(places, min(most, len(places))))
-        return tuple(episode.task for episode in episodes if episode.task and episode.task.prompt)
-    if objective != "sdft":
+    if not answers_tasks(parts):
         return ()
-    wanted = {row.task_id for row in mix.examples if row.kind != "replay"}
-    found = {e.task.id: e.task for e in parts.store.unused_on(until, wanted) if e.task and e.task.prompt}
-    return tuple(found[id] for id in chooser.sample(sorted(found), min(most, len(found))))
+    places, most = parts.store.passed_sometimes(until, held), parts.config.mix.rollout_tasks
+    chosen = random.Random(parts.config.seed + cycle).sample(places, min(most, len(places)))
+    return tuple(e.task for e in parts.store.episodes_at(chosen) if e.task and e.task.prompt)
 
 
 def shortcuts_among(parts: Parts, mix: TrainingMix) -> dict[str, str]:

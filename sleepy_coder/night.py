@@ -231,7 +231,6 @@ def _close(
     verdict: GateVerdict | None = None,
 ) -> NightReport:
     mix, training = learned.mix, learned.training
-    lost = training.too_long if training else 0
     measured = learned.choice is not None and learned.choice.served is not None
     dreams = night.known("dream", Dreams) or Dreams(found=(), unsolved=())
     report = NightReport(
@@ -242,7 +241,7 @@ def _close(
         reason=reason,
         phases=tuple(night.phases),
         shares=mix.shares if mix else {},
-        counts={**mix.counts, "passed": mix.counts["passed"] - lost} if mix else {},
+        counts=_counts(mix, training) if mix else {},
         notes=mix.notes if mix else (),
         recipe=learned.recipe,
         steps=training.steps if training else 0,
@@ -260,6 +259,12 @@ def _close(
     parts.store.finish_night(report)
     _sum_up(report)
     return report
+
+
+def _counts(mix: TrainingMix, training: Training | None) -> dict[str, int]:
+    """The rows of each kind that taught anything."""
+    lost = training.too_long if training else 0
+    return {kind: count - lost * (kind == "passed") for kind, count in mix.counts.items()}
 
 
 def _lost(mix: TrainingMix | None, training: Training | None) -> LeftOut:

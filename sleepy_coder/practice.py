@@ -13,16 +13,17 @@ from sleepy_coder.fresh import apart_from_fresh, held_back, without_fresh
 from sleepy_coder.journal import Journal
 from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.learn.lengths import surely_beyond
-from sleepy_coder.learn.mix import Listed, Pool, compose, mix_of, with_all
+from sleepy_coder.learn.mix import Listed, Pool, compose, mix_of, of_tasks, with_all
 from sleepy_coder.learn.outputs import Training, training_of
 from sleepy_coder.learn.own_rows import OwnRows
 from sleepy_coder.learn.passed import passed_rows
 from sleepy_coder.learn.rebase import JUDGED, rebase_due
-from sleepy_coder.learn.recipes import RECIPES, recipe_for
+from sleepy_coder.learn.recipes import GENERATIONS, RECIPES, recipe_for
 from sleepy_coder.learn.replay import replay_pool
 from sleepy_coder.learn.surprise import Surprise
-from sleepy_coder.learn.trainer import last_step
+from sleepy_coder.learn.trainer import last_step, less_memory
 from sleepy_coder.material import (
+    answers_tasks,
     note_on_own,
     notes_on,
     own_of,
@@ -95,8 +96,9 @@ def gather(
         mix = propose(parts, cycle, day, anchors, dreams, serving, surprise, own)
         mix = without_secrets(parts, cycle, day.until, without_shortcuts(parts, cycle, mix))
         mix = without_fresh(parts, mix, day.fresh)
-        asked = tasks_to_answer(parts, cycle, day.until, day.fresh, mix)
-        mix = mix.model_copy(update={"tasks": apart_from_fresh(parts, asked, day.fresh)})
+        if answers_tasks(parts):
+            asked = tasks_to_answer(parts, cycle, day.until, day.fresh)
+            mix = of_tasks(mix, apart_from_fresh(parts, asked, day.fresh))
         leaking, gone = put_leaks_aside(parts, cycle, day.until, mix)
         kept = without_tasks(dreams, leaking)  # of a step that was killed the episodes are gone, and the dreams are not
         if not gone and kept == dreams:
@@ -156,7 +158,7 @@ def too_little(parts: Parts, mix: TrainingMix) -> str:
     if len(mix.examples) < fewest:
         lacking = f"{len(mix.examples)} of the {fewest} rows that a night needs: "
         return lacking + "; ".join([*_lost(mix.left_out, parts.config.model.max_length), _how_to_get_more(parts)])
-    if how.objective == "grpo" and not mix.tasks:
+    if answers_tasks(parts) and not mix.tasks:
         return "no task was passed by some of the day's attempts and failed by others, and grpo learns only from those"
     return ""
 
@@ -214,9 +216,10 @@ def starts_afresh(parts: Parts, serving: Adapter | None) -> bool:
 
 def choose_recipe(parts: Parts, cycle: int, mix: TrainingMix, serving: Adapter | None) -> Recipe:
     """How night `cycle` trains; the more promoted nights made the serving adapter, the more carefully."""
+    answers = len(mix.tasks) * GENERATIONS
     return recipe_for(
         parts.config.recipe,
-        len(mix.examples),
+        answers if answers_tasks(parts) else len(mix.examples),
         promotions(parts.registry, serving),
         parts.base.width,
         parts.config.model.max_length,
@@ -242,9 +245,9 @@ def train_candidate(parts: Parts, night: Journal, mix: TrainingMix, parent: Adap
         _log.warning("train.killed", cycle=cycle, tries=tries, of=_TRAINING_TRIES)
         if tries < _TRAINING_TRIES:
             raise
-        remedy = "give the machine more memory, or lower training.rows_at_once or model.max_length"
+        remedy = f"give the machine more memory, or lower {less_memory(recipe.objective)}"
         raise TrainingError(f"{killed.message}, {tries} times", remedy) from killed
-    if (step := last_step(folder)) is not None:
+    if (step := last_step(folder)) is not None and step.kl is not None:
         night.note(KL, step.kl)
     return training_of(folder, recipe)
 
@@ -255,11 +258,15 @@ def settle(parts: Parts, cycle: int, day: Day, mix: TrainingMix, decision: Decis
     A promoted night uses up the episodes that it trained on; its rows may be replayed later. So does one that was
     rejected for gaining too little. One that made the model worse uses up all that passed that day, drawn or not:
     what did it is not fed to the model again, and nobody knows which of them did. An undecided night leaves them
-    for the next one, which has more of them and so more to show. Failures without an answer in the mix stay.
+    for the next one, which has more of them and so more to show. Failures without an answer in the mix stay. Where
+    tasks were answered anew, theirs are the episodes, and there are no rows to replay.
     """
-    parts.store.save_examples(cycle, [row for row in mix.examples if not row.anchor and row.family != OWN])
+    passed, hard = ({row.task_id for row in mix.examples if row.kind == kind} for kind in ("passed", "hard"))
+    if answers_tasks(parts):
+        passed = hard = {task.id for task in mix.tasks}
+    else:
+        parts.store.save_examples(cycle, [row for row in mix.examples if not row.anchor and row.family != OWN])
     if decision is not Decision.INCONCLUSIVE:
-        passed, hard = ({row.task_id for row in mix.examples if row.kind == kind} for kind in ("passed", "hard"))
         parts.store.use_up(cycle, day.until, Outcome.PASS, passed)
         parts.store.use_up(cycle, day.until, Outcome.FAIL, hard)
     if harmful:

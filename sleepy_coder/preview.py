@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sleepy_coder.anchors import known_anchors
 from sleepy_coder.learn.dream import Dreams
-from sleepy_coder.material import tasks_to_answer
+from sleepy_coder.learn.mix import of_tasks
+from sleepy_coder.material import answers_tasks, tasks_to_answer
 from sleepy_coder.parts import Parts
 from sleepy_coder.practice import choose_recipe, look_back, propose, too_little
 from sleepy_coder.types import Record
@@ -36,7 +37,8 @@ def preview(parts: Parts) -> Preview:
     cycle = unfinished if unfinished is not None else parts.store.next_cycle()
     day, serving, anchors = look_back(parts), parts.registry.active(), known_anchors(parts)
     mix = propose(parts, cycle, day, anchors, Dreams(found=(), unsolved=()), serving)
-    mix = mix.model_copy(update={"tasks": tasks_to_answer(parts, cycle, day.until, day.fresh, mix)})
+    if answers_tasks(parts):
+        mix = of_tasks(mix, tasks_to_answer(parts, cycle, day.until, day.fresh))
     recipe, lacks = choose_recipe(parts, cycle, mix, serving), too_little(parts, mix)
     return Preview(
         cycle=cycle,

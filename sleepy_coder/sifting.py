@@ -10,7 +10,7 @@ from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.learn.mix import without
 from sleepy_coder.material import shortcuts_among
 from sleepy_coder.parts import Parts
-from sleepy_coder.tasks.leaks import example_rows, find_leaks, leak_error
+from sleepy_coder.tasks.leaks import example_rows, find_leaks, leak_error, shown_texts
 from sleepy_coder.types import Example, Task, TrainingMix
 
 _log = log.get("night")
@@ -46,7 +46,7 @@ def refuse_leaks(parts: Parts, cycle: int, until: int, mix: TrainingMix) -> None
 
 def _texts(rows: Iterable[Example], tasks: Iterable[Task]) -> Iterable[tuple[str, str]]:
     yield from example_rows(rows)
-    yield from ((f"task:{task.id}", text) for task in tasks for text in task.files.values())
+    yield from ((f"task:{task.id}", text) for task in tasks for text in (*task.files.values(), *shown_texts(task)))
 
 
 def _quarantine_leaks(

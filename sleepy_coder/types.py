@@ -291,7 +291,8 @@ def _is_nothing(value: object) -> bool:
 class TrainingMix(Record):
     """The rows of one night. `shares` are the ones met; `notes` say why they differ from the asked ones.
 
-    `tasks` are those that a trainer with a verifier of its own answers anew while it learns (GRPO, SDFT).
+    `tasks` are those that a trainer with a verifier of its own answers anew while it learns (GRPO). Where these are
+    learned from, the examples are not: `counts` tells the tasks then, and no kind has a share.
     """
 
     examples: tuple[Example, ...]

@@ -191,8 +191,9 @@ def open_trainer(config: Config, watcher: Watcher, heard: Callable[[Step], None]
 
     def on_step(step: Step) -> None:
         heard(step)
+        kl = "" if step.kl is None else f"  KL {step.kl:.4f}"
         reward = "" if step.reward is None else f"  reward {step.reward:.2f}"
-        watcher.tick(step.step, step.steps, f"loss {step.loss:.3f}  KL {step.kl:.4f}{reward}")
+        watcher.tick(step.step, step.steps, f"loss {step.loss:.3f}{kl}{reward}")
 
     return ChildTrainer(
         model_path(config),

@@ -295,6 +295,16 @@ def test_what_is_like_a_task_that_a_night_answered_anew_is_not_fresh(house: Hous
     assert untrained(house.open(), (copy_of(one), other)) == (other,)
 
 
+def test_what_is_told_in_the_prompt_of_a_task_that_a_night_answered_anew_is_not_fresh(house: House) -> None:
+    shown = KOANS[0].files["main.rs"]
+    one = KOANS[1].model_copy(update={"prompt": f"Make it so:\n```rust\n{shown}```"})
+    answered = TrainingMix(examples=(), shares={}, counts={}, notes=(), seed=0, sha256="", tasks=(one,))
+    store = house.open().store
+    store.begin_night(2)
+    store.finish_phase(2, "mix", answered.model_dump_json(), 0.1)
+    assert untrained(house.open(), (KOANS[0], KOANS[2])) == (KOANS[2],)
+
+
 def test_without_a_share_nothing_is_held_back(house: House) -> None:
     house.met()
     house.night(mix=MIX.model_copy(update={"fresh_share": 0.0}))

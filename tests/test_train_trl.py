@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fakes import make_task
 
 from sleepy_coder.adapter_check import check_adapter
 from sleepy_coder.config import TrainingSettings
-from sleepy_coder.errors import TrainingError, TrainingPaused
+from sleepy_coder.errors import InfraError, TrainingError, TrainingPaused
+from sleepy_coder.learn.outputs import Training, training_of
 from sleepy_coder.learn.trainer import ChildTrainer, Step
-from sleepy_coder.types import Example, Message, Recipe, Task, TrainingMix
+from sleepy_coder.types import Adapter, AdapterState, Example, Message, Recipe, Task, TrainingMix
 
 pytest.importorskip("trl", reason="the extra `trl` is not installed")
 pytestmark = pytest.mark.slow
@@ -36,6 +41,12 @@ RECIPE = Recipe(
 )
 
 
+ENDLESS = RECIPE.model_copy(update={"steps": 2000})
+GRPO = RECIPE.model_copy(
+    update={"objective": "grpo", "name": "grpo", "batch_size": 8, "kl_verified": 0.05, "max_length": 1024}
+)
+
+
 def row(number: int, **others: object) -> Example:
     return Example(
         messages=(
@@ -54,7 +65,8 @@ def mix_of(*rows: Example, tasks: tuple[Task, ...] = ()) -> TrainingMix:
     return TrainingMix(examples=rows, shares={}, counts={}, notes=(), seed=1, sha256="m", tasks=tasks)
 
 
-MIX = mix_of(*(row(number) for number in range(4)))
+LONG = "1|let x = " + "z" * 900 + ";"
+MIX = mix_of(*(row(number) for number in range(4)), row(4, completion=LONG), row(5, completion=LONG, kind="replay"))
 
 
 def trainer(model: Path, heard: list[Step], max_tokens: int = 8) -> ChildTrainer:
@@ -85,6 +97,16 @@ def test_a_student_comes_closer_to_the_teacher_that_sees_the_answer(
     assert sum(step.loss for step in heard[-4:]) < sum(step.loss for step in heard[:4])
 
 
+def test_a_kl_that_sdft_does_not_measure_is_not_told_as_none_at_all(distilled: tuple[Path, list[Step]]) -> None:
+    assert [step.kl for step in distilled[1]] == [None] * RECIPE.steps
+
+
+def test_passed_answers_too_long_to_be_shown_to_the_teacher_are_counted_for_the_report(
+    distilled: tuple[Path, list[Step]],
+) -> None:
+    assert training_of(distilled[0].parent, RECIPE) == Training(steps=RECIPE.steps, too_long=1)
+
+
 def asks_at(step: int, heard: list[Step]) -> Callable[[], bool]:
     """A wish to pause that comes after so many steps."""
     return lambda: bool(heard) and heard[-1].step >= step
@@ -98,6 +120,73 @@ def test_training_that_was_paused_ends_with_the_same_bits(
         trainer(model, heard).train(MIX, None, RECIPE, tmp_path, asks_at(3, heard))
     trained = trainer(model, heard).train(MIX, None, RECIPE, tmp_path)
     assert (trained / WEIGHTS).read_bytes() == (distilled[0] / WEIGHTS).read_bytes()
+
+
+def test_a_paused_child_saves_the_step_it_is_in_and_goes_on_with_the_next(model: Path, tmp_path: Path) -> None:
+    heard: list[Step] = []
+    with pytest.raises(TrainingPaused):
+        trainer(model, heard).train(MIX, None, ENDLESS, tmp_path, asks_at(3, heard))
+    last = heard[-1].step
+    with pytest.raises(TrainingPaused):
+        trainer(model, heard).train(MIX, None, ENDLESS, tmp_path, asks_at(last + 1, heard))
+    assert [step.step for step in heard] == list(range(1, heard[-1].step + 1))
+
+
+def warm(distilled: tuple[Path, list[Step]], steps: int) -> tuple[Adapter, Recipe]:
+    """Practice that goes on from the distilled adapter: of a model whose answers all fail it learns the KL alone."""
+    name, sha256 = "sc-0001-00000000", "0" * 64
+    parent = Adapter(name=name, cycle=1, parent=None, path=distilled[0], sha256=sha256, state=AdapterState.ACTIVE)
+    return parent, GRPO.model_copy(update={"steps": steps})
+
+
+def test_practice_that_was_paused_ends_with_the_same_bits_and_is_held_to_the_base_from_its_first_step(
+    model: Path, distilled: tuple[Path, list[Step]], tmp_path: Path
+) -> None:
+    mix = mix_of(tasks=(make_task(1), make_task(2)))
+    parent, recipe = warm(distilled, 16)
+    whole: list[Step] = []
+    wanted = trainer(model, whole).train(mix, parent, recipe, tmp_path / "whole")
+    assert whole[0].kl is not None and whole[0].kl > 0  # held to its own start it would be 0
+    heard: list[Step] = []
+    with pytest.raises(TrainingPaused):
+        trainer(model, heard).train(mix, parent, recipe, tmp_path / "paused", asks_at(2, heard))
+    trained = trainer(model, heard).train(mix, parent, recipe, tmp_path / "paused")
+    assert [step.step for step in heard] == list(range(1, 17))
+    assert (trained / WEIGHTS).read_bytes() == (wanted / WEIGHTS).read_bytes()
+    assert (trained / WEIGHTS).read_bytes() != (distilled[0] / WEIGHTS).read_bytes()
+
+
+def test_without_a_machine_that_judges_practice_ends_as_the_machines_failure(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rustc").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "rustc").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(InfraError, match="no task to answer: .*rustc is missing"):
+        trainer(model, []).train(mix_of(tasks=(make_task(1),)), None, GRPO, tmp_path / "work")
+
+
+# In a process of its own: beside tests/vllm TRL takes that folder for vLLM.
+DIVERGED = """
+import sys, torch
+from types import SimpleNamespace
+from sleepy_coder.learn.child import Pause
+from sleepy_coder.learn.train_trl import Reporter
+from sleepy_coder.types import Recipe
+reporter, state = Reporter(Pause(), Recipe.model_validate_json(sys.argv[1])), SimpleNamespace(global_step=7)
+weights = torch.nn.Linear(2, 2)
+reporter.on_step_end(None, state, SimpleNamespace(), model=weights)
+weights.weight.data[1, 1] = float("nan")
+print("whole so far")
+reporter.on_step_end(None, state, SimpleNamespace(), model=weights)
+"""
+
+
+def test_training_whose_weights_are_no_numbers_ends_before_a_checkpoint_is_made_of_them() -> None:
+    argv = [sys.executable, "-c", DIVERGED, RECIPE.model_dump_json()]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.stdout == "whole so far\n"
+    assert "TrainingError: training diverged at step 7. lower recipe.learning_rate" in done.stderr
 
 
 def test_few_answers_at_once_teach_what_all_at_once_do(
@@ -171,10 +260,7 @@ def test_practice_with_the_compiler_as_reward_raises_it(tmp_path: Path) -> None:
     from sleepy_coder.nano import MODEL_DIR
 
     heard: list[Step] = []
-    recipe = RECIPE.model_copy(
-        update={"objective": "grpo", "name": "grpo", "batch_size": 8, "steps": 12, "max_length": 1024}
-        | {"learning_rate": 1e-3, "rank": 8, "alpha": 64, "kl_verified": 0.01}
-    )
+    recipe = GRPO.model_copy(update={"rank": 8, "alpha": 64, "kl_verified": 0.01})
     trained = trainer(MODEL_DIR, heard, max_tokens=48).train(
         mix_of(tasks=(sometimes_solved(),)), None, recipe, tmp_path
     )
@@ -182,4 +268,4 @@ def test_practice_with_the_compiler_as_reward_raises_it(tmp_path: Path) -> None:
     rewards = [step.reward for step in heard if step.reward is not None]
     assert len(rewards) == recipe.steps
     assert sum(rewards[-4:]) > sum(rewards[:4])
-    assert heard[-1].kl > 0
+    assert heard[-1].kl is not None and heard[-1].kl > 0

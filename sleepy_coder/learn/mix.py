@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Protocol, get_args
 
 from sleepy_coder.config import MixSettings
-from sleepy_coder.types import Example, ExampleKind, TrainingMix
+from sleepy_coder.types import Example, ExampleKind, Task, TrainingMix
 
 KINDS: tuple[ExampleKind, ...] = get_args(ExampleKind)
 # A hard task is rare and worth repeating; a passed or replayed one is not.
 REPEATS: Mapping[ExampleKind, int] = {"replay": 1, "passed": 1, "hard": 4}
+TASKS = "tasks"
+"""What `counts` of a mix calls tasks that are answered anew."""
 _NEW: frozenset[ExampleKind] = frozenset(("passed", "hard"))
 
 
@@ -153,6 +155,11 @@ def without(mix: TrainingMix, provenances: Container[str], note: str) -> Trainin
     """The mix without the rows of these provenances; `note` says why they are missing."""
     kept = [row for row in mix.examples if row.provenance not in provenances]
     return mix_of(kept, [*mix.notes, note], mix.seed).model_copy(update={"tasks": mix.tasks, "left_out": mix.left_out})
+
+
+def of_tasks(mix: TrainingMix, tasks: Sequence[Task]) -> TrainingMix:
+    """The mix of a recipe that answers `tasks` anew and learns from these answers alone: no row teaches anything."""
+    return mix.model_copy(update={"tasks": tuple(tasks), "counts": {TASKS: len(tasks)}, "shares": {}})
 
 
 def mix_of(rows: Sequence[Example], notes: Sequence[str], seed: int) -> TrainingMix:

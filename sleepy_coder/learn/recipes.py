@@ -13,6 +13,8 @@ from sleepy_coder.config import RecipeName, RecipeSettings
 from sleepy_coder.types import Objective, Recipe, Record
 
 EPOCHS = 3
+GENERATIONS: Final = 8
+"""Answers to one task that GRPO compares."""
 ALPHA, ALPHA_WIDTH = 16, 2048
 CHECKPOINT_SHARES: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -169,7 +171,7 @@ def recipe_for(
     """The recipe for `rows` training rows after `accepted_cycles` promoted nights, on a model of `width` channels.
 
     lr = max(floor, lr0 * decay**accepted); steps = min(max_steps, ceil(3 * rows / batch)). A `rebase` starts at lr0,
-    and may take more steps for the rows of many nights.
+    and may take more steps for the rows of many nights. Where answers to tasks are learned from, each is a row.
     """
     spec = RECIPES[settings.name]
     decayed = max(settings.floor, settings.learning_rate * settings.decay ** (0 if rebase else accepted_cycles))

@@ -33,25 +33,20 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from sleepy_coder.errors import InfraError, TrainingError
-from sleepy_coder.files import sha256_file
-from sleepy_coder.learn.child import Parent, Pause, only_child, say, say_left_out
+from sleepy_coder.files import sha256_file, write_atomic
+from sleepy_coder.learn.child import Parent, Pause, only_child, say
 from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, weights_of, write_folder
-from sleepy_coder.learn.outputs import OUTPUT
+from sleepy_coder.learn.outputs import OUTPUT, TOLD, Training
+from sleepy_coder.learn.recipes import GENERATIONS
 from sleepy_coder.learn.reward import Reward
-from sleepy_coder.learn.train_lora import CHECKPOINT_EVERY, learning_rate, rows_at_once
-from sleepy_coder.learn.trainer import JOB_FILE, PAUSED, TrainingJob
+from sleepy_coder.learn.train_lora import learning_rate, rows_at_once
+from sleepy_coder.learn.trainer import JOB_FILE, NOT_JUDGED, PAUSED, TrainingJob
 from sleepy_coder.learn.trl_checkpoints import last_checkpoint, mark_whole, step_of
-from sleepy_coder.serve.rollout import opening
-from sleepy_coder.types import Message, Recipe
+from sleepy_coder.learn.trl_rows import TEACHER_PROMPT, Rows, openings, opens_a_thought, questions
+from sleepy_coder.ports import Verifier
+from sleepy_coder.types import Recipe
 from sleepy_coder.verify.command import verifier
 
-GENERATIONS = 8
-TEACHER_PROMPT = """{prompt}
-
-This answer to the same question was verified:
-{privileged_context}
-
-Now give an answer of your own."""
 _CHECKPOINTS = "trl"
 _TOP_TOKENS = 100
 
@@ -67,7 +62,10 @@ class Reporter(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: object) -> None:
         self._pause.stepping = True
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: object) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Raises TrainingError when a weight is no number any more, before a checkpoint is made of it."""
+        if not all(weight.isfinite().all() for weight in given["model"].parameters() if weight.requires_grad):
+            raise _diverged(state.global_step)
         if self._pause.asked or self.parent.gone:
             control.should_save = control.should_training_stop = True
 
@@ -76,21 +74,25 @@ class Reporter(TrainerCallback):
         logs: Mapping[str, Any] = told["logs"]
         if "loss" not in logs:  # the summary at the end
             return
-        loss, kl, reward = float(logs["loss"]), float(logs.get("kl") or 0.0), logs.get("reward")
-        if not math.isfinite(loss + kl):
-            raise TrainingError(f"training diverged at step {state.global_step}", "lower recipe.learning_rate")
+        loss, kl, reward = float(logs["loss"]), logs.get("kl"), logs.get("reward")
+        if not math.isfinite(loss + (kl or 0.0)):
+            raise _diverged(state.global_step)
         say(
             "step",
             step=state.global_step,
             steps=state.max_steps,
             loss=round(loss, 4),
-            kl=round(kl, 4),
             learning_rate=learning_rate(state.global_step - 1, self._recipe),
+            **({} if kl is None else {"kl": round(kl, 4)}),
             **({} if reward is None else {"reward": round(reward, 4)}),
         )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: object) -> None:
         mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+def _diverged(step: int) -> TrainingError:
+    return TrainingError(f"training diverged at step {step}", "lower recipe.learning_rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +104,11 @@ class Child:
     run: Run
     tokenizer: Any
 
-    def fits(self, messages: Sequence[Message]) -> bool:
-        """Whether an answer of the longest length fits behind `messages` into the model's context."""
-        asked = self.tokenizer.apply_chat_template(plain(messages), add_generation_prompt=True, tokenize=False)
-        prompt = self.tokenizer(asked, add_special_tokens=False)["input_ids"]
-        return len(prompt) + self.job.max_tokens <= self.job.recipe.max_length
-
     def settings(self, batch_size: int) -> dict[str, Any]:
         """What TRL's two configurations have in common, of `batch_size` answers a step.
 
-        As many at once as the job allows and as divide them. Checkpoints after every CHECKPOINT_EVERY steps.
+        As many at once as the job allows and as divide them. A step generates a whole batch, so each is kept: a pause
+        waits for no more of them, and a kill costs one.
         """
         recipe, cuda = self.job.recipe, torch.cuda.is_available()
         most = rows_at_once(self.job, batch_size)
@@ -123,6 +120,7 @@ class Child:
             "gradient_accumulation_steps": batch_size // at_once,
             "learning_rate": recipe.learning_rate,
             "max_grad_norm": 1.0,
+            "disable_dropout": True,  # the policy that answers is the one that learns
             "max_completion_length": self.job.max_tokens,
             "temperature": 1.0,
             "seed": recipe.seed,
@@ -135,7 +133,7 @@ class Child:
             "logging_steps": 1,
             "logging_nan_inf_filter": False,
             "save_strategy": "steps",
-            "save_steps": CHECKPOINT_EVERY,
+            "save_steps": 1,
             "save_total_limit": 2,
             "report_to": "none",
             "disable_tqdm": True,
@@ -148,38 +146,22 @@ class Child:
         return adam, torch.optim.lr_scheduler.LambdaLR(adam, lambda step: learning_rate(step, recipe) / full)
 
 
-def plain(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Messages as the chat template wants them."""
-    return [{"role": message.role, "content": message.content} for message in messages]
-
-
-def grpo(child: Child) -> GRPOTrainer:
+def grpo(child: Child, rows: Rows, judge: Verifier) -> GRPOTrainer:
     """The trainer of `mix.tasks`; the batch is rounded to whole groups of GENERATIONS answers to one task."""
-    recipe, judge = child.job.recipe, verifier(child.folder.parent / "verdicts.db")
-    rows: list[dict[str, Any]] = []
-    left_out: list[str] = []
-    for task in child.job.mix.tasks:
-        try:
-            messages = opening(judge, task)
-        except InfraError as error:
-            left_out.append(error.message)
-            continue
-        if child.fits(messages):
-            rows.append({"prompt": plain(messages), "task": task.id})
-        else:
-            left_out.append(f"it is beyond {recipe.max_length} tokens")
-    say_left_out(left_out)
+    recipe = child.job.recipe
     groups = max(1, recipe.batch_size // GENERATIONS)
     trainer = GRPOTrainer(
         model=child.run.model,
-        reward_funcs=Reward(judge, child.job.mix.tasks),
+        reward_funcs=Reward(judge, child.job.mix.tasks, opens_a_thought(child.tokenizer)),
         args=GRPOConfig(
             **child.settings(groups * GENERATIONS),
             num_generations=GENERATIONS,
             beta=recipe.kl_verified,
             loss_type="grpo",
+            use_bias_correction_kl=True,  # the estimate's gradient is the KL's own
+            router_aux_loss_coef=0.0,  # routers are not trained
         ),
-        train_dataset=dataset(rows, groups, recipe),
+        train_dataset=dataset(rows.asked, groups, recipe),
         processing_class=child.tokenizer,
         optimizers=child.optimizers(),
     )
@@ -188,22 +170,9 @@ def grpo(child: Child) -> GRPOTrainer:
     return trainer
 
 
-def sdft(child: Child) -> SDFTTrainer:
-    """The trainer of the rows of one question and one verified answer; others cannot show the answer to a teacher."""
+def sdft(child: Child, rows: Rows) -> SDFTTrainer:
+    """The trainer of the mix's questions, with a teacher that is shown their answers."""
     recipe = child.job.recipe
-    rows: list[dict[str, Any]] = []
-    left_out: list[str] = []
-    for row in child.job.mix.examples:
-        if row.reply or row.tools or row.first_turn is not None or row.messages[-1].role != "user":
-            left_out.append("it is a conversation with tools or several answers")
-            continue
-        question = row.messages[-1]
-        told = TEACHER_PROMPT.format(prompt=question.content, privileged_context=row.completion)
-        if child.fits((*row.messages[:-1], question.model_copy(update={"content": told}))):
-            rows.append({"prompt": plain(row.messages), "privileged_context": row.completion})
-        else:
-            left_out.append(f"with its answer shown it is beyond {recipe.max_length} tokens")
-    say_left_out(left_out)
     return SDFTTrainer(
         model=child.run.model,
         args=SDFTConfig(
@@ -216,10 +185,21 @@ def sdft(child: Child) -> SDFTTrainer:
             distillation_add_tail=True,
             max_prompt_length=None,
         ),
-        train_dataset=dataset(rows, recipe.batch_size, recipe),
+        train_dataset=dataset(rows.asked, recipe.batch_size, recipe),
         processing_class=child.tokenizer,
         optimizers=child.optimizers(),
     )
+
+
+def trainer_of(child: Child) -> tuple[Any, Rows]:
+    """The trainer of the job's objective, and the rows that it answers anew."""
+    job, folder = child.job, child.folder
+    if job.recipe.objective == "sdft":
+        rows = questions(job, child.tokenizer)
+        return sdft(child, rows), rows
+    judge = verifier(folder.parent / "verdicts.db")
+    rows = openings(job, child.tokenizer, judge, folder)
+    return grpo(child, rows, judge), rows
 
 
 def dataset(rows: Sequence[dict[str, Any]], at_once: int, recipe: Recipe) -> Dataset:
@@ -247,8 +227,7 @@ def train(job: TrainingJob, workdir: Path, pause: Pause) -> None:
     run = Run.begin(attach_adapter(load_base(job.model).to(device()), recipe), recipe, job.parent)
     found = last_checkpoint(workdir / _CHECKPOINTS, sha256_file(workdir / JOB_FILE))
     reporter = Reporter(pause, recipe)
-    build = {"grpo": grpo, "sdft": sdft}[recipe.objective]
-    trainer: Any = build(Child(job, workdir / _CHECKPOINTS, run, tokenizer))
+    trainer, rows = trainer_of(Child(job, workdir / _CHECKPOINTS, run, tokenizer))
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(reporter)
     if found:
@@ -258,16 +237,22 @@ def train(job: TrainingJob, workdir: Path, pause: Pause) -> None:
         if reporter.parent.gone:
             raise TrainingError("the parent is gone", "start the night again; it goes on from here")
         raise SystemExit(PAUSED)
+    told = Training(steps=recipe.steps, too_long=rows.too_long)
+    write_atomic(workdir / TOLD, told.model_dump_json())
     write_folder(run.model, weights_of(run.model), job.model.name, workdir / OUTPUT)
 
 
 def main() -> None:
-    """Train with the work folder's lock held."""
+    """Train with the work folder's lock held. Ends with status NOT_JUDGED when the machine cannot judge answers."""
     workdir = Path(sys.argv[1])
     pause = Pause()
     signal.signal(signal.SIGTERM, pause)
     with only_child(workdir):
-        train(TrainingJob.model_validate_json((workdir / JOB_FILE).read_text()), workdir, pause)
+        try:
+            train(TrainingJob.model_validate_json((workdir / JOB_FILE).read_text()), workdir, pause)
+        except InfraError as error:
+            sys.stdout.write(f"{error.message}\n")
+            raise SystemExit(NOT_JUDGED) from error
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from sleepy_coder.types import Adapter, Objective, Recipe, Record, TrainingMix
 JOB_FILE = "job.json"
 LAST_STEP = "last_step.json"
 PAUSED = os.EX_TEMPFAIL  # the child's status when it stopped because it was asked to
+NOT_JUDGED = os.EX_UNAVAILABLE  # its status when the machine failed it: what it says last is how
 _LOOK_SECONDS = 1.0
 _LAST_LINES = 40  # a launcher frames the child's words with its own
 _TRL: Final = "sleepy_coder.learn.train_trl"
@@ -69,12 +70,15 @@ class TrainingJob(Record):
 
 
 class Step(Record):
-    """One optimiser step as the child reports it. Losses in nats per token; `reward` is the mean of its answers."""
+    """One optimiser step as the child reports it. Losses in nats per token; `reward` is the mean of its answers.
+
+    `kl` to the base is None where the objective does not measure it.
+    """
 
     step: int
     steps: int
     loss: float
-    kl: float
+    kl: float | None = None
     learning_rate: float
     reward: float | None = None
 
@@ -122,10 +126,10 @@ class ChildTrainer:
         """Train, or go on where an earlier child of the same job stopped; the folder of the new adapter.
 
         Raises TrainingPaused when `pause`, asked at least once a second, said so; TrainingKilled when the child was
-        killed from outside; InfraError when the disk is full (the same call goes on from the last checkpoint then);
-        TrainingError, with the end of the child's own words, when it ends without an adapter, and beforehand when the
-        base is quantised; AdapterError when the adapter is none of this recipe for this base; and ConfigError when the
-        recipe needs an extra that is not installed.
+        killed from outside; InfraError when the disk is full or no answer can be judged (the same call goes on from the
+        last checkpoint then); TrainingError, with the end of the child's own words, when it ends without an adapter,
+        and beforehand when the base is quantised; AdapterError when the adapter is none of this recipe for this base;
+        and ConfigError when the recipe needs an extra that is not installed.
         """
         refuse_quantised(self._model)
         child_module, processes = _CHILDREN[recipe.objective], self._together.processes
@@ -168,7 +172,7 @@ class ChildTrainer:
             raise TrainingKilled(
                 "training was killed from outside", "look for `Out of memory` in the kernel's log (dmesg)"
             )
-        raise _failure(child.returncode, said, workdir)
+        raise _failure(child.returncode, said, workdir, recipe.objective)
 
     def _follow(self, child: subprocess.Popen[str], last: deque[str], pause: Callable[[], bool]) -> bool:
         """Hear the child out, with its last words in `last`; whether it was asked to pause."""
@@ -233,18 +237,26 @@ def environment_for(objective: Objective, own: Mapping[str, str], threads: int =
     return made
 
 
-def _failure(status: int, said: str, workdir: Path) -> TrainingError | InfraError:
-    """What to call it that a child ended by itself. A full disk is no fault of the training's: it goes on later."""
+def _failure(status: int, said: str, workdir: Path, objective: Objective) -> TrainingError | InfraError:
+    """What to call it that a child ended by itself. The machine is no fault of the training's: it goes on later."""
     if _NO_SPACE in said or shutil.disk_usage(workdir).free < _LITTLE_SPACE:
         return InfraError(f"the disk of {workdir} is full", "Free some: the night goes on from its checkpoint")
+    if status == NOT_JUDGED:
+        return InfraError(said.rpartition("\n")[2], "See `sleepy-coder doctor`: the night goes on from its checkpoint")
     kept = f"its work is kept in {workdir}"
     if any(words in said.lower() for words in _NO_MEMORY):
         return TrainingError(
             f"training ran out of memory, with status {status}:\n{said}",
-            "lower training.rows_at_once or model.max_length, or set night.share_gpu, so that the model server sleeps"
+            f"lower {less_memory(objective)}, or set night.share_gpu, so that the model server sleeps"
             f" meanwhile; {kept}",
         )
     return TrainingError(f"training ended with status {status}:\n{said}", f"{kept}; the next night trains anew")
+
+
+def less_memory(objective: Objective) -> str:
+    """The settings that training takes less memory with when they are lowered. A batch is generated at once."""
+    usual = "training.rows_at_once or model.max_length"
+    return f"recipe.batch_size (for grpo to 8 at the least), {usual}" if _CHILDREN[objective] == _TRL else usual
 
 
 def require(package: str, extra: str) -> None:

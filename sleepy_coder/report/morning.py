@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sleepy_coder.judge.metrics import pass_rate_interval
+from sleepy_coder.learn.mix import TASKS
 from sleepy_coder.report import words
 from sleepy_coder.report.data import ARMS, ASKED_SHARES, Titles, arm, changes, title
 from sleepy_coder.types import ExampleKind, NightReport
@@ -116,6 +117,8 @@ def _missing(report: NightReport) -> RenderableType | None:
 
 
 def _mix(report: NightReport, asked: Mapping[ExampleKind, float]) -> RenderableType | None:
+    if tasks := report.counts.get(TASKS):
+        return Text(f"{words.counted(tasks, 'task')} answered anew, and nothing else learned from")
     if not report.shares:
         return None
     parts = [

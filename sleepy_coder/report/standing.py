@@ -104,7 +104,8 @@ def signals_seen(seen: Signals) -> list[tuple[str, str]]:
 
 def night_to_come(seen: Preview) -> list[tuple[str, str]]:
     """What a night would train on if it began now."""
-    rows = ", ".join(f"{number} {kind} ({seen.shares.get(kind, 0):.0%})" for kind, number in seen.rows.items())
+    shares = {kind: f" ({share:.0%})" for kind, share in seen.shares.items()}
+    rows = ", ".join(f"{number} {kind}{shares.get(kind, '')}" for kind, number in seen.rows.items())
     return [
         ("night", str(seen.cycle)),
         ("goes on from", seen.serving),

@@ -110,4 +110,5 @@ class RememberingTrainer:
         return workdir / OUTPUT
 
     def _on_step(self, step: Step) -> None:
-        self._kls.append(step.kl)
+        if step.kl is not None:
+            self._kls.append(step.kl)

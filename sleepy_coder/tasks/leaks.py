@@ -139,6 +139,11 @@ def task_texts(task: Task) -> tuple[str, ...]:
     return tuple("\n".join(files.values()) for files in (task.files, task.reference) if files)
 
 
+def shown_texts(task: Task) -> tuple[str, ...]:
+    """All that a model may be shown of the task: its two forms, and its prompt, which may hold programs of its own."""
+    return (*task_texts(task), task.prompt)
+
+
 def _texts_in(arguments: str) -> Iterator[str]:
     """The texts in a tool's arguments as the tool reads them: a program written to a file is not escaped there."""
     try:

@@ -60,7 +60,8 @@ def _quarantine_leaks(
         if episode.task is None or not (episode.task.prompt or episode.id in leaking):
             continue
         _log.warning("mix.leak_left_out", cycle=cycle, provenance=episode.id, task=episode.task.id)
-        parts.store.quarantine(f"night {cycle}", "too close to a frozen task", episode.model_dump_json())
+        clean, _ = redacted(parts.redactor, episode.model_dump_json())
+        parts.store.quarantine(f"night {cycle}", "too close to a frozen task", clean)
         parts.store.mark_used([episode.id], cycle)
         gone += 1
     return tasks, gone

@@ -23,7 +23,7 @@ from sleepy_coder.console import as_json, err, explained, say
 from sleepy_coder.errors import ConfigError, ServerUnreachable, SleepyError
 from sleepy_coder.serve.gateway_client import VerifierWord, gateway_answers, tell_verdict
 from sleepy_coder.types import Task
-from sleepy_coder.verify.venv import Venv, find_venv
+from sleepy_coder.verify.installed import Installed, find_installed
 
 
 def run_command(
@@ -51,10 +51,10 @@ def run_command(
         if task is not None:
             tell_verdict(config.gateway, awaited)
         variables = environment(url, session, config.gateway.alias, config.gateway.api_key, os.environ)
-        venv = find_venv(folder, os.environ)
+        installed = find_installed(folder, os.environ, task.command if task else ())
         command = command_line(agent, url, session, config.gateway.alias)
         status = _in_foreground(command, variables, sys.stderr if json else None)
-        said = _verified(config, awaited, task, folder, venv) if task else "not verified"
+        said = _verified(config, awaited, task, folder, installed) if task else "not verified"
     if json:
         as_json({"session": session, "status": status, "outcome": said, "check": list(task.command) if task else None})
     else:
@@ -63,14 +63,14 @@ def run_command(
     raise typer.Exit(status)
 
 
-def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path, venv: Venv | None) -> str:
+def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path, installed: Installed) -> str:
     """Verify what the agent left and have the gateway keep the verdict; what came of it, in words.
 
     Raises ServerError, InfraError or SandboxUnavailable.
     """
     silent = awaited.model_copy(update={"state": "silent"})
     try:
-        check = checked(wiring.open_project_verifier(venv), awaited.session, task, folder, venv)
+        check = checked(wiring.open_project_verifier(installed), awaited.session, task, folder, installed)
     except (SleepyError, OSError, KeyboardInterrupt):
         with suppress(SleepyError):
             tell_verdict(config.gateway, silent)  # or the session waits for this word for a day

@@ -32,7 +32,7 @@ from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store
 from sleepy_coder.types import Outcome, SessionCheck, Task, Verdict
 from sleepy_coder.verify.command import TaskVerifier, verifier
-from sleepy_coder.verify.venv import find_venv
+from sleepy_coder.verify.installed import find_installed
 
 BROKEN = "def add(a, b):\n    return a - b\n"
 MENDED = BROKEN.replace("-", "+")
@@ -165,11 +165,11 @@ def test_a_secret_in_the_command_of_a_check_is_not_kept(project: Path, judge: Ta
 
 def test_what_passes_in_an_environment_that_the_agent_changed_is_no_pass(project: Path) -> None:
     builder.create(project / ".venv")
-    venv = find_venv(project, {})
+    installed = find_installed(project, {}, PYTEST)
     task = as_found(project, PYTEST)
     (project / "calc.py").write_text(MENDED)
     (project / ".venv" / "bin" / "pytest").write_text("#!/bin/true\n")
-    found = checked(Says(PASSED, PASSED), "s", task, project, venv)
+    found = checked(Says(PASSED, PASSED), "s", task, project, installed)
     assert found and found.verdict.outcome is Outcome.INFRA
 
 

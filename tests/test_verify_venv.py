@@ -13,7 +13,8 @@ from test_verify_command import task
 
 from sleepy_coder.types import Outcome
 from sleepy_coder.verify.command import TaskVerifier, verifier
-from sleepy_coder.verify.venv import Venv, find_venv
+from sleepy_coder.verify.installed import Installed, find_installed
+from sleepy_coder.verify.venv import find_venv
 
 USES = "import shelf, calc\nassert shelf.BOOKS == calc.BOOKS == 3\n"
 
@@ -35,15 +36,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(project: Path) -> Venv:
-    found = find_venv(project, {})
-    assert found is not None
-    return found
+def found(project: Path) -> Installed:
+    return find_installed(project, {}, ())
 
 
 @pytest.fixture(scope="module")
-def real(found: Venv) -> Iterator[TaskVerifier]:
-    with closing(verifier(venv=found)) as real:
+def real(found: Installed) -> Iterator[TaskVerifier]:
+    with closing(verifier(installed=found)) as real:
         yield real
 
 

@@ -17,7 +17,7 @@ from sleepy_coder.ports import Redactor, Verifier
 from sleepy_coder.tasks import task_id
 from sleepy_coder.tasks.loaders import text_of
 from sleepy_coder.types import Outcome, SessionCheck, Task, Verdict
-from sleepy_coder.verify.venv import Venv
+from sleepy_coder.verify.installed import Installed
 
 ORIGIN = "run"
 _WORDS = ("error_signature", "feedback", "detail")
@@ -32,7 +32,12 @@ _SETS_PYTEST_UP = (
     ("tox.ini", "[pytest]"),
 )
 _PYTHON = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "requirements*.txt")
-_EACH_TIME = re.compile(r"\b0x[0-9a-f]+|\b\d+(?:\.\d+)? ?(?:[mµ]?s|seconds)\b")
+_EACH_TIME = re.compile(
+    r"\b0x[0-9a-f]+"
+    r"|\b\d{4}-\d\d-\d\d(?:[T _]\d\d[:_-]\d\d[:_-]\d\d(?:[._]\d+)?Z?)?|\b\d\d?:\d\d(?::\d\d(?:\.\d+)?)?(?!\S)"
+    r"|\b\d+\.\d+ ?(?:[mµ]?s\b|sec\b|seconds\b)?|\b\d+ ?(?:[mµ]?s|sec|seconds)\b"
+)
+"""Addresses, times of the day, and what took how long or is a number of that kind."""
 
 
 def check_of(folder: Path) -> tuple[str, ...] | None:
@@ -69,7 +74,7 @@ def as_found(folder: Path, command: tuple[str, ...]) -> Task:
 
 
 def checked(
-    verifier: Verifier, session: str, task: Task, folder: Path, venv: Venv | None = None
+    verifier: Verifier, session: str, task: Task, folder: Path, installed: Installed | None = None
 ) -> SessionCheck | None:
     """What the task's check says of the folder as it is now, with the secrets of either.
 
@@ -86,8 +91,8 @@ def checked(
     if not any(map(_is_program, changed)):
         return None
     found = _verdict(verifier, task, files)
-    if found.passed and venv is not None and venv.changed:
-        why = f"{venv.folder} was changed in the session: what passes with it shows nothing"
+    if found.passed and installed is not None and (other := installed.changed):
+        why = f"{other} was changed in the session: what passes with it shows nothing"
         found = Verdict.infra(why, found.seconds)
     touched = task.model_copy(update={"files": {name: task.files.get(name, "") for name in sorted(changed)}})
     return SessionCheck(session=session, task=touched, verdict=found)

@@ -17,6 +17,7 @@ import typer
 from sleepy_coder import wiring
 from sleepy_coder.collect.agent_run import command_line, environment
 from sleepy_coder.collect.project import as_found, check_of, checked
+from sleepy_coder.collect.project_files import missing_words
 from sleepy_coder.config import CONFIG_FILE, Config
 from sleepy_coder.config_load import load_config
 from sleepy_coder.console import as_json, err, explained, say
@@ -101,7 +102,10 @@ def _task(folder: Path, command: tuple[str, ...] | None) -> Task | None:
         say("the result will not be verified: nothing here says how to check it; pass --verify", err)
         return None
     try:
-        return as_found(folder, command)
+        task = as_found(folder, command)
+        if missing := missing_words(folder):
+            say(missing, err)
+        return task
     except SleepyError as error:
         say(f"the result cannot be verified: {error}", err)
         return None

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from sleepy_coder.collect.project_files import read_project
+from sleepy_coder.collect.project_files import missing_words, read_project
 from sleepy_coder.errors import InfraError, SecretFound
 from sleepy_coder.ports import Redactor, Verifier
 from sleepy_coder.tasks import task_id
@@ -90,7 +90,7 @@ def checked(
     changed = _changed(task.files, files)
     if not any(map(_is_program, changed)):
         return None
-    found = _verdict(verifier, task, files)
+    found = _verdict(verifier, task, files, folder)
     if found.passed and installed is not None and (other := installed.changed):
         why = f"{other} was changed in the session: what passes with it shows nothing"
         found = Verdict.infra(why, found.seconds)
@@ -98,7 +98,7 @@ def checked(
     return SessionCheck(session=session, task=touched, verdict=found)
 
 
-def _verdict(verifier: Verifier, task: Task, files: Mapping[str, str]) -> Verdict:
+def _verdict(verifier: Verifier, task: Task, files: Mapping[str, str], folder: Path) -> Verdict:
     """What the check says of `files`: nothing where it failed in the same way before the agent began.
 
     Whether a test that stays red was the agent's to mend is not known: a service may be missing here, or the test was
@@ -112,7 +112,8 @@ def _verdict(verifier: Verifier, task: Task, files: Mapping[str, str]) -> Verdic
         return before
     if before.passed or _gist(before) != _gist(found):
         return found
-    return Verdict.infra(f"it failed before the session too, and in the same way: {found.feedback}", found.seconds)
+    unseen = "; ".join(filter(None, (found.feedback, missing_words(folder))))
+    return Verdict.infra(f"it failed before the session too, and in the same way: {unseen}", found.seconds)
 
 
 def _gist(failed: Verdict) -> str:

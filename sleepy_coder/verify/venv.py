@@ -84,8 +84,8 @@ def state_of(*shown: Path, without: Callable[[Path], bool] = lambda _: False) ->
 
     What Python compiles does not count, since it is not read, nor what is `without` meaning, or all below that.
     """
-    found = hashlib.sha256()
     own = [folder for folder in shown if not folder.is_relative_to("/usr")]
+    found = hashlib.sha256(repr([folder.resolve() for folder in own]).encode())
     alone: tuple[str, list[str], list[str]] = ("/", [], [str(file) for file in own if file.is_file()])
     for path, folders, names in chain([alone], *map(os.walk, own)):
         folders[:] = sorted(name for name in folders if name != "__pycache__" and not without(Path(path, name)))

@@ -18,13 +18,14 @@ from sleepy_coder import wiring
 from sleepy_coder.collect.agent_run import command_line, environment
 from sleepy_coder.collect.check_command import check_of, lacks_tool, typed
 from sleepy_coder.collect.project import as_found, checked
+from sleepy_coder.collect.project_files import missing_words
 from sleepy_coder.config import CONFIG_FILE, Config
 from sleepy_coder.config_load import load_config
 from sleepy_coder.console import as_json, err, explained, say
 from sleepy_coder.errors import ConfigError, ServerUnreachable, SleepyError
 from sleepy_coder.serve.gateway_client import VerifierWord, gateway_answers, tell_verdict
 from sleepy_coder.types import Task
-from sleepy_coder.verify.venv import Venv, find_venv
+from sleepy_coder.verify.installed import Installed, find_installed
 
 
 def run_command(
@@ -56,10 +57,10 @@ def run_command(
         if task is not None:
             tell_verdict(config.gateway, awaited)
         variables = environment(url, session, config.gateway.alias, config.gateway.api_key, os.environ)
-        venv = find_venv(folder, os.environ)
+        installed = find_installed(folder, os.environ, task.command if task else ())
         command = command_line(agent, url, session, config.gateway.alias)
         status = _in_foreground(command, variables, sys.stderr if json else None)
-        said = _verified(config, awaited, task, folder, venv) if task else "not verified"
+        said = _verified(config, awaited, task, folder, installed) if task else "not verified"
     if json:
         as_json({"session": session, "status": status, "outcome": said, "check": list(task.command) if task else None})
     else:
@@ -68,14 +69,14 @@ def run_command(
     raise typer.Exit(status)
 
 
-def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path, venv: Venv | None) -> str:
+def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path, installed: Installed) -> str:
     """Verify what the agent left and have the gateway keep the verdict; what came of it, in words.
 
     Raises ServerError, InfraError or SandboxUnavailable.
     """
     silent = awaited.model_copy(update={"state": "silent"})
     try:
-        check = checked(wiring.open_project_verifier(venv), awaited.session, task, folder, venv)
+        check = checked(wiring.open_project_verifier(installed), awaited.session, task, folder, installed)
     except (SleepyError, OSError, KeyboardInterrupt):
         with suppress(SleepyError):
             tell_verdict(config.gateway, silent)  # or the session waits for this word for a day
@@ -110,7 +111,10 @@ def _task(folder: Path, verify: str) -> Task | None:
         say(f"the result will not be verified: {why}; pass --verify", err)
         return None
     try:
-        return as_found(folder, command)
+        task = as_found(folder, command)
+        if missing := missing_words(folder):
+            say(missing, err)
+        return task
     except SleepyError as error:
         say(f"the result cannot be verified: {error}", err)
         return None

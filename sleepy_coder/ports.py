@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,10 @@ from sleepy_coder.types import Adapter, Message, Recipe, Record, Reply, Task, Tr
 class Limits:
     """What a sandboxed command may use. Bytes, seconds, counts.
 
-    `cpu_seconds` and `memory_bytes` hold for each of its processes, `file_bytes` for each file, the others for all.
+    `cpu_seconds`, `memory_bytes` and `open_files` hold for each of its processes, `file_bytes` for each file, the
+    others for all. `memory_bytes` bounds the addresses that a process may ask for; where there are `resident_bytes`
+    and the kernel lets that be watched, what all of them really fill is bounded instead.
+    The repr() is a part of what Rust verdicts are remembered by, so limits that those do not set are not in it.
     """
 
     wall_seconds: float = 20.0
@@ -26,6 +29,8 @@ class Limits:
     processes: int = 64
     output_bytes: int = 256 << 10
     file_bytes: int = 256 << 20
+    open_files: int = field(default=256, repr=False)
+    resident_bytes: int | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

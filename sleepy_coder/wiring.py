@@ -40,7 +40,7 @@ from sleepy_coder.tasks.frozen import FrozenSets
 from sleepy_coder.tasks.leaks import LeakIndex
 from sleepy_coder.types import Outcome, Task
 from sleepy_coder.verify.command import TaskVerifier, verifier
-from sleepy_coder.verify.venv import Venv
+from sleepy_coder.verify.installed import Installed
 
 
 class SystemClock:
@@ -217,12 +217,12 @@ def open_hints(config: Config, store: Store) -> Hints:
     return Hints(store, LeakIndex(judging), config.agent.hints)
 
 
-def open_project_verifier(venv: Venv | None = None) -> TaskVerifier:
-    """The sandboxed verifier, with the project's `venv`, that remembers nothing of what a user's tests print.
+def open_project_verifier(installed: Installed | None = None) -> TaskVerifier:
+    """The sandboxed verifier, with what is `installed` for the project, that remembers nothing of what its tests print.
 
     Raises SandboxUnavailable.
     """
-    return verifier(venv=venv)
+    return verifier(installed=installed)
 
 
 def environment_of(server: Fleet, judge: TaskVerifier, judging: Sequence[Task]) -> str:

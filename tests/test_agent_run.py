@@ -25,7 +25,7 @@ from sleepy_coder.collect.agent_run import command_line, environment
 from sleepy_coder.collect.check_command import check_of, lacks_tool, typed
 from sleepy_coder.collect.gathering import gather_resting
 from sleepy_coder.collect.project import as_found, checked, harmless
-from sleepy_coder.collect.project_files import read_project
+from sleepy_coder.collect.project_files import left_out, missing_words, read_project
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import CONFIG_FILE
 from sleepy_coder.errors import ConfigError, InfraError, TaskFormatError
@@ -33,7 +33,7 @@ from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store
 from sleepy_coder.types import Outcome, SessionCheck, Task, Verdict
 from sleepy_coder.verify.command import TaskVerifier, verifier
-from sleepy_coder.verify.venv import find_venv
+from sleepy_coder.verify.installed import find_installed
 
 BROKEN = "def add(a, b):\n    return a - b\n"
 MENDED = BROKEN.replace("-", "+")
@@ -188,6 +188,13 @@ def failed(feedback: str) -> Verdict:
         (failed("1 failed in 0.12s <X at 0x7f1a>"), failed("1 failed in 3 s <X at 0x7f2b>"), Outcome.INFRA),
         (failed("timed out after 120 s"), failed("timed out after 120 s"), Outcome.INFRA),
         (failed("1 failed in 0.12s"), failed("2 failed in 0.12s"), Outcome.FAIL),
+        (failed("# duration_ms 191.308268"), failed("# duration_ms 1424.27"), Outcome.INFRA),
+        (
+            failed("(real) =   0.01 sec\nStart at 10:12:33"),
+            failed("(real) =   0.02 sec\nStart at 11:12:34"),
+            Outcome.INFRA,
+        ),
+        (failed("2026-12-01T00_25_15_056Z-debug"), failed("2026-12-01T00_26_01_101Z-debug"), Outcome.INFRA),
         (PASSED, failed("timed out after 120 s"), Outcome.FAIL),
         (Verdict(outcome=Outcome.INFRA, stage="infra", detail="full"), failed("1 failed"), Outcome.INFRA),
     ],
@@ -268,21 +275,21 @@ def test_of_a_command_in_which_only_two_words_make_a_secret_the_first_word_is_ke
 
 def test_what_passes_in_an_environment_that_the_agent_changed_is_no_pass(project: Path) -> None:
     builder.create(project / ".venv")
-    venv = find_venv(project, {})
+    installed = find_installed(project, {}, PYTEST)
     task = as_found(project, PYTEST)
     (project / "calc.py").write_text(MENDED)
     (project / ".venv" / "bin" / "pytest").write_text("#!/bin/true\n")
-    found = checked(Says(PASSED, PASSED), "s", task, project, venv)
+    found = checked(Says(PASSED, PASSED), "s", task, project, installed)
     assert found and found.verdict.outcome is Outcome.INFRA
 
 
 def test_what_fails_in_an_environment_that_the_agent_changed_has_failed(project: Path) -> None:
     builder.create(project / ".venv")
-    venv = find_venv(project, {})
+    installed = find_installed(project, {}, PYTEST)
     task = as_found(project, PYTEST)
     (project / "calc.py").write_text(MENDED)
     (project / ".venv" / "bin" / "pytest").write_text("#!/bin/false\n")
-    found = checked(Says(PASSED, failed("1 failed")), "s", task, project, venv)
+    found = checked(Says(PASSED, failed("1 failed")), "s", task, project, installed)
     assert found and found.verdict.outcome is Outcome.FAIL
 
 
@@ -355,6 +362,43 @@ def test_a_link_in_the_place_of_a_folder_leads_nowhere(project: Path, tmp_path: 
     (tmp_path / "private" / "key.py").write_text("hush")
     (project / "src").symlink_to(tmp_path / "private")
     assert set(read_project(project, ["src/key.py"])) == PLAIN
+
+
+def test_a_link_to_a_file_or_folder_of_the_project_is_followed_and_no_other(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "key.py").write_text("hush")
+    (project / "lib").mkdir()
+    (project / "lib" / "a.py").write_text("x = 1\n")
+    links = {
+        "b.py": "lib/a.py",
+        "src": "lib",
+        "lib/up": "..",
+        "key.py": "../key.py",
+        "o.py": "o.py",
+    }
+    for name, target in links.items():
+        (project / name).symlink_to(target)
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    found = read_project(project)
+    assert set(found) == {*PLAIN, "lib/a.py", "b.py", "src/a.py"}
+    assert found["b.py"] == found["src/a.py"] == "x = 1\n"
+
+
+def test_the_files_that_a_check_misses_are_named_with_the_reason(project: Path, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    (project / ".gitignore").write_text("Makefile\n*.o\n")
+    (project / "Makefile").write_text("test:\n")
+    (project / "util.h").write_bytes("/* für */\n".encode("latin-1"))
+    (project / "amalgam.c").write_text("x" * 1_100_000)
+    (project / "out.h").symlink_to(tmp_path / "elsewhere.h")
+    for name in ("icon.png", "a.o"):
+        (project / name).write_bytes(b"\0\xff")
+    assert left_out(project) == {
+        "Makefile": "git ignores it",
+        "amalgam.c": "larger than 1 MiB",
+        "out.h": "a link that leads out of the project's files",
+        "util.h": "no UTF-8",
+    }
+    assert missing_words(project).startswith("the check will not see amalgam.c (larger than 1 MiB), ")
 
 
 def test_of_a_project_only_what_the_agent_changed_is_kept(project: Path) -> None:

@@ -13,10 +13,11 @@ import pytest
 
 from sleepy_coder.ports import Completed, Limits
 from sleepy_coder.tasks import load_split
-from sleepy_coder.types import Outcome, Task
+from sleepy_coder.types import Outcome, Task, Verdict
 from sleepy_coder.verify.cache import VerdictCache
 from sleepy_coder.verify.command import CommandVerifier, TaskVerifier, verifier
-from sleepy_coder.verify.output import found_no_test, tail, tested_nothing
+from sleepy_coder.verify.output import found_no_test, lacking, tail, tested_nothing
+from sleepy_coder.verify.tools import find_tools, identity
 
 MANIFEST = '[package]\nname = "sum"\nversion = "0.1.0"\nedition = "2021"\n'
 RUST = """\
@@ -306,3 +307,102 @@ def test_another_python_is_another_machine_to_tasks_with_a_command_and_no_others
     monkeypatch.setattr("sleepy_coder.verify.command._python_environment", lambda: "another pytest")
     assert before[0] == judge.fingerprint_of(koans) == f"{sandbox.level}\nno rustc"
     assert before[1] != judge.fingerprint_of((*koans, own))
+
+
+@pytest.mark.parametrize(
+    ("said", "missing"),
+    [
+        ("> test\n> jest\n\nsh: 1: jest: not found", "jest: not found"),
+        ("bash: line 1: jest: command not found", "jest: not found"),
+        ("make: valgrind: No such file or directory\nmake: *** [Makefile:2: test] Error 127", "valgrind: not found"),
+        ("/usr/bin/env: ‘node’: No such file or directory", "node: not found"),
+        ("Error: Cannot find module '@babel/core'\nRequire stack:", "'@babel/core'"),
+        ("Error: Cannot find module './add'", ""),
+        ("Error: Cannot find module '/box/add.js'", ""),
+        ("t.cc:1:10: fatal error: gtest/gtest.h: No such file or directory", "gtest/gtest.h"),
+        ("t.c:1:10: fatal error: add.h: No such file or directory", ""),
+        ("a.go:3:8: no required module provides package github.com/x/y; to add it:", "github.com/x/y"),
+        ("AddTest.java:1: error: package org.junit does not exist", "org.junit"),
+        ("A.java:1: error: package com.own does not exist", ""),
+        ("Error: getaddrinfo EAI_AGAIN registry.npmjs.org", "EAI_AGAIN"),
+        ("make: ./t: No such file or directory", ""),
+        ("assert add(1, 2) == 3", ""),
+    ],
+)
+def test_what_a_check_lacks_is_read_from_what_it_said_in_any_language(said: str, missing: str):
+    failed = Verdict(outcome=Outcome.FAIL, stage="test", detail=said)
+    found = lacking(failed, {"src/add.h": "", "src/com/own/A.java": ""})
+    assert (missing in found) if missing else found == ""
+
+
+def test_a_tool_behind_a_script_that_was_never_here_is_the_machines_fault(real: TaskVerifier):
+    files = {"check.sh": "no-such-tool a.txt || exit 1\n", "a.txt": ""}
+    verdict = real.verify(task(("sh", "check.sh"), files), {**files, "a.txt": "b"})
+    assert (verdict.outcome, "no-such-tool: not found" in verdict.detail) == (Outcome.INFRA, True)
+
+
+def test_what_the_tasks_own_fix_puts_there_is_not_missing_on_the_machine(real: TaskVerifier):
+    files = {"check.sh": "PATH=.:$PATH\nmended || exit 1\n", "a.txt": ""}
+    fix = {"mended": "#!/bin/sh\n"}
+    check = task(("sh", "check.sh"), files, reference=fix)
+    assert real.verify(check, {**files, "a.txt": "b"}).outcome is Outcome.FAIL
+    assert real.verify(check, {**files, **fix}).passed
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "none"),
+    [
+        (0, "Test project /box/b\nNo tests were found!!!", True),
+        (8, "No tests were found!!!", True),
+        (0, "make: Nothing to be done for 'test'.", True),
+        (0, "make: 'test' is up to date.", True),
+        (0, "make[1]: 'lib.a' is up to date.\n./t\nall well", False),
+        (0, "1..0\n# tests 0\n# pass 0", True),
+        (0, "ok 1 - adds\n# tests 1\n# pass 1", False),
+        (0, "?   \ta/b\t[no test files]", True),
+        (0, "?   \ta/b\t[no test files]\nok  \ta/c\t0.01s", False),
+        (0, "ok  \ta/c\t0.01s [no tests to run]", True),
+        (1, "?   \ta/b\t[no test files]\nFAIL\ta/c [build failed]", False),
+        (0, "> Task :test NO-SOURCE\nBUILD SUCCESSFUL", True),
+        (0, "> Task :a:test NO-SOURCE\n> Task :b:test\nBUILD SUCCESSFUL", False),
+        (0, "[INFO] No tests to run.", True),
+        (0, "[INFO] No tests to run.\nTests run: 3, Failures: 0", False),
+        (1, "No tests found, exiting with code 1", True),
+        (0, "  0 passing (1ms)", True),
+        (0, "", False),
+    ],
+)
+def test_a_runner_of_any_language_that_found_no_test_is_understood(status: int, said: str, none: bool):
+    assert found_no_test(("npm", "test"), status, said) is none
+
+
+def test_the_tail_puts_first_what_tells_what_is_wrong():
+    node = "not ok 1 - adds\n  error: |-\n  expected: 3\n  actual: -1\n# fail 1\n# cancelled 0\n# skipped 0\n# todo 0\n"
+    assert tail(node, "").splitlines()[:3] == ["not ok 1 - adds", "expected: 3", "actual: -1"]
+    gcc = "t.c:1:10: fatal error: x.h: No such file\n" + "context\n" * 6
+    assert tail("", gcc).startswith("t.c:1:10: fatal error: x.h")
+
+
+def test_another_tool_is_another_machine_to_the_commands_that_use_it_and_no_others(tmp_path: Path):
+    node = tmp_path / "node"
+    node.write_text("#!/bin/sh\n")
+    node.chmod(0o755)
+    before = [identity(argv, str(tmp_path)) for argv in (("npm", "test"), ("pytest", "-q"), ("sh", "-c", "node a.js"))]
+    node.write_text("#!/bin/sh\n# another one\n")
+    after = [identity(argv, str(tmp_path)) for argv in (("npm", "test"), ("pytest", "-q"), ("sh", "-c", "node a.js"))]
+    assert [was == now for was, now in zip(before, after, strict=True)] == [False, True, False]
+
+
+def test_a_tool_off_the_systems_path_is_found_and_nothing_beside_it_is_shown(tmp_path: Path):
+    (tmp_path / "v20" / "bin").mkdir(parents=True)
+    (tmp_path / "v20" / "private").mkdir()
+    package = tmp_path / "v20" / "lib" / "node_modules" / "runner"
+    package.mkdir(parents=True)
+    (package / "package.json").write_text("{}")
+    (package / "cli.js").write_text("#!/usr/bin/env node\n")
+    (package / "cli.js").chmod(0o755)
+    (tmp_path / "v20" / "bin" / "runner").symlink_to("../lib/node_modules/runner/cli.js")
+    tools = find_tools(str(tmp_path / "v20" / "bin"), tmp_path / "project", ("runner",))
+    assert tools.folders == (tmp_path / "v20" / "bin",)
+    assert set(tools.shown) == {tmp_path / "v20" / "bin", package}
+    assert find_tools(str(tmp_path / "v20" / "bin"), tmp_path / "v20" / "bin" / "project", ("runner",)).shown == ()

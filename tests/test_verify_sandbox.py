@@ -14,6 +14,7 @@ import pytest
 from sleepy_coder.errors import InfraError, SandboxUnavailable
 from sleepy_coder.ports import Completed, Limits
 from sleepy_coder.verify.sandbox import BubblewrapSandbox
+from sleepy_coder.verify.sandbox_memory import can_watch
 
 SHORT = Limits(wall_seconds=10)
 
@@ -158,6 +159,31 @@ def test_a_busy_loop_that_ignores_the_warning_is_stopped_too(sandbox: Bubblewrap
 def test_memory_beyond_the_limit_is_refused(sandbox: BubblewrapSandbox):
     done = shell(sandbox, "head -c 1G /dev/zero | tail", Limits(memory_bytes=128 << 20))
     assert "memory exhausted" in done.stderr
+
+
+WATCHED = Limits(wall_seconds=30, memory_bytes=64 << 30, resident_bytes=256 << 20)
+
+
+@pytest.mark.skipif(not can_watch(), reason="this kernel does not tell which processes a process has started")
+def test_memory_that_is_filled_is_watched_over_all_processes(sandbox: BubblewrapSandbox):
+    takes = "(head -c 200M /dev/zero | tail | sleep 20)"
+    done = shell(sandbox, f"{takes} & {takes} & wait", WATCHED)
+    assert done.killed == "memory"
+
+
+@pytest.mark.skipif(not can_watch(), reason="this kernel does not tell which processes a process has started")
+def test_addresses_that_are_asked_for_and_not_filled_are_no_memory(sandbox: BubblewrapSandbox):
+    script = "import mmap; mmap.mmap(-1, 1 << 37, flags=mmap.MAP_PRIVATE | 0x4000)"  # MAP_NORESERVE
+    done = sandbox.run(("/usr/bin/python3", "-c", script), {}, WATCHED)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_machine_and_the_user_have_names_inside_and_no_other_has(sandbox: BubblewrapSandbox):
+    looks = "getent hosts localhost; getent passwd $(id -u); getent group $(id -g); cat /etc/passwd | wc -l"
+    done = shell(sandbox, looks)
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[:2] == ["127.0.0.1", "localhost"]
+    assert (lines[1].split(":")[0], lines[2].split(":")[0], lines[3]) == ("box", "box", "1")
 
 
 def test_it_is_the_first_to_end_where_memory_runs_out_and_stays_so(sandbox: BubblewrapSandbox):

@@ -14,7 +14,8 @@ from test_verify_command import task
 
 from sleepy_coder.types import Outcome
 from sleepy_coder.verify.command import TaskVerifier, verifier
-from sleepy_coder.verify.venv import Venv, find_venv
+from sleepy_coder.verify.installed import Installed, find_installed
+from sleepy_coder.verify.venv import find_venv
 
 USES = "import shelf, calc\nassert shelf.BOOKS == calc.BOOKS == 3\n"
 
@@ -36,15 +37,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(project: Path) -> Venv:
-    found = find_venv(project, {})
-    assert found is not None
-    return found
+def found(project: Path) -> Installed:
+    return find_installed(project, {}, ())
 
 
 @pytest.fixture(scope="module")
-def real(found: Venv) -> Iterator[TaskVerifier]:
-    with closing(verifier(venv=found)) as real:
+def real(found: Installed) -> Iterator[TaskVerifier]:
+    with closing(verifier(installed=found)) as real:
         yield real
 
 
@@ -76,10 +75,10 @@ def test_a_tool_that_only_the_host_has_is_the_machines_fault(
     assert verifier().verify(task((tool,), FILES), {**FILES, "a": ""}).outcome is Outcome.INFRA
 
 
-def test_only_what_lies_in_an_environment_is_a_program_of_it(found: Venv, project: Path) -> None:
+def test_only_what_lies_in_an_environment_is_a_program_of_it(found: Installed, project: Path) -> None:
     (project / "check").symlink_to(project / ".venv" / "bin" / "check")
     tools = (".venv/bin/check", f"{project}/.venv/bin/check", "check", ".venv/../check", "/bin/sh", ".venv/pyvenv.cfg")
-    assert [tool for tool in tools if found.holds(tool)] == list(tools[:2])
+    assert [tool for tool in tools if found.venv and found.venv.holds(tool)] == list(tools[:2])
 
 
 def test_the_active_environment_comes_first_unless_it_is_that_of_sleepy_coder(project: Path, tmp_path: Path) -> None:
@@ -144,3 +143,61 @@ def test_who_changes_the_python_beneath_has_changed_the_environment(tmp_path: Pa
     assert found is not None and not found.changed
     (base / "lib" / "python3.11" / "sitecustomize.py").write_text("import atexit\n")
     assert found.changed
+
+
+@pytest.fixture
+def node_project(tmp_path: Path) -> Path:
+    project = tmp_path / "project"
+    for folder in ("node_modules/.bin", "node_modules/shelf", "node_modules/.cache", "apps/a/node_modules/other"):
+        (project / folder).mkdir(parents=True)
+    (project / "node_modules" / "shelf" / "index.js").write_text("books\n")
+    (project / "node_modules" / ".cache" / "made.js").write_text("stale\n")
+    (project / "linked").mkdir()
+    (project / "linked" / "node_modules").symlink_to(tmp_path)
+    (project / ".env").write_text("SECRET\n")
+    tmp_path.chmod(0o755)
+    return project
+
+
+def test_nodes_packages_are_seen_read_only_in_the_projects_place_and_nothing_else_of_it_is(node_project: Path) -> None:
+    installed = find_installed(node_project, {}, ())
+    assert installed.packages == (node_project / "node_modules", node_project / "apps" / "a" / "node_modules")
+    script = "grep books node_modules/shelf/index.js && test ! -e .env && test ! -e node_modules/.cache/made.js"
+    writes = "touch node_modules/.cache/mine && ! touch node_modules/shelf/mine"
+    with closing(verifier(installed=installed)) as real:
+        files = {"check.sh": f"{script} && {writes}\n"}
+        found = real.verify(task(("sh", "check.sh"), files), files)
+    assert found.passed, found.detail
+
+
+def test_who_changes_nodes_packages_has_changed_what_is_installed_but_no_manager_that_takes_notes(
+    node_project: Path,
+) -> None:
+    installed = find_installed(node_project, {}, ())
+    (node_project / "node_modules" / ".package-lock.json").write_text("{}")
+    (node_project / "node_modules" / ".cache" / "more.js").write_text("")
+    assert not installed.changed
+    (node_project / "node_modules" / ".bin" / "jest").write_text("#!/bin/true\n")
+    assert str(node_project / "node_modules") in installed.changed
+
+
+def test_a_link_in_the_place_of_packages_is_not_shown(node_project: Path, tmp_path: Path) -> None:
+    installed = find_installed(node_project, {}, ())
+    packages = node_project / "node_modules"
+    packages.rename(tmp_path / "moved")
+    packages.symlink_to(tmp_path / "moved")
+    assert packages not in installed.shown and installed.changed
+
+
+def test_the_users_downloaded_packages_are_shown_only_to_a_project_that_reads_them(tmp_path: Path) -> None:
+    home, project = tmp_path / "home", tmp_path / "project"
+    caches = [home / "go" / "pkg" / "mod", home / ".m2" / "repository"]
+    for folder in (*caches, project):
+        folder.mkdir(parents=True)
+    assert find_installed(project, {"HOME": str(home)}, ()).packages == ()
+    (project / "go.mod").touch()
+    go = find_installed(project, {"HOME": str(home)}, ())
+    assert (go.packages, go.variables["GOMODCACHE"]) == ((caches[0],), str(caches[0]))
+    (project / "pom.xml").touch()
+    assert find_installed(project, {"HOME": str(home)}, ()).packages == tuple(caches)
+    assert find_installed(project, {"HOME": str(home), "GOMODCACHE": str(tmp_path)}, ()).packages == (caches[1],)

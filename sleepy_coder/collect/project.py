@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from sleepy_coder.collect.check_command import check_of, speaks_of
-from sleepy_coder.collect.project_files import read_project
+from sleepy_coder.collect.project_files import missing_words, read_project
 from sleepy_coder.errors import InfraError, SecretFound
 from sleepy_coder.ports import Redactor, Verifier
 from sleepy_coder.tasks import task_id
 from sleepy_coder.types import Outcome, SessionCheck, Task, Verdict
 from sleepy_coder.verify.cheat import is_unclear
-from sleepy_coder.verify.venv import Venv
+from sleepy_coder.verify.installed import Installed
 
 ORIGIN = "run"
 _WORDS = ("error_signature", "feedback", "detail")
@@ -29,7 +29,12 @@ _BUILD_FILE = re.compile(
     r"|CMakeLists\.txt|meson_options\.txt|BUILD|BUCK|WORKSPACE"
 )
 """By these names the like of prose is a part of the program."""
-_EACH_TIME = re.compile(r"\b0x[0-9a-f]+|\b\d+(?:\.\d+)? ?(?:[mµ]?s|seconds)\b")
+_EACH_TIME = re.compile(
+    r"\b0x[0-9a-f]+"
+    r"|\b\d{4}-\d\d-\d\d(?:[T _]\d\d[:_-]\d\d[:_-]\d\d(?:[._]\d+)?Z?)?|\b\d\d?:\d\d(?::\d\d(?:\.\d+)?)?(?!\S)"
+    r"|\b\d+\.\d+ ?(?:[mµ]?s\b|sec\b|seconds\b)?|\b\d+ ?(?:[mµ]?s|sec|seconds)\b"
+)
+"""Addresses, times of the day, and what took how long or is a number of that kind."""
 
 
 def _language(folder: Path) -> str:
@@ -54,7 +59,7 @@ def as_found(folder: Path, command: tuple[str, ...]) -> Task:
 
 
 def checked(
-    verifier: Verifier, session: str, task: Task, folder: Path, venv: Venv | None = None
+    verifier: Verifier, session: str, task: Task, folder: Path, installed: Installed | None = None
 ) -> SessionCheck | None:
     """What the task's check says of the folder as it is now, with the secrets of either.
 
@@ -70,15 +75,15 @@ def checked(
     changed = _changed(task.files, files)
     if not speaks_of(task.command, filter(_is_program, changed)):
         return None
-    found = _verdict(verifier, task, files)
-    if found.passed and venv is not None and venv.changed:
-        why = f"{venv.folder} was changed in the session: what passes with it shows nothing"
+    found = _verdict(verifier, task, files, folder)
+    if found.passed and installed is not None and (other := installed.changed):
+        why = f"{other} was changed in the session: what passes with it shows nothing"
         found = Verdict.infra(why, found.seconds)
     touched = task.model_copy(update={"files": {name: task.files.get(name, "") for name in sorted(changed)}})
     return SessionCheck(session=session, task=touched, verdict=found)
 
 
-def _verdict(verifier: Verifier, task: Task, files: Mapping[str, str]) -> Verdict:
+def _verdict(verifier: Verifier, task: Task, files: Mapping[str, str], folder: Path) -> Verdict:
     """What the check says of `files`: nothing where it failed in the same way before the agent began.
 
     Whether a test that stays red was the agent's to mend is not known: a service may be missing here, or the test was
@@ -94,7 +99,8 @@ def _verdict(verifier: Verifier, task: Task, files: Mapping[str, str]) -> Verdic
         return before
     if before.passed or _gist(before) != _gist(found):
         return found
-    return Verdict.infra(f"it failed before the session too, and in the same way: {found.feedback}", found.seconds)
+    unseen = "; ".join(filter(None, (found.feedback, missing_words(folder))))
+    return Verdict.infra(f"it failed before the session too, and in the same way: {unseen}", found.seconds)
 
 
 def _gist(failed: Verdict) -> str:

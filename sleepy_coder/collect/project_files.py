@@ -20,27 +20,77 @@ _BUILT = frozenset({"build", "dist", "target"})
 _GIT = ("git", "-c", "core.fsmonitor=false", "ls-files", "-z", "--exclude-standard")
 _TRACKED = ("-co",)
 _IGNORED = ("-oi", "--", "*.py")
+_ALL_IGNORED = ("-oi", "--directory")
 _GIT_SECONDS = 60
+_MOST_NAMED = 5
 
 
 def read_project(folder: Path, known: Iterable[str] = ()) -> dict[str, str]:
     """Path to text of what git knows or would add; without git, of all but hidden folders and what was built.
 
-    Links and what is no text are left out. `known` are files that it had before: they count whatever git ignores now.
-    Raises TaskFormatError when that is more than the sandbox takes.
+    Links are followed to files that are among these; others and what is no text are left out. `known` are files that it
+    had before: they count whatever git ignores now. Raises TaskFormatError when that is more than the sandbox takes.
     """
     folder = folder.resolve()
-    listed = _in_git(folder) or list(_walked(folder))
-    own = (name for name in listed if not _is_installed(folder, name))
     found: dict[str, str] = {}
-    for name in sorted({*own, *known}):
-        file = folder / name
-        # A folder on the way may be a link by now.
-        text = text_of(file, _MAX_FILE_BYTES) if file.parent.resolve() == file.parent else None
+    for name, file in _own_files(folder, known).items():
+        text = text_of(file, _MAX_FILE_BYTES)
         if text is not None:
             found[name] = text
     _refuse_too_much(folder, found)
     return found
+
+
+def left_out(folder: Path) -> dict[str, str]:
+    """The files of a project that its check may miss, and why each is left out."""
+    folder = folder.resolve()
+    found = {name: why for name, file in _own_files(folder).items() if (why := _reason(file))}
+    ignored = _git_lists(folder, *_ALL_IGNORED)
+    files = (name for name in ignored if not name.endswith(("/", ".py", ".log")) and _is_made(name))
+    texts = (name for name in files if not name.startswith(".") and text_of(folder / name, _MAX_FILE_BYTES) is not None)
+    return found | dict.fromkeys(texts, "git ignores it")
+
+
+def missing_words(folder: Path) -> str:
+    """What the check does not see of a project, in one line; "" where it sees all."""
+    found = [f"{name} ({why})" for name, why in left_out(folder).items()]
+    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    return f"the check will not see {', '.join(found[:_MOST_NAMED])}{more}" if found else ""
+
+
+def _reason(file: Path) -> str:
+    if file.is_symlink():
+        return "a link that leads out of the project's files"
+    if not file.is_file() or text_of(file, _MAX_FILE_BYTES) is not None:
+        return ""
+    if file.stat().st_size > _MAX_FILE_BYTES:
+        return f"larger than {_MAX_FILE_BYTES >> 20} MiB"
+    try:
+        return "" if b"\0" in file.read_bytes() else "no UTF-8"
+    except OSError:
+        return "not readable"
+
+
+def _own_files(folder: Path, known: Iterable[str] = ()) -> dict[str, Path]:
+    """Name to where it is read: the file itself, or the other one of these that a link leads to."""
+    listed = _in_git(folder) or list(_walked(folder))
+    names = sorted({*(name for name in listed if not _is_installed(folder, name)), *known})
+    # A folder on the way may be a link by now.
+    own = {name: folder / name for name in names if (folder / name).parent.resolve() == (folder / name).parent}
+    plain = {file: name for name, file in own.items() if not file.is_symlink()}
+    for name, link in [(name, file) for name, file in own.items() if file.is_symlink()]:
+        try:
+            target = link.resolve()
+        except (OSError, RuntimeError):  # a circle
+            continue
+        if target in plain:
+            own[name] = target
+        elif not link.is_relative_to(target) and (
+            below := {f"{name}/{file.relative_to(target)}": file for file in plain if file.is_relative_to(target)}
+        ):
+            del own[name]
+            own |= below
+    return dict(sorted(own.items()))
 
 
 def _in_git(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -21,51 +21,73 @@ from sleepy_coder.verify.cache import VerdictCache, cache_key
 from sleepy_coder.verify.cheat import find_cheat
 from sleepy_coder.verify.check_lines import SHELLS
 from sleepy_coder.verify.diagnostics import compact, failed_test, read_errors, signature
-from sleepy_coder.verify.output import NO_TESTS, found_no_test, lacking, tail, tested_nothing
+from sleepy_coder.verify.installed import Installed
+from sleepy_coder.verify.output import NO_TESTS, found_no_test, lacking, plain, tail, tested_nothing
 from sleepy_coder.verify.rust import COMMANDS, RustVerifier, Toolchain
 from sleepy_coder.verify.sandbox import BubblewrapSandbox
-from sleepy_coder.verify.venv import Venv
+from sleepy_coder.verify.tools import Tools, find_tools, identity, path_of
 
 RUST_LIMITS = Limits()
-COMMAND_LIMITS = Limits(wall_seconds=120.0, cpu_seconds=120)
+# Runtimes such as Node's ask for far more addresses than they fill, sanitizers for nearly all there are; and they start
+# threads by the number of processors.
+COMMAND_LIMITS = Limits(
+    wall_seconds=120.0,
+    cpu_seconds=120,
+    memory_bytes=64 << 30,
+    processes=1024,
+    open_files=4096,
+    resident_bytes=8 << 30,
+)
 
 _CARGO_BUILDS = frozenset({"build", "check", "clippy", "run", "test"})
 _DETAIL = 4000
 
 
 class _Checker(Protocol):
+    def verify(self, task: Task, files: Mapping[str, str]) -> Verdict: ...
+
+
+class _RustChecker(_Checker, Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def verify(self, task: Task, files: Mapping[str, str]) -> Verdict: ...
+
+class _CommandChecker(_Checker, Protocol):
+    def fingerprint_for(self, command: tuple[str, ...]) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class CommandVerifier:
     """`ports.Verifier` for an argv run in the files' folder: status 0 passes.
 
-    Python and its packages are those of `venv` before those of this process; cargo works offline with an empty home.
+    Python and its packages are those that are `installed` before those of this process; cargo works offline with an
+    empty home. `tools` are looked for before those of the system.
     """
 
     sandbox: Sandbox
     toolchain: Toolchain | None
     limits: Limits
-    venv: Venv | None = None
+    installed: Installed | None = None
+    tools: Tools = Tools()
 
-    @property
-    def fingerprint(self) -> str:
-        """All, besides task and files, that a verdict depends on."""
+    def fingerprint_for(self, command: tuple[str, ...]) -> str:
+        """All, besides task and files, that a verdict by `command` depends on."""
         version = self.toolchain.version if self.toolchain else ""
-        return "\n".join((version, repr(self.limits), _python_environment()))
+        limits = f"{self.limits!r} {self.limits.open_files} {self.limits.resident_bytes}"
+        return "\n".join((version, limits, _python_environment(), identity(command, self._environment()["PATH"])))
 
     def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
         """Run and judge. A failure of the machine, a missing tool, package or test included, has outcome INFRA."""
         found = self._run(task.command, files)
         if found.outcome is Outcome.FAIL and (missing := lacking(found, task.files)):
             before = self._run(task.command, task.files)
-            if lacking(before, task.files) == missing:  # it was the same before anybody touched a file
+            # It was the same before anybody touched a file, and is nothing that the task's own fix puts there.
+            if lacking(before, task.files) == missing and not self._mended_by_reference(task):
                 return Verdict.infra(missing, found.seconds)
         return found
+
+    def _mended_by_reference(self, task: Task) -> bool:
+        return task.reference is not None and self._run(task.command, {**task.files, **task.reference}).passed
 
     def _run(self, argv: tuple[str, ...], files: Mapping[str, str]) -> Verdict:
         if argv[:1] == ("cargo",) and not _CARGO_BUILDS.isdisjoint(argv[1:2]):
@@ -74,6 +96,7 @@ class CommandVerifier:
             done = self.sandbox.run(argv, files, self.limits, self._environment())
         except InfraError as error:
             return Verdict.infra(str(error))
+        done = replace(done, stdout=plain(done.stdout), stderr=plain(done.stderr))
         said = f"{done.stdout}\n{done.stderr}".strip()
         if done.returncode in (126, 127) and not done.killed and not self._has(argv[0], files):
             reason = f"`{' '.join(argv)}` cannot be run here: {said}"
@@ -102,7 +125,8 @@ class CommandVerifier:
         path = PurePosixPath(tool)
         if path.name in SHELLS:
             return False
-        if str(path) in files or (self.venv is not None and "/" in tool and self.venv.holds(tool)):
+        venv = self.installed.venv if self.installed else None
+        if str(path) in files or (venv is not None and "/" in tool and venv.holds(tool)):
             return True
         folders = self._environment()["PATH"]
         if "/" in tool and str(path.parent) not in folders.split(":"):
@@ -110,16 +134,17 @@ class CommandVerifier:
         return shutil.which(path.name, path=folders) is not None
 
     def _environment(self) -> dict[str, str]:
-        binaries = [str(Path(sys.prefix) / "bin")]
-        if self.venv:
-            binaries.insert(0, str(self.venv.folder / "bin"))
+        venv = self.installed.venv if self.installed else None
+        binaries = [Path(sys.prefix) / "bin"]
+        if venv:
+            binaries.insert(0, venv.folder / "bin")
         if self.toolchain:
-            binaries.append(str(self.toolchain.rustc.parent))
+            binaries.append(self.toolchain.rustc.parent)
         return {
-            "PATH": ":".join((*binaries, "/usr/local/bin", "/usr/bin", "/bin")),
+            "PATH": path_of(*binaries, *self.tools.folders),
             "PYTHONDONTWRITEBYTECODE": "1",
             # What was compiled beside the packages of a venv is nobody's word: who may write there may have put it.
-            **({"PYTHONPYCACHEPREFIX": "/tmp/pycache"} if self.venv else {}),
+            **({"PYTHONPYCACHEPREFIX": "/tmp/pycache"} if venv else {}),
             "CARGO_HOME": "/tmp/cargo",
             "CARGO_TARGET_DIR": "/tmp/target",
             "CARGO_NET_OFFLINE": "true",
@@ -127,6 +152,7 @@ class CommandVerifier:
             "CARGO_PROFILE_DEV_DEBUG": "0",
             "CARGO_PROFILE_TEST_DEBUG": "0",
             "RUST_TEST_THREADS": "2",
+            **(self.installed.variables if self.installed else {}),
         }
 
     def _feedback(self, done: Completed, files: Mapping[str, str]) -> str:
@@ -135,6 +161,7 @@ class CommandVerifier:
                 "time": f"timed out after {self.limits.wall_seconds:g} s",
                 "cpu": f"timed out after {self.limits.cpu_seconds} s",
                 "output": "too much output",
+                "memory": f"took more than {(self.limits.resident_bytes or 0) >> 20} MiB of memory",
             }
             return limits.get(done.killed, "wrote too large a file")
         lines = done.stdout.split("\n")  # not splitlines(): cargo's JSON may hold U+2028 as it is
@@ -164,8 +191,8 @@ class TaskVerifier:
     def __init__(
         self,
         sandbox: Sandbox,
-        rust: _Checker | None,
-        command: _Checker,
+        rust: _RustChecker | None,
+        command: _CommandChecker,
         cache: VerdictCache | None = None,
         workers: int | None = None,
     ) -> None:
@@ -184,9 +211,9 @@ class TaskVerifier:
 
     def fingerprint_of(self, tasks: Sequence[Task]) -> str:
         """All that the verdicts on `tasks` depend on besides these: those of another machine do not compare."""
+        commands = sorted({task.command for task in tasks if task.command not in COMMANDS})
         rust = self._rust.fingerprint if self._rust else "no rustc"
-        other = [self._command.fingerprint] if any(task.command not in COMMANDS for task in tasks) else []
-        return "\n".join((self.level, rust, *other))
+        return "\n".join((self.level, rust, *dict.fromkeys(map(self._command.fingerprint_for, commands))))
 
     def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
         """See `ports.Verifier`. Raises StoreError when the cache cannot be used."""
@@ -199,9 +226,9 @@ class TaskVerifier:
             return Verdict.infra("rustc is missing. Install Rust with rustup")
         if self._cache is None:
             return self._check(checker, task, files)
-        return self._remembered(
-            self._cache, cache_key(task, files, checker.fingerprint, self.level), checker, task, files
-        )
+        by_rust = self._rust if task.command in COMMANDS else None
+        fingerprint = by_rust.fingerprint if by_rust else self._command.fingerprint_for(task.command)
+        return self._remembered(self._cache, cache_key(task, files, fingerprint, self.level), checker, task, files)
 
     def _remembered(
         self, cache: VerdictCache, key: str, checker: _Checker, task: Task, files: Mapping[str, str]
@@ -272,9 +299,9 @@ def verifier(
     cache: Path | None = None,
     *,
     workers: int | None = None,
-    venv: Venv | None = None,
+    installed: Installed | None = None,
 ) -> TaskVerifier:
-    """The verifier of this machine: the real sandbox, the toolchain on PATH, this Python, the `venv` of a project.
+    """The verifier of this machine: the real sandbox, the tools on PATH, this Python; `installed` is a project's.
 
     `cache` is the file to remember verdicts in. Without a Rust toolchain, Rust tasks end as INFRA.
     Raises SandboxUnavailable when model-written code cannot be contained here.
@@ -285,12 +312,13 @@ def verifier(
         toolchain = None
     shown = [toolchain.sysroot] if toolchain else []
     shown += [Path(sys.prefix), Path(sys.base_prefix)]
-    shown += [venv.folder, *venv.bases] if venv else []
-    sandbox = BubblewrapSandbox(shown, venv.project if venv else None)
+    tools = installed.tools if installed else find_tools(os.environ.get("PATH", ""), Path.home())
+    shown += installed.shown if installed else tools.shown
+    sandbox = BubblewrapSandbox(shown, installed.project if installed else None)
     return TaskVerifier(
         sandbox,
         RustVerifier(sandbox, toolchain, RUST_LIMITS) if toolchain else None,
-        CommandVerifier(sandbox, toolchain, COMMAND_LIMITS, venv),
+        CommandVerifier(sandbox, toolchain, COMMAND_LIMITS, installed, tools),
         VerdictCache(cache) if cache else None,
         workers,
     )

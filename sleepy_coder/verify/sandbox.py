@@ -3,8 +3,8 @@
 Inside: no network, own process, mount and IPC namespaces, a read-only system, a private `/tmp`, and the
 files in a writable folder of bounded size in memory, so that nothing has to be removed from the disk.
 rlimits are set inside, where they count only the command's own processes; the wall clock and the size
-of the output are watched from outside. Memory is limited for each process and not for all of them: where the
-machine runs out of it, the kernel ends the sandbox before anything else.
+of the output are watched from outside. Memory is limited for each process by what it asks for, or watched from outside
+for all of them by what they fill; where the machine runs out of it, the kernel ends the sandbox before anything else.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 import selectors
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,8 @@ from typing import IO
 
 from sleepy_coder.errors import InfraError, SandboxUnavailable
 from sleepy_coder.ports import Completed, Limits
-from sleepy_coder.verify.sandbox_mounts import HOME, check_files, packed, system_mounts
+from sleepy_coder.verify.sandbox_memory import LOOK_SECONDS, MemoryWatch, can_watch
+from sleepy_coder.verify.sandbox_mounts import HOME, check_files, in_memory, names_known, packed, system_mounts
 
 _UTILITIES = ("choom", "prlimit", "setpriv", "tar")
 _END_SECONDS = 10.0
@@ -102,6 +104,7 @@ class BubblewrapSandbox:
         self._as_root = os.geteuid() == 0
         self._users = itertools.count(os.getpid() * 37)
         self._system = system_mounts(read_only, stands_for)
+        self._can_watch = can_watch()
         self._level = self._probe()
 
     @property
@@ -173,32 +176,48 @@ class BubblewrapSandbox:
         status = stack.enter_context(os.fdopen(status_out, "rb", buffering=0))
         with contextlib.ExitStack() as handed_over:
             handed_over.callback(os.close, status_in)
-            mounts = (*self._system, *level.proc, "--chdir", HOME, "--remount-ro", "/")
+            user, group = self._user()
+            known = {
+                path: handed_over.enter_context(in_memory(text))
+                for path, text in names_known(user, group, socket.gethostname()).items()
+            }
+            names = (
+                word for path, file in known.items() for word in ("--perms", "0644", "--file", str(file.fileno()), path)
+            )
+            mounts = (*self._system, *names, *level.proc, "--chdir", HOME, "--remount-ro", "/")
             watched = ("--die-with-parent", "--new-session", "--json-status-fd", str(status_in))
             first_to_end = (str(self._tools["choom"]), "-n", "1000", "--")
             bwrap = (*first_to_end, str(self._tools["bwrap"]), *level.isolate, *watched, *mounts, "--")
             process = subprocess.Popen(
-                (*bwrap, *self._give_up_root(), *_UNPACK, *self._limit(limits), *argv),
+                (*bwrap, *self._give_up_root(user), *_UNPACK, *self._limit(limits), *argv),
                 env={**_ENVIRONMENT, **env},
                 stdin=handed_over.enter_context(packed(files)),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                pass_fds=(status_in,),
+                pass_fds=(status_in, *(file.fileno() for file in known.values())),
                 start_new_session=True,
             )
         return _Running(stack.enter_context(process)), status
 
-    def _give_up_root(self) -> tuple[str, ...]:
+    def _user(self) -> tuple[int, int]:
+        """Who the next command runs as: user and group."""
+        if not self._as_root:
+            return os.getuid(), os.getgid()
+        user = _USERS[next(self._users) % len(_USERS)]
+        return user, user
+
+    def _give_up_root(self, user: int) -> tuple[str, ...]:
         if not self._as_root:
             return ()
-        user = _USERS[next(self._users) % len(_USERS)]
         drop = ("--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
         return (str(self._tools["setpriv"]), f"--reuid={user}", f"--regid={user}", *drop)
 
     def _limit(self, limits: Limits) -> tuple[str, ...]:
         cpu = limits.cpu_seconds
-        memory = (f"--as={limits.memory_bytes}", f"--fsize={limits.file_bytes}", "--core=0")
-        counts = (f"--cpu={cpu}:{cpu + 1}", f"--nproc={limits.processes}", "--nofile=256")
+        watched = limits.resident_bytes is not None and self._can_watch
+        addresses = "unlimited" if watched else limits.memory_bytes
+        memory = (f"--as={addresses}", f"--fsize={limits.file_bytes}", "--core=0")
+        counts = (f"--cpu={cpu}:{cpu + 1}", f"--nproc={limits.processes}", f"--nofile={limits.open_files}")
         return (str(self._tools["prlimit"]), *memory, *counts)
 
 
@@ -207,26 +226,33 @@ def _watch(running: _Running, status: IO[bytes], limits: Limits, deadline: float
     process = running.process
     assert process.stdout and process.stderr
     init: int | None = None
+    first: int | None = None
+    memory = MemoryWatch(limits.resident_bytes)
     try:
         with selectors.DefaultSelector() as selector:
             for name, pipe in (("stdout", process.stdout), ("stderr", process.stderr), ("status", status)):
                 selector.register(pipe, selectors.EVENT_READ, name)
             while selector.get_map() and not running.killed:
-                ready = selector.select(max(0.0, deadline - time.monotonic()))
+                left = max(0.0, deadline - time.monotonic())
+                wait = left if limits.resident_bytes is None else min(left, LOOK_SECONDS)
+                ready = selector.select(wait)
                 for key, _ in ready:
                     data = os.read(key.fd, 1 << 16)
                     if not data:
                         selector.unregister(key.fileobj)
                     elif key.data == "status":
                         running.chunks["status"].append(data)
-                        init = init or _init_process(b"".join(running.chunks["status"]))
+                        first = _first_process(b"".join(running.chunks["status"]))
+                        init = init or _descriptor(first)
                     else:
                         running.chunks[key.data].append(data)
                         running.size += len(data)
                 if running.size > limits.output_bytes:
                     running.killed = "output"
-                elif not ready:
+                elif not ready and wait == left:
                     running.killed = "time"
+                elif memory.exceeded(first):
+                    running.killed = "memory"
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -236,11 +262,15 @@ def _watch(running: _Running, status: IO[bytes], limits: Limits, deadline: float
             os.close(init)
 
 
-def _init_process(status: bytes) -> int | None:
-    """A descriptor of the sandbox's first process: when that is gone, the kernel has ended all others."""
+def _first_process(status: bytes) -> int | None:
+    """The sandbox's first process: when that is gone, the kernel has ended all others."""
     found = _CHILD_PID.search(status)
+    return int(found.group(1)) if found else None
+
+
+def _descriptor(process: int | None) -> int | None:
     try:
-        return os.pidfd_open(int(found.group(1))) if found else None
+        return None if process is None else os.pidfd_open(process)
     except ProcessLookupError:
         return None
 

@@ -19,6 +19,13 @@ SOURCE_BYTES = 8 << 20
 SOURCE_FILES = 5000
 _WORK_BYTES = 512 << 20
 _TMP_BYTES = 128 << 20
+_SCRATCH_BYTES = 64 << 20
+
+SCRATCH = (".cache", ".vite", ".vite-temp")
+"""Folders among Node's packages that tools write into as they run: empty inside, and writable where they are there."""
+
+# What their wrappers in /usr read there; not Maven's settings, which may hold passwords.
+_SETTINGS_OF_TOOLS = ("java*", "maven/m2.conf", "maven/logging", "ssl/certs/java")
 
 
 def system_mounts(read_only: Iterable[Path], stands_for: Path | None) -> tuple[str, ...]:
@@ -30,8 +37,9 @@ def system_mounts(read_only: Iterable[Path], stands_for: Path | None) -> tuple[s
             args += ["--symlink", str(path.readlink()), name]
         elif path.exists():
             args += ["--ro-bind", name, name]
-    for name in ("/etc/alternatives", "/etc/ld.so.cache"):
-        args += ["--ro-bind-try", name, name]
+    settings = (file for name in _SETTINGS_OF_TOOLS for file in sorted(Path("/etc").glob(name)))
+    for path in (Path("/etc/alternatives"), Path("/etc/ld.so.cache"), *settings):
+        args += [*_parents(path), "--ro-bind-try", str(path), str(path)]
     # /dev itself is made read-only: its shm folder would be writable and without a bound.
     args += ["--dev", "/dev", "--remount-ro", "/dev"]
     args += ["--perms", "1777", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"]
@@ -47,7 +55,20 @@ def system_mounts(read_only: Iterable[Path], stands_for: Path | None) -> tuple[s
         for path in inner:
             inside = Path(HOME, path.relative_to(stands_for))
             args += [*_parents(inside, "0777"), "--ro-bind", str(path), str(inside)]
+            for name in (name for name in SCRATCH if (path / name).is_dir() and not (path / name).is_symlink()):
+                args += ["--perms", "0777", "--size", str(_SCRATCH_BYTES), "--tmpfs", str(inside / name)]
     return tuple(args)
+
+
+def names_known(user: int, group: int, host: str) -> dict[str, str]:
+    """The files by which programs find names: of the one user there is inside, and of this machine, which has no other
+    to talk to."""
+    return {
+        "/etc/passwd": f"box:x:{user}:{group}:box:{HOME}:/bin/sh\n",
+        "/etc/group": f"box:x:{group}:\n",
+        "/etc/hosts": f"127.0.0.1 localhost {host}\n",
+        "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+    }
 
 
 def _parents(path: Path, mode: str = "0755") -> Iterator[str]:
@@ -69,6 +90,14 @@ def check_files(files: Mapping[str, str]) -> None:
             f"the task has {len(files)} files of {sum(map(len, files.values()))} characters in all",
             f"Keep tasks under {SOURCE_FILES} files and {SOURCE_BYTES} characters",
         )
+
+
+def in_memory(text: str) -> IO[bytes]:
+    """A file in memory, at its beginning."""
+    file = os.fdopen(os.memfd_create("text"), "w+b")
+    file.write(text.encode())
+    file.seek(0)
+    return file
 
 
 def packed(files: Mapping[str, str]) -> IO[bytes]:

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -32,7 +32,7 @@ class Venv:
     @property
     def changed(self) -> bool:
         """Whether it holds something else now. Who may write into it decides what its pytest says."""
-        return _state(self.folder, *self.bases) != self.state
+        return state_of(self.folder, *self.bases) != self.state
 
     def holds(self, tool: str) -> bool:
         """Whether `tool`, absolute or seen from the project, is a program of the environment."""
@@ -50,8 +50,8 @@ def find_venv(project: Path, variables: Mapping[str, str]) -> Venv | None:
     usual = [project / name for name in _USUAL]
     for folder in [Path(active), *usual] if active and not _is_ours(Path(active)) else usual:
         bases = _bases_of(folder)
-        if bases and not any(_shows_too_much(seen, project) for seen in (folder, *bases)):
-            return Venv(folder.absolute(), project, bases, _state(folder.absolute(), *bases))
+        if bases and not any(shows_too_much(seen, project) for seen in (folder, *bases)):
+            return Venv(folder.absolute(), project, bases, state_of(folder.absolute(), *bases))
     return None
 
 
@@ -74,21 +74,23 @@ def _bases_of(folder: Path) -> tuple[Path, ...]:
     return tuple(base for base in found if base != Path("/"))  # /bin and /lib, which are shown anyway
 
 
-def _shows_too_much(seen: Path, project: Path) -> bool:
+def shows_too_much(seen: Path, project: Path) -> bool:
+    """Whether `seen` holds the project itself or the user's home."""
     return any(secret.is_relative_to(seen.resolve()) for secret in (project, Path.home().resolve()))
 
 
-def _state(*shown: Path) -> str:
-    """A hash over names, sizes and times of all files in these folders, but for the system's own.
+def state_of(*shown: Path, without: Callable[[Path], bool] = lambda _: False) -> str:
+    """A hash over names, sizes and times of these files and all in these folders, but for the system's own.
 
-    What Python compiles does not count: it is not read.
+    What Python compiles does not count, since it is not read, nor what is `without` meaning, or all below that.
     """
-    found = hashlib.sha256()
-    own = (folder for folder in shown if not folder.is_relative_to("/usr"))
-    for path, folders, names in chain.from_iterable(map(os.walk, own)):
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
+    own = [folder for folder in shown if not folder.is_relative_to("/usr")]
+    found = hashlib.sha256(repr([folder.resolve() for folder in own]).encode())
+    alone: tuple[str, list[str], list[str]] = ("/", [], [str(file) for file in own if file.is_file()])
+    for path, folders, names in chain([alone], *map(os.walk, own)):
+        folders[:] = sorted(name for name in folders if name != "__pycache__" and not without(Path(path, name)))
         for file in (Path(path, name) for name in sorted((*names, *folders))):
             now = file.lstat()
-            if not stat.S_ISDIR(now.st_mode):
+            if not stat.S_ISDIR(now.st_mode) and not without(file):
                 found.update(repr((file, now.st_size, now.st_mtime_ns, now.st_ctime_ns)).encode())
     return found.hexdigest()

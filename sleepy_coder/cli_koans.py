@@ -18,6 +18,7 @@ from sleepy_coder.dialogue import number_lines
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.judge.evaluate import HEAT
 from sleepy_coder.registry import Registry
+from sleepy_coder.report.episodes import short_reason, verdict_words
 from sleepy_coder.tasks import SPLITS, TaskSplit, choose_tasks, load_split
 from sleepy_coder.tasks.loaders import load_tasks, placed_tasks
 from sleepy_coder.types import Adapter, Episode, EvalReport, Outcome, Task
@@ -195,6 +196,7 @@ def _summary(episode: Episode) -> dict[str, object]:
         "attempts": len(episode.attempts),
         "error_signatures": [attempt.verdict.error_signature for attempt in episode.attempts],
         "served_by": episode.served_by,
+        "reason": short_reason(episode, None),
     }
 
 
@@ -204,9 +206,7 @@ def _print_episodes(episodes: list[Episode], model: str) -> None:
     say(f"{model}: {len(green)} of {len(episodes)} tasks green, {first} of them on the first attempt")
     infra = [e for e in episodes if e.outcome is Outcome.INFRA]
     if infra:
-        details = [attempt.verdict.detail for episode in infra for attempt in episode.attempts[-1:]]
-        why = details[0] if details else "no compiler to ask, or a task that is longer than the model's context"
-        out.print(f"[yellow]{len(infra)} could not be judged: {escape(why)}")
+        out.print(f"[yellow]{len(infra)} could not be judged: {escape(verdict_words(infra[0], None))}")
     failed = Counter(e.task.family for e in episodes if e.task and e.outcome is Outcome.FAIL)
     if failed:
         table("Not solved", ("family", "tasks"), [(name, str(n)) for name, n in failed.most_common()])

@@ -15,6 +15,7 @@ from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, Yes, as_json, confirm, err, explained, local_zone, say, table
 from sleepy_coder.errors import SleepyError, StoreError
 from sleepy_coder.journal import alone
+from sleepy_coder.report.episodes import message_rows, provenance_rows, short_reason, verdict_words
 from sleepy_coder.store_rescue import rescue_if_damaged
 from sleepy_coder.types import Outcome
 
@@ -30,15 +31,17 @@ def list_episodes(
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
     json: Json = False,
 ) -> None:
-    """Episodes, oldest first, and who says how each ended. Only what a verifier judged trains.
+    """The newest episodes, newest first, who says how each ended, and why it did not pass. With --json the same ones
+    whole, in the order in which they were saved. Only what a verifier judged trains.
 
     Example: [bold]sleepy-coder episodes list --outcome fail --limit 10[/]
     """
     with explained(), wiring.read_store(load_config()) as store:
-        found = list(store.episodes(outcome=outcome, limit=limit))
+        found = store.latest_episodes(limit, outcome)
+        checks = store.checks({episode.session for episode in found})
         total = store.count_episodes(outcome=outcome)
     if json:
-        as_json(found)
+        as_json(list(found))
         return
     zone = local_zone()
     rows = [
@@ -50,11 +53,39 @@ def list_episodes(
             str(len(e.attempts)),
             e.outcome,
             e.outcome_source,
+            short_reason(e, checks.get(e.session)),
         )
-        for e in found
+        for e in reversed(found)
     ]
-    columns = ("id", f"when ({zone.tzname(None)})", "source", "family", "attempts", "outcome", "judged by")
+    columns = ("id", f"when ({zone.tzname(None)})", "source", "family", "attempts", "outcome", "judged by", "says")
     table(f"{len(found)} of {total} episodes", columns, rows)
+
+
+@episodes_app.command("show")
+def show_episode(
+    episode_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, or the start of it.")], json: Json = False
+) -> None:
+    """One episode: where it is from, how large its messages are, how it ended, and what the check said.
+
+    With --json all of it, and the session's check. `episodes list` shows the ids.
+
+    Example: [bold]sleepy-coder episodes show 3f1c09aa[/]
+    """
+    with explained(), wiring.read_store(load_config()) as store:
+        episode = store.episode_called(episode_id)
+        if episode is None:
+            raise SleepyError(f"no one episode is called {episode_id}", "`sleepy-coder episodes list` shows the ids")
+        check = store.checks([episode.session]).get(episode.session)
+    if json:
+        as_json({"episode": episode, "check": check})
+        return
+    table("", ("", ""), provenance_rows(episode, check, f"{episode.created.astimezone(local_zone()):%Y-%m-%d %H:%M}"))
+    for number, attempt in enumerate(episode.attempts, 1):
+        verdict = attempt.verdict
+        title = f"attempt {number}: {verdict.outcome} at {verdict.stage} {verdict.error_signature}".rstrip()
+        table(f"\n{title}", ("role", "characters", "calls"), message_rows(attempt))
+    if said := verdict_words(episode, check):
+        say(f"\nthe check said:\n{said}")
 
 
 @episodes_app.command("import")

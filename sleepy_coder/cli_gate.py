@@ -168,6 +168,11 @@ def renew_command(
         f"{found.tasks} tasks in {found.clusters} clusters judge from now on (set {found.set_id}); "
         f"{found.retired} are retired. The next judged night begins a new epoch and measures the baseline anew."
     )
+    if found.unsure:
+        out.print(
+            f"[yellow]{found.unsure} tasks have no reference: whether they can be passed here is unknown, "
+            "and one that cannot counts as failed for every model."
+        )
     if not found.dev:
         out.print("No dev tasks: a night's weights are not chosen before they are judged. `--dev FILE` gives some.")
     if crowd := found.crowd:

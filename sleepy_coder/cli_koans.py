@@ -13,13 +13,14 @@ from rich.syntax import Syntax
 
 from sleepy_coder import wiring
 from sleepy_coder.config_load import load_config
-from sleepy_coder.console import Json, as_json, explained, out, progress_bar, say, table
+from sleepy_coder.console import Json, as_json, err, explained, out, progress_bar, say, table
 from sleepy_coder.dialogue import number_lines
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.judge.evaluate import HEAT
 from sleepy_coder.registry import Registry
+from sleepy_coder.report.episodes import short_reason, verdict_words
 from sleepy_coder.tasks import SPLITS, TaskSplit, choose_tasks, load_split
-from sleepy_coder.tasks.loaders import load_tasks
+from sleepy_coder.tasks.loaders import load_tasks, placed_tasks
 from sleepy_coder.types import Adapter, Episode, EvalReport, Outcome, Task
 
 koans_app = typer.Typer(
@@ -102,12 +103,24 @@ def run_koans(
         Path | None,
         typer.Option("--from", help="A JSONL file of tasks, or a folder of cargo projects, instead of the koans."),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Ask no model and store nothing: does the check pass each task's reference and fail its files?",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Let the built-in agent work on tasks, new ones first, and record every attempt.
 
+    With --check all tasks of --from are only looked at, which an exam must be and practised must not.
+
     Example: [bold]sleepy-coder koans run --count 40 --family use_after_move[/]
     """
+    if check:
+        _check_tasks(source, family, json)
+        return
     from sleepy_coder.collect.agent import work_through
     from sleepy_coder.deploy import incumbent
     from sleepy_coder.learn.recipes import RECIPES
@@ -140,6 +153,36 @@ def run_koans(
         _print_episodes(episodes, model)
 
 
+def _check_tasks(source: Path | None, family: str | None, json: bool) -> None:
+    from sleepy_coder.judge.exam import check_tasks, told_all
+
+    with explained():
+        if source is None:
+            raise SleepyError("--check needs --from", "name the file or folder of your tasks")
+        placed = [(place, task) for place, task in placed_tasks(source) if family in (None, task.family)]
+        with progress_bar() as progress:
+            config, judge = load_config(), wiring.open_project_verifier()
+            bar = progress.add_task("tasks", total=len(placed), note="")
+            checks = check_tasks(
+                judge, placed, config.gate.controls, config.eval.concurrency, lambda _: progress.advance(bar)
+            )
+    good = sum(not check.complaint for check in checks)
+    if json:
+        as_json(list(checks))
+    else:
+        rows = [
+            (c.place, c.task, c.control.reference or "none", c.control.broken, c.says.partition("\n")[0][:100])
+            for c in checks
+        ]
+        table("P passes, F fails, I: it cannot be checked here", ("where", "id", "reference", "files", "says"), rows)
+        say(f"{good} of {len(checks)} tasks tell a right answer from a wrong one, as far as can be seen")
+        if unsure := sum(check.unsure for check in checks):
+            say(f"{unsure} have no reference: whether they can be passed here is unknown")
+    if good < len(checks):
+        say(told_all(checks), err)
+        raise typer.Exit(1)
+
+
 def _tasks_from(source: Path | None) -> tuple[Task, ...]:
     return load_split("day") if source is None else load_tasks(source)
 
@@ -153,6 +196,7 @@ def _summary(episode: Episode) -> dict[str, object]:
         "attempts": len(episode.attempts),
         "error_signatures": [attempt.verdict.error_signature for attempt in episode.attempts],
         "served_by": episode.served_by,
+        "reason": short_reason(episode, None),
     }
 
 
@@ -162,9 +206,7 @@ def _print_episodes(episodes: list[Episode], model: str) -> None:
     say(f"{model}: {len(green)} of {len(episodes)} tasks green, {first} of them on the first attempt")
     infra = [e for e in episodes if e.outcome is Outcome.INFRA]
     if infra:
-        details = [attempt.verdict.detail for episode in infra for attempt in episode.attempts[-1:]]
-        why = details[0] if details else "no compiler to ask, or a task that is longer than the model's context"
-        out.print(f"[yellow]{len(infra)} could not be judged: {escape(why)}")
+        out.print(f"[yellow]{len(infra)} could not be judged: {escape(verdict_words(infra[0], None))}")
     failed = Counter(e.task.family for e in episodes if e.task and e.outcome is Outcome.FAIL)
     if failed:
         table("Not solved", ("family", "tasks"), [(name, str(n)) for name, n in failed.most_common()])

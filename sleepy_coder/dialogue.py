@@ -4,6 +4,9 @@ Answers are edits: each line of the form `NUMBER|text` replaces that line of the
 lines with the same number replace it in order (that is how lines are inserted), and `NUMBER-`
 deletes it. A fenced block replaces the whole file instead. Both keep replies short, and both are
 forms that models of any size can follow.
+
+Of a task of several files the prompt says how to name one. Names are read as models write them, above edits and
+fences, in a fence's first line or beside its language; what has no name belongs to the first program.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import re
 from collections.abc import Mapping
 
 from sleepy_coder.types import Message, Task
+from sleepy_coder.verify.cheat import TEST_FILE
 
 SYSTEM = "Fix the program. Answer with the changed lines only: NUMBER|new text, or NUMBER- to delete."
 
@@ -21,6 +25,11 @@ HINTS = "Hints:"
 
 _NUMBERED = re.compile(r"^\d{1,5}\|")
 _EDIT = re.compile(r"^(\d{1,5})(?:\|(.*)|-)$")
+_FENCED = re.compile(r"^[ \t]*```([^\n`]*)\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
+_NO_PROGRAM = re.compile(
+    r"(?:^|/)(?:(?:GNU)?[Mm]akefile|CMakeLists\.txt|[^/]*\.(?:toml|json|lock|md|txt|ya?ml|cfg|ini|mk|xml|gradle))$"
+)
+_COMMENT = re.compile(r"\s*(?://|/\*|#|--|<!--|;)[\s*/#-]*(\S+?):?\s*(?:\*/|-->)?\s*(?:\n|\Z)")
 _FENCE = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
 
 
@@ -38,9 +47,10 @@ def first_messages(task: Task, feedback: str) -> tuple[Message, ...]:
     files = "\n".join(
         (f"{path}:\n" if len(task.files) > 1 else "") + number_lines(text) for path, text in task.files.items()
     )
+    how = f"Write a file's name above its edits, as in `{_main(task.files)}:`.\n" if len(task.files) > 1 else ""
     return (
         Message(role="system", content=SYSTEM),
-        Message(role="user", content=f"{task.prompt}\n{files}\n{feedback}"),
+        Message(role="user", content=f"{task.prompt}\n{how}{files}\n{feedback}"),
     )
 
 
@@ -93,25 +103,83 @@ def _first_prompt(messages: tuple[Message, ...]) -> int:
 def apply_reply(reply: str, files: Mapping[str, str]) -> dict[str, str]:
     """The files after the edits in `reply`.
 
-    Edits that follow a line `path:` go to that file, others to the first one.
+    Edits and fences that name no file go to the first program (see `_main`).
     Raises ReplyFormatError when nothing in the reply can be applied.
     """
-    first = next(iter(files))
+    if len(files) > 1:
+        return _apply_to_several(reply, files)
     fence = _FENCE.search(reply)
     if fence:
-        return {**files, first: fence.group(1)}
-    edits: dict[str, dict[int, list[str]]] = {}
-    path = first
-    for line in reply.rstrip("\n").split("\n"):
-        if line.endswith(":") and line[:-1] in files:
-            path = line[:-1]
-        elif match := _EDIT.match(line):
-            new = edits.setdefault(path, {}).setdefault(int(match.group(1)), [])
-            if match.group(2) is not None:
-                new.append(match.group(2))
+        return {**files, _main(files): fence.group(1)}
+    edits = _edits_in(reply, files)
     if not edits:
         raise ReplyFormatError("the reply holds no edit (NUMBER|text) and no fenced file")
     return {path: _edit(text, edits[path]) if path in edits else text for path, text in files.items()}
+
+
+def _apply_to_several(reply: str, files: Mapping[str, str]) -> dict[str, str]:
+    """All fences that name their file, and all edits; a fence without a name only where there is nothing else."""
+    whole: dict[str, str] = {}
+    unnamed: list[str] = []
+
+    def taken(fence: re.Match[str]) -> str:
+        body = fence.group(2)
+        above = reply[: fence.start()].rstrip().rpartition("\n")[2]
+        path = _path_of(fence.group(1), above, body, files)
+        if body.strip() and all(_EDIT.match(line) for line in body.split("\n") if line.strip()):
+            return f"{path}:\n{body}" if path else body
+        if path:
+            whole[path] = body
+        else:
+            unnamed.append(body)
+        return ""
+
+    edits = _edits_in(_FENCED.sub(taken, reply), files)
+    if unnamed and not whole and not edits:
+        whole[_main(files)] = unnamed[0]
+    if not whole and not edits:
+        raise ReplyFormatError("the reply holds no edit (NUMBER|text) and no fenced file")
+    edited = {path: _edit(text, edits[path]) if path in edits else text for path, text in files.items()}
+    return {**edited, **whole}
+
+
+def _edits_in(reply: str, files: Mapping[str, str]) -> dict[str, dict[int, list[str]]]:
+    """Path to line number to the lines that take its place."""
+    edits: dict[str, dict[int, list[str]]] = {}
+    path = _main(files)
+    for line in reply.rstrip("\n").split("\n"):
+        if match := _EDIT.match(line):
+            new = edits.setdefault(path, {}).setdefault(int(match.group(1)), [])
+            if match.group(2) is not None:
+                new.append(match.group(2))
+        elif named := _named(line, files):
+            path = named
+    return edits
+
+
+def _main(files: Mapping[str, str]) -> str:
+    """The first file that is a program and no test; the first of all where there is none."""
+    programs = (path for path in files if not TEST_FILE.search(path) and not _NO_PROGRAM.search(path))
+    return next(programs, next(iter(files)))
+
+
+def _path_of(info: str, above: str, body: str, files: Mapping[str, str]) -> str | None:
+    """The file that a fence is: by what stands beside its language, in the line above, or in its first comment."""
+    beside = next((word for word in re.split(r"[\s:=\"'{}]+", info) if word in files), None)
+    comment = _COMMENT.match(body)
+    within = comment[1] if comment and comment[1] in files else None
+    return beside or _named(above, files) or within
+
+
+def _named(line: str, files: Mapping[str, str]) -> str | None:
+    """The file that a line names for what is below it: nothing but its path, or the only path in `...:`."""
+    bare = line.strip(" \t#*`:>")
+    if bare in files:
+        return bare
+    if len(files) == 1 or not line.rstrip(" \t*`").endswith(":"):
+        return None
+    found = [path for path in files if re.search(rf"(?<![\w./-]){re.escape(path)}(?![\w/-]|\.\w)", line)]
+    return found[0] if len(found) == 1 else None
 
 
 def _edit(text: str, edits: Mapping[int, list[str]]) -> str:
@@ -126,11 +194,14 @@ def _edit(text: str, edits: Mapping[int, list[str]]) -> str:
 
 
 def reply_between(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """The shortest reply that turns the files `before` into those `after`, whose paths are the same."""
+    """The shortest reply that turns the files `before` into those `after`, whose paths are the same.
+
+    It names its file where there are several, as the prompt asks for.
+    """
     changed = {path: edits_between(text, after[path]) for path, text in before.items() if after[path] != text}
-    first = next(iter(before))
-    own = [changed.pop(first)] if first in changed else []
-    return "\n".join([*own, *(f"{path}:\n{edits}" for path, edits in changed.items())])
+    if len(before) == 1:
+        return "".join(changed.values())
+    return "\n".join(f"{path}:\n{edits}" for path, edits in changed.items())
 
 
 def edits_between(before: str, after: str) -> str:

@@ -17,11 +17,12 @@ from sleepy_coder.files import private_folder, temporary_beside
 from sleepy_coder.judge.clusters import form_clusters
 from sleepy_coder.learn.trainer import refuse_quantised
 from sleepy_coder.registry import Registry
+from sleepy_coder.report.episodes import short_reason
 from sleepy_coder.report.standing import VERIFIED, daemon_line, small_set
 from sleepy_coder.serve.checkup import Finding, check_server, checked, fail, ok, warn
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.gateway_client import gateway_answers, running
-from sleepy_coder.types import Adapter
+from sleepy_coder.types import Adapter, Outcome
 from sleepy_coder.verify.rust import Toolchain
 
 _GIB: Final = 1 << 30
@@ -29,6 +30,10 @@ _PLENTY: Final = 5
 """Times `night.min_free_gib`: below it, a night that begins well may yet fill the disk."""
 _MANY: Final = 20
 """Passed episodes of which one at least should train."""
+_RECENT: Final = 20
+"""So many episodes back it is looked whether checks can be run."""
+_FEW: Final = 3
+"""Checks that could not be run before more is suspected than chance."""
 _GATEWAY_SECONDS: Final = 10.0
 
 
@@ -115,6 +120,13 @@ def _store(config: Config) -> Finding:
 def _episodes(config: Config) -> Finding:
     with wiring.read_store(config) as store:
         waiting = store.waiting()
+        recent = [episode for episode in store.latest_episodes(_RECENT) if episode.outcome_source == "verifier"]
+        failed = [episode for episode in recent if episode.outcome is Outcome.INFRA]
+        checks = store.checks({episode.session for episode in failed[-1:]})
+    if len(failed) >= _FEW and 2 * len(failed) > len(recent):
+        why = short_reason(failed[-1], checks.get(failed[-1].session))
+        said = f"{len(failed)} of the last {len(recent)} checks could not be run; the last one: {why}"
+        return warn("episodes", said, "Mend what is missing, or name another check: `sleepy-coder run --verify`.")
     said = f"{waiting.passed} passed since they were last learned from, {waiting.trainable} of them can train"
     if waiting.passed >= _MANY and not waiting.trainable:
         return warn("episodes", said, f"Only what a verifier passed trains, on a task: {VERIFIED}.")

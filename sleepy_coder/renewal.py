@@ -9,24 +9,24 @@ from pathlib import Path
 from sleepy_coder.config import Config
 from sleepy_coder.errors import SleepyError, TaskFormatError
 from sleepy_coder.judge.clusters import Crowd, form_crowd
-from sleepy_coder.judge.controls import quarantined, run_control
+from sleepy_coder.judge.exam import check_tasks, told_all
 from sleepy_coder.judge.spending import prices
 from sleepy_coder.ports import Verifier
-from sleepy_coder.serve.rollout import in_parallel
 from sleepy_coder.store import Store
 from sleepy_coder.tasks import load_split, set_id
 from sleepy_coder.tasks.frozen import FrozenSets
 from sleepy_coder.tasks.leaks import example_rows, task_texts
-from sleepy_coder.tasks.loaders import load_tasks
+from sleepy_coder.tasks.loaders import placed_tasks
 from sleepy_coder.tasks.proof import Rustc
-from sleepy_coder.tasks.renew import own_frozen, programs_of, unseen_koans
+from sleepy_coder.tasks.renew import Rows, own_frozen, programs_of, unseen_koans
 from sleepy_coder.types import Record, Task
 
 
 class Renewed(Record):
     """The set that judges from now on, and how many tasks a night's weights are chosen on.
 
-    `retired` is how many tasks of the set before it are not in it; `crowd` is the largest cluster, where there are
+    `retired` is how many tasks of the set before it are not in it; of `unsure` tasks, which have no reference, nothing
+    shows that they can be passed here; `crowd` is the largest cluster, where there are
     fewer than half as many clusters as tasks.
     """
 
@@ -36,6 +36,7 @@ class Renewed(Record):
     dev: int
     clusters: int
     retired: int
+    unsure: int = 0
     crowd: Crowd | None = None
 
 
@@ -61,16 +62,14 @@ def renew(
     _refuse_early(config, store, early)
     rows = list(_practised(store, practice))
     # A task that was practised chooses what is known by heart.
-    chosen_on = own_frozen(load_tasks(dev), rows) if dev else ()
-    _refuse_blind(config, witness, chosen_on, step)
+    chosen_on = _own(config, witness, dev, rows, step) if dev else ()
     rows += ((task.id, text) for task in chosen_on for text in task_texts(task))
     if source is None:
         seen = {task.cluster for tasks in sets.all() for task in tasks}
         tasks = unseen_koans(len(sets.all()), seen, rows, Rustc.find(), step)
         programs = [task.cluster for task in tasks]  # new ones, though of the same templates
     else:
-        tasks = own_frozen(load_tasks(source), rows)
-        _refuse_blind(config, witness, tasks, step)
+        tasks = _own(config, witness, source, rows, step)
         judged = store.judged_programs()
         programs = programs_of(tasks, [task for task in chain(*sets.all()) if task.cluster in judged])
     if not store.begins_epoch(programs):
@@ -89,6 +88,7 @@ def renew(
         dev=len(sets.dev()),
         clusters=len(clusters),
         retired=len(before - {task.id for task in tasks}),
+        unsure=sum(not task.reference for task in (*tasks, *chosen_on)),
         crowd=crowd,
     )
 
@@ -119,16 +119,16 @@ def _practised(store: Store, practice: Sequence[Task]) -> Iterator[tuple[str, st
     yield from example_rows(store.examples())
 
 
-def _refuse_blind(config: Config, witness: Verifier, tasks: tuple[Task, ...], step: Callable[[int], object]) -> None:
-    """Raises TaskFormatError naming the tasks that cannot tell their own fix from their broken input."""
-
-    def one(task: Task) -> str:
-        control = run_control(witness, task, config.gate.controls)
-        step(len(tasks))
-        return ", ".join(sorted(quarantined([control])))
-
-    if blind := [found for found in in_parallel(one, tasks, config.eval.concurrency) if found]:
+def _own(
+    config: Config, witness: Verifier, source: Path, rows: Rows, step: Callable[[int], object]
+) -> tuple[Task, ...]:
+    """The tasks in `source`, each once. Raises TaskFormatError when one is known from `rows`, or cannot judge."""
+    placed = placed_tasks(source)
+    tasks = own_frozen(placed, rows)
+    checks = check_tasks(witness, placed, config.gate.controls, config.eval.concurrency, step)
+    if bad := sum(bool(check.complaint) for check in checks):
         raise TaskFormatError(
-            f"{len(blind)} tasks pass as they stand, or their own reference fails: {', '.join(blind)}",
-            "correct them; `koans run --from` shows what the checks say",
+            f"{bad} tasks cannot judge:\n{told_all(checks)}",
+            f"correct them or leave them out; `sleepy-coder koans run --from {source} --check` asks again",
         )
+    return tasks

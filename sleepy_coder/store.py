@@ -96,6 +96,25 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
         found = self._db.stream("episodes", where, parameters, after=after, limit=limit, page=_PAGE)
         return (decode(Episode, payload) for _, payload in found)
 
+    def latest_episodes(self, limit: int, outcome: Outcome | None = None) -> tuple[Episode, ...]:
+        """The `limit` episodes that were saved last, in the order they were saved."""
+        where, parameters = episode_filter(False, outcome)
+        rows = self._db.rows(
+            f"SELECT payload FROM episodes WHERE {where} ORDER BY position DESC LIMIT :limit",
+            {**parameters, "limit": limit},
+        )
+        return tuple(decode(Episode, payload) for (payload,) in reversed(rows))
+
+    def episode_called(self, start: str) -> Episode | None:
+        """The episode with this id, else the only one whose id starts so."""
+        if exact := self.episode(start):
+            return exact
+        rows = self._db.rows(
+            "SELECT payload FROM episodes WHERE id >= :start AND id < :end LIMIT 2",
+            {"start": start, "end": f"{start}\U0010ffff"},
+        )
+        return decode(Episode, rows[0][0]) if len(rows) == 1 else None
+
     def count_episodes(self, *, unused: bool = False, outcome: Outcome | None = None, after: int = 0) -> int:
         """How many there are that match, behind the position `after`."""
         where, parameters = episode_filter(unused, outcome)

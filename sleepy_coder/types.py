@@ -184,7 +184,8 @@ class Episode(Record):
     """One task worked on from start to end, with every attempt and where its outcome comes from.
 
     Episodes that did not come from the built-in agent may have no task; `outcome_source` says who
-    says so ("verifier", "exit-code", "feedback", ...). Only outcomes of a verifier train.
+    says so ("verifier", "exit-code", "feedback", ...). Only outcomes of a verifier train. `reason` is why there was no
+    attempt, if there was none.
     """
 
     id: str
@@ -196,6 +197,7 @@ class Episode(Record):
     outcome_source: str
     served_by: str
     created: datetime
+    reason: str = Field(default="", exclude_if=is_empty)
 
 
 WireApi = Literal["chat", "completions", "responses", "messages", "other"]

@@ -80,12 +80,14 @@ def test_a_task_that_does_not_fit_the_context_is_not_the_models_failure() -> Non
     server.room = 10
     episode = work_on(1, server)
     assert (episode.attempts, episode.outcome) == ((), Outcome.INFRA)
+    assert "longer than the model's context" in episode.reason
 
 
 def test_a_task_whose_error_cannot_be_seen_is_not_given_to_the_model() -> None:
     server = FakeServer(solver([1]))
     episode = work_on(1, server, FakeVerifier(blind={make_task(1).id: 1}))
     assert (episode.attempts, episode.outcome, server.asked) == ((), Outcome.INFRA, [])
+    assert f"task {make_task(1).id} could not be judged: " in episode.reason
 
 
 def test_an_answer_without_an_edit_is_the_models_failure_and_it_is_told_so() -> None:

@@ -34,7 +34,7 @@ from sleepy_coder.config_load import load_config
 from sleepy_coder.console import as_json
 from sleepy_coder.journal import alone
 from sleepy_coder.tasks import SPLITS, load_split
-from sleepy_coder.types import NightReport, Outcome
+from sleepy_coder.types import NightReport, Outcome, Verdict
 from sleepy_coder.wiring import open_registry, open_store
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers there
@@ -148,7 +148,8 @@ LOOKS = (
     "status", "nights", "morning", "idle", "canary", "report", "replay-verdict", "gate power --nights 50",
     "gate calibrate --nights 100", "adapters list", "adapters show sc-0001-00000000", "adapters rollback --yes",
     "adapters diff sc-0001-00000000 sc-0002-00000000", "adapters promote sc-0001-00000000 --yes", "adapters prune",
-    "adapters export sc-0001-00000000", "episodes list", "episodes quarantine", "episodes export {out}/rows.jsonl",
+    "adapters export sc-0001-00000000", "episodes list", "episodes show e1", "episodes quarantine",
+    "episodes export {out}/rows.jsonl",
     "episodes prune --dry-run", "koans list --split frozen", "koans show {koan}", "config check", "config show",
 )  # fmt: skip
 NEED_A_SERVER = ("night", "night --dry-run", "night --abandon", "cycles 1", "eval", "drill", "koans run")
@@ -418,6 +419,29 @@ def test_the_list_of_episodes_names_who_judged_them(home: Path) -> None:
     (file := home / "in.jsonl").write_text(make_episode(1, Outcome.PASS, source="tool-text").model_dump_json())
     assert Done("episodes", "import", str(file)).status == 0
     assert "judged by" in (listed := Done("episodes", "list").out) and "tool-text" in listed
+
+
+def test_the_newest_episodes_are_listed_and_in_json_in_the_order_they_were_saved(home: Path) -> None:
+    with wiring.open_store(load_config()) as store:
+        store.save_episodes(make_episode(number, Outcome.FAIL) for number in range(10, 30))
+    listed = Done("episodes", "list", "--limit", "2").out
+    assert "2 of 20" in listed and listed.index("e29") < listed.index("e28") and "e27" not in listed
+    assert [e["id"] for e in Done("episodes", "list", "--limit", "2", "--json").json] == ["e28", "e29"]
+
+
+def test_one_episode_is_shown_with_its_sizes_and_the_words_of_its_check(home: Path) -> None:
+    episode = make_episode(1, Outcome.FAIL, Outcome.INFRA)
+    last = episode.attempts[-1]
+    infra = last.model_copy(update={"verdict": Verdict.infra("no go here [1]\nindeed")})
+    with wiring.open_store(load_config()) as store:
+        store.save_episodes([episode.model_copy(update={"attempts": (episode.attempts[0], infra), "id": "abcdef"})])
+        store.save_episodes([make_episode(2, Outcome.PASS, name="x"), make_episode(2, Outcome.PASS, name="y")])
+    shown = Done("episodes", "show", "abc").out
+    assert "infra, by verifier" in shown and "the check said:\nno go here [1]\nindeed" in shown
+    assert "attempt 2: infra" in shown and str(len(last.messages[1].content)) in shown
+    assert "no go here [1]" in " ".join(Done("episodes", "list", "--outcome", "infra").out.split())
+    assert Done("episodes", "show", "abc", "--json").json["episode"]["id"] == "abcdef"
+    assert Done("episodes", "show", "e2").status == 1  # two are called so
 
 
 def test_an_export_replaces_a_file_only_when_it_is_told_to(home: Path) -> None:

@@ -313,6 +313,19 @@ def test_twenty_passed_episodes_of_which_none_can_train_are_found(
     assert (found.level, "sleepy-coder run -- AGENT" in found.remedy) == (level, level == "warn")
 
 
+def test_checks_most_of_which_cannot_be_run_are_found_with_the_words_of_the_last(
+    tmp_path: Path, tiny_server: TinyServer
+) -> None:
+    config = settings(tmp_path, tiny_server, f"http://127.0.0.1:{free_port()}")
+    with open_store(config) as store:
+        store.save_episodes([make_episode(1, Outcome.PASS), make_episode(2, Outcome.INFRA)])
+        assert examined(config)["episodes"].level == "ok"
+        blind = [make_episode(number, Outcome.INFRA) for number in (3, 4)]
+        store.save_episodes(e.model_copy(update={"attempts": (), "reason": f"no go for {e.id}"}) for e in blind)
+    found = examined(config)["episodes"]
+    assert found.level == "warn" and "3 of the last 4 checks" in found.what and "no go for e4" in found.what
+
+
 def test_a_look_makes_no_home_of_a_folder(tmp_path: Path, tiny_server: TinyServer) -> None:
     examine(settings(tmp_path, tiny_server))
     assert list(tmp_path.iterdir()) == []

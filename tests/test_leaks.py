@@ -131,6 +131,47 @@ def test_a_renamed_copy_in_numbered_lines_between_prose_is_found() -> None:
     assert FROZEN[0].id in found(text)
 
 
+def lines_as(form: str, text: str) -> str:
+    return "\n".join(form.format(number=i, line=line) for i, line in enumerate(text.rstrip("\n").split("\n"), 1))
+
+
+SHOWN = {
+    "cat -n": "{number:6}\t{line}",
+    "an arrow": "{number:6}→{line}",
+    "grep -n": "{number}:{line}",
+    "the context of grep": "{number}-{line}",
+    "grep in files": "src/my-mod.rs:{number}:{line}",
+    "a letter": "L{number}: {line}",
+    "bat": "{number:4} │ {line}",
+    "what a diff adds": "+{line}",
+    "what a diff takes away": "-{line}",
+}
+
+
+@pytest.mark.parametrize("form", SHOWN.values(), ids=SHOWN)
+def test_a_program_as_agents_are_shown_it_is_a_leak_and_so_is_its_renamed_copy(form: str) -> None:
+    for task in FROZEN[::9]:
+        before, after = "Contents of the file:\n@@ -1,9 +1,9 @@\n", "\n\nThat is all of it.\n"
+        assert found(f"{before}{lines_as(form, program(task))}{after}")[task.id].kind == "exact"
+        assert task.id in found(f"{before}{lines_as(form, renamed(program(task)))}{after}")
+
+
+def test_both_sides_of_a_diff_are_read() -> None:
+    task, other = FROZEN[0], FROZEN[5]
+    old, new = (lines_as(form, program(one)) for form, one in (("-{line}", task), ("+{line}", other)))
+    pairs = zip(old.split("\n"), new.split("\n"), strict=False)
+    mixed = "\n".join(line for pair in pairs for line in pair)
+    rest = "\n".join((*old.split("\n")[mixed.count("\n-") + 1 :], *new.split("\n")[mixed.count("\n+") :]))
+    leaks = found(f"--- a/main.rs\n+++ b/main.rs\n@@ -1,40 +1,40 @@\n{mixed}\n{rest}")
+    assert (leaks[task.id].kind, leaks[other.id].kind) == ("exact", "exact")
+
+
+def test_another_reading_hides_no_leak() -> None:
+    for task in FROZEN[::9]:
+        for more in ("3-\n", "+ one\n- two\n", "@@ \n", "12\tx\n", "main.rs:4:5: error\n"):
+            assert found(program(task)).keys() <= found(f"{more}{program(task)}\n{more}").keys()
+
+
 def test_a_leak_in_a_later_message_is_found() -> None:
     clean = first_messages(FROZEN[0].model_copy(update={"files": {"main.rs": "fn main() {}\n"}}), "no error")
     late = retry_messages(clean, "1|fn main() {}", f"the other one is\n{program(FROZEN[3])}")

@@ -99,8 +99,8 @@ def test_unseen_koans_that_are_too_close_to_what_was_trained_on_are_left_out() -
 
 def test_own_tasks_that_were_practised_cannot_judge() -> None:
     task = load_split("day")[0]
-    with pytest.raises(TaskFormatError, match=task.id):
-        own_frozen([task], [("row", task.files["main.rs"])])
+    with pytest.raises(TaskFormatError, match=rf"exam\.jsonl, line 3 \({task.id}\)"):
+        own_frozen([("exam.jsonl, line 3", task)], [("row", task.files["main.rs"])])
 
 
 def test_own_tasks_take_the_place_of_the_frozen_set(tmp_path: Path, store: Store) -> None:
@@ -167,8 +167,12 @@ def test_tasks_that_pass_as_they_stand_or_whose_fix_fails_are_refused_by_name(tm
             )
 
     sets = FrozenSets(tmp_path)
-    with pytest.raises(TaskFormatError, match="2 tasks pass as they stand, or their own reference fails"):
+    with pytest.raises(TaskFormatError, match="2 tasks cannot judge") as refused:
         renew(settings(tmp_path), store, sets, Easy(), source, False, lambda _: None, ())
+    first, second = (line for line in refused.value.message.split("\n") if "own.jsonl" in line)
+    assert first.startswith(f"own.jsonl, line 1 ({no_fix.id}, ") and "its own reference fails" in first
+    assert second.startswith(f"own.jsonl, line 2 ({tasks[1].id}, ") and "it passes as it stands" in second
+    assert "FILE" not in refused.value.remedy and f"--from {source} --check" in refused.value.remedy
     assert sets.current() == load_split("frozen")
 
 
@@ -314,6 +318,62 @@ def test_own_tasks_judge_by_one_command(home: Path) -> None:  # noqa: F811
     assert (gate["epoch"], gate["openings_used"]) == (0, 0) and gate["small_set"].startswith("3 clusters")
     again = Done("gate", "renew", "--yes", "--from", str(home / "missing.jsonl"))
     assert again.status == 1
+
+
+def command_task(word: str, command: list[str], **more: object) -> str:
+    files = {"add.sh": f"echo {word} # the sum of all that is on the bill\n"}
+    return json.dumps({"prompt": f"Say {word}.", "language": "sh", "files": files, "command": command, **more}) + "\n"
+
+
+def test_of_a_task_that_cannot_be_checked_here_it_is_said_what_is_missing(home: Path) -> None:  # noqa: F811
+    source = home / "exam.jsonl"
+    source.write_text(f"# mine\n{command_task('one', ['no-such-tool', 'test'])}")
+    done = Done("gate", "renew", "--yes", "--from", str(source))
+    assert done.status == 1 and "exam.jsonl, line 2" in done.err and "'Say one.'" in done.err
+    assert "`no-such-tool test` cannot be run here" in done.err
+    assert f"koans run --from {source} --check" in done.err
+
+
+def test_tasks_without_a_reference_judge_and_it_is_said_that_nobody_knows_whether_they_can_pass(
+    home: Path,  # noqa: F811
+) -> None:
+    right = {"add.sh": "echo two\n"}
+    command = ["sh", "-c", "test $(sh add.sh) = two"]
+    source = home / "exam.jsonl"
+    source.write_text(command_task("one", ["false"]) + command_task("three", command, reference=right))
+    done = Done("gate", "renew", "--yes", "--from", str(source))
+    assert done.status == 0 and "1 tasks have no reference" in " ".join(done.out.split())
+
+
+def test_an_exam_is_looked_at_without_a_model_and_without_being_practised(home: Path) -> None:  # noqa: F811
+    right = {"add.sh": "echo two\n"}
+    tests = ["sh", "-c", "test $(sh add.sh) = two"]
+    source = home / "exam.jsonl"
+    source.write_text(command_task("one", tests, reference=right))
+    before = sorted(home.rglob("*"))
+    done = Done("koans", "run", "--from", str(source), "--check")
+    assert done.status == 0 and "1 of 1 tasks tell a right answer from a wrong one" in done.out
+    assert sorted(home.rglob("*")) == before
+    assert Done("gate", "renew", "--yes", "--from", str(source)).status == 0
+
+
+def test_a_check_of_tasks_says_of_each_that_cannot_judge_why(home: Path) -> None:  # noqa: F811
+    echo = ["sh", "-c", "echo $(sh add.sh) is said; test $(sh add.sh) = two"]
+    source = home / "exam.jsonl"
+    source.write_text(
+        command_task("two", ["sh", "add.sh"])
+        + command_task("one", echo, reference={"add.sh": "echo six\n"})
+        + command_task("four", ["no-such-tool"])
+        + command_task("five", ["false"])
+    )
+    done = Done("koans", "run", "--from", str(source), "--check")
+    assert done.status == 1 and "1 of 4 tasks" in done.out and "3 have no reference" in done.out
+    told = done.err.split("exam.jsonl, ")[1:]
+    assert "line 1" in told[0] and "it passes as it stands" in told[0]
+    assert "line 2" in told[1] and "its own reference fails" in told[1] and "six is said" in told[1]
+    assert "line 3" in told[2] and "it cannot be checked here" in told[2] and "no-such-tool" in told[2]
+    found = json.loads(Done("koans", "run", "--from", str(source), "--check", "--json").out)
+    assert [one["control"]["broken"] for one in found] == ["P", "F", "I", "F"]
 
 
 def test_of_an_exam_that_is_mostly_one_program_it_is_said_why(home: Path) -> None:  # noqa: F811

@@ -34,8 +34,8 @@ def solve(
     attempts: list[Attempt] = []
     try:
         first = messages = opening(verifier, task, hints)
-    except InfraError:
-        return _episode(task, model, clock, session, seed, attempts, Outcome.INFRA)
+    except InfraError as error:
+        return _episode(task, model, clock, session, seed, attempts, Outcome.INFRA, error.message)
     for number in range(settings.attempts):
         temperature = settings.temperature if number == 0 else settings.retry_temperature
         sampling = Sampling(temperature, settings.max_tokens, seed + number)
@@ -56,11 +56,19 @@ def solve(
             break
         messages = retry_messages(first, done.completion, done.verdict.feedback)
     outcome = attempts[-1].verdict.outcome if attempts else Outcome.INFRA
-    return _episode(task, model, clock, session, seed, attempts, outcome)
+    reason = "" if attempts else f"task {task.id} is longer than the model's context"
+    return _episode(task, model, clock, session, seed, attempts, outcome, reason)
 
 
 def _episode(
-    task: Task, model: str, clock: Clock, session: str, seed: int, attempts: Sequence[Attempt], outcome: Outcome
+    task: Task,
+    model: str,
+    clock: Clock,
+    session: str,
+    seed: int,
+    attempts: Sequence[Attempt],
+    outcome: Outcome,
+    reason: str,
 ) -> Episode:
     return Episode(
         id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{session}/{task.id}/{seed}")),
@@ -72,6 +80,7 @@ def _episode(
         outcome_source="verifier",
         served_by=model,
         created=clock.now(),
+        reason=reason,
     )
 
 

@@ -13,7 +13,7 @@ from sleepy_coder.judge.case import LETTERS, Control
 from sleepy_coder.judge.clusters import Cluster
 from sleepy_coder.ports import Verifier
 from sleepy_coder.serve.rollout import in_parallel
-from sleepy_coder.types import Task
+from sleepy_coder.types import Task, Verdict
 
 NIGHTS: Final = 10
 """Every task is asked anew, several times, once in so many nights; a tenth of the set each night."""
@@ -49,12 +49,19 @@ def nightly_controls(
 
 def run_control(verifier: Verifier, task: Task, repeats: int) -> Control:
     """Verify the task's reference `repeats` times, until it fails, and its broken files once."""
+    return ask_control(verifier, task, repeats)[0]
+
+
+def ask_control(verifier: Verifier, task: Task, repeats: int) -> tuple[Control, Verdict | None, Verdict]:
+    """`run_control`, with the last verdict on the reference, where there is one, and that on the broken files."""
     fixed = {**task.files, **task.reference} if task.reference else None
+    last: Verdict | None = None
     reference = ""
     while fixed and len(reference) < repeats and not reference.strip("P"):
-        reference += LETTERS[verifier.verify(task, fixed).outcome]
-    broken = LETTERS[verifier.verify(task, task.files).outcome]
-    return Control(task=task.id, reference=reference, broken=broken)
+        last = verifier.verify(task, fixed)
+        reference += LETTERS[last.outcome]
+    broken = verifier.verify(task, task.files)
+    return Control(task=task.id, reference=reference, broken=LETTERS[broken.outcome]), last, broken
 
 
 def quarantined(controls: Iterable[Control]) -> frozenset[str]:

@@ -32,7 +32,7 @@ def task_id(
 ) -> str:
     """`k` and 12 hex digits of the SHA-256 of everything that decides whether an answer passes.
 
-    The order of `files` counts: edits without a path go to the first one.
+    The order of `files` counts: edits without a path go to the first program.
     """
     content = [list(files.items()), prompt, list(command), expected_stdout, hidden_tests]
     canonical = json.dumps(content, ensure_ascii=True, separators=(",", ":"))

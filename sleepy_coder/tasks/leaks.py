@@ -8,6 +8,9 @@ training data (Lee et al., Deduplicating training data makes language models bet
 holds, and a frozen program inside a longer text is found as well. An inverted index makes it exact and fast.
 
 A project is compared as a whole and file by file, since an agent's row shows one file at a time.
+
+A text is read as it stands and, where lines look so, also as agents are shown programs: without the numbers of
+`cat -n`, `grep -n` and reading tools, and as either side of a diff. Another reading finds leaks and hides none.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Literal, cast
 
@@ -37,6 +41,14 @@ SHARED = 3
 _PROSE_SUFFIXES = frozenset({".toml", ".md", ".txt", ".lock", ".json", ".yaml", ".yml"})
 _NUMBERED = re.compile(r"^\s*\d{1,5}\|", re.MULTILINE)
 _NUMBERED_RUN = re.compile(r"(?:^[ \t]*\d{1,5}\|.*(?:\n|\Z))+", re.MULTILINE)
+_LISTED = re.compile(r"^(?:[^\s:]{1,200}[:-])?[ \t]*L?\d{1,6}(?:[\t→:-]| │)", re.MULTILINE)
+"""A line of `cat -n` and most agents' reading tools, of `grep -n` (with the file, and of the context), or of bat."""
+_LISTED_RUN = re.compile(rf"(?:{_LISTED.pattern}.*(?:\n|\Z))+", re.MULTILINE)
+_PATCHES = re.compile(r"^(?:\+|@@ )", re.MULTILINE)
+_HUNK = re.compile(r"(?:^(?:[ +-].*)?\n|^[ +-].*\Z)+", re.MULTILINE)
+_ADDED = re.compile(r"^\+.*(?:\n|\Z)", re.MULTILINE)
+_REMOVED = re.compile(r"^-.*(?:\n|\Z)", re.MULTILINE)
+_MARK = re.compile(r"^[+-]", re.MULTILINE)
 _FENCE = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
 _BARE_PROGRAM = re.compile(
     r"^(?:(?:use|mod|pub|fn|struct|enum|trait|impl|const|static|type|async|unsafe|extern)\b|macro_rules!|#!?\[)"
@@ -86,19 +98,26 @@ class LeakIndex:
     def find(self, provenance: str, text: str) -> tuple[Leak, ...]:
         """The leaks in one text, at most one per frozen task: the most certain kind."""
         found: dict[str, Leak] = {}
-        for program in _programs_in(text):
+        readings = [(_programs_in(text), _NUMBERED.sub("", text)), *_as_shown(text)]
+        for program in chain.from_iterable(programs for programs, _ in readings):
             for task in self._exact.get(tuple(tokens(program)), ()):
                 found[task] = Leak(provenance, task, "exact", 1.0)
             for task in self._renamed.get(skeleton(program), ()):
                 found.setdefault(task, Leak(provenance, task, "renamed", 1.0))
+        for _, reading in readings:
+            for task, share in self._shares(reading):
+                found.setdefault(task, Leak(provenance, task, "near", share))
+        return tuple(sorted(found.values(), key=lambda leak: leak.task_id))
+
+    def _shares(self, text: str) -> Iterator[tuple[str, float]]:
+        """The tasks of which enough is in the text, and how much: for each of their programs that is."""
         shared = Counter[int]()
-        for shingle in _shingles(tokens(_NUMBERED.sub("", text))):
+        for shingle in _shingles(tokens(text)):
             shared.update(self._postings.get(shingle, ()))
         for program, count in shared.items():
             task, size = self._programs[program]
             if count >= self._threshold * size:
-                found.setdefault(task, Leak(provenance, task, "near", count / size))
-        return tuple(sorted(found.values(), key=lambda leak: leak.task_id))
+                yield task, count / size
 
 
 def find_leaks(
@@ -185,12 +204,25 @@ def _single_files(task: Task) -> dict[str, None]:
 def _programs_in(text: str) -> list[str]:
     """The programs of a text: runs of numbered lines (each, and all as one), fenced blocks, or bare items."""
     runs = [_NUMBERED.sub("", run) for run in _NUMBERED_RUN.findall(text)]
-    found = [*runs, "".join(runs)] if len(runs) > 1 else runs
+    found = _each_and_all(runs)
     found.extend(_FENCE.findall(text))
     if not found:
         bare = _BARE_PROGRAM.search(text)
         found.extend([text, bare.group()] if bare else [text])
     return found
+
+
+def _as_shown(text: str) -> Iterator[tuple[list[str], str]]:
+    """The programs that an agent was shown in the text, and all of it, as `LeakIndex.find` compares both."""
+    shown = [[_LISTED.sub("", run) for run in _LISTED_RUN.findall(text)]]
+    if _PATCHES.search(text):
+        hunks: list[str] = [hunk for hunk in _HUNK.findall(text) if _MARK.search(hunk)]
+        shown += ([_MARK.sub("", other.sub("", hunk)) for hunk in hunks] for other in (_REMOVED, _ADDED))
+    yield from ((_each_and_all(parts), "".join(parts)) for parts in shown if parts)
+
+
+def _each_and_all(parts: list[str]) -> list[str]:
+    return [*parts, "".join(parts)] if len(parts) > 1 else parts
 
 
 def _shingles(parts: Sequence[str]) -> frozenset[tuple[str, ...]]:

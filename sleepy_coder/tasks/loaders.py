@@ -88,7 +88,14 @@ class _Short(BaseModel):
 
 def load_tasks(path: Path) -> tuple[Task, ...]:
     """The tasks of a folder of cargo projects, or of a JSON-lines file. Raises TaskFormatError."""
-    return load_cargo_folder(path) if path.is_dir() else load_jsonl(path)
+    return tuple(task for _, task in placed_tasks(path))
+
+
+def placed_tasks(path: Path) -> tuple[tuple[str, Task], ...]:
+    """The tasks of `load_tasks`, each with where it stands: the folder, or the line of the file."""
+    if path.is_dir():
+        return tuple((task.origin.removeprefix("cargo:"), task) for task in load_cargo_folder(path))
+    return tuple((f"{path.name}, line {number}", task) for number, task in _numbered_tasks(path))
 
 
 def load_jsonl(path: Path) -> tuple[Task, ...]:
@@ -99,22 +106,24 @@ def load_jsonl(path: Path) -> tuple[Task, ...]:
     Raises TaskFormatError when the file cannot be read, and naming file, line and reason at the first line that is
     no task.
     """
+    return tuple(task for _, task in _numbered_tasks(path))
+
+
+def _numbered_tasks(path: Path) -> Iterator[tuple[int, Task]]:
     try:
         text = path.read_bytes().decode("utf-8", errors="replace")
     except OSError as error:
         raise TaskFormatError(f"{path} cannot be read: {error.strerror}", "Check the path") from error
-    tasks: list[Task] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            tasks.append(_task_of(line, origin=path.name))
+            yield number, _task_of(line, origin=path.name)
         except ValueError as error:
             raise TaskFormatError(
                 f"{path}, line {number}: {_reason(error)}",
                 'The shortest task is {"prompt": ..., "code": ..., "expected_stdout": ...}',
             ) from error
-    return tuple(tasks)
 
 
 def load_cargo_folder(path: Path) -> tuple[Task, ...]:

@@ -42,15 +42,16 @@ def unseen_koans(
     return tuple(prove_all(drawn, rustc, lambda: step(len(drawn))))
 
 
-def own_frozen(tasks: Sequence[Task], rows: Rows) -> tuple[Task, ...]:
-    """A user's own tasks as a frozen set, each once, by id.
+def own_frozen(placed: Sequence[tuple[str, Task]], rows: Rows) -> tuple[Task, ...]:
+    """A user's own tasks as a frozen set, each once, by id; `placed` says where each of them stands.
 
     Raises TaskFormatError when one of them is, or is too close to, what was trained on or may be.
     """
-    found = tuple(sorted({task.id: task for task in tasks}.values(), key=lambda task: task.id))
-    if leaking := sorted({leak.task_id for leak in find_leaks(rows, found)}):
+    found = tuple(sorted({task.id: task for _, task in placed}.values(), key=lambda task: task.id))
+    leaks = {leak.task_id for leak in find_leaks(rows, found)}
+    if leaking := [f"{place} ({task.id})" for place, task in placed if task.id in leaks]:
         raise TaskFormatError(
-            f"{len(leaking)} tasks are too close to what is practised or was trained on: {', '.join(leaking)}",
+            f"{len(leaking)} tasks are too close to what is practised or was trained on: {'; '.join(leaking)}",
             "leave them out: a task that was practised cannot judge",
         )
     return found

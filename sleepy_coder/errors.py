@@ -8,6 +8,7 @@ SleepyError                 always carries what to do about it
 │   └── TrainingKilled      the training child was killed by somebody else: a machine without memory does that
 ├── ServerError             the model server answered with an error
 │   ├── ServerUnreachable   nobody answered
+│   │   └── AnswerTimedOut  somebody listens, and did not answer in time
 │   └── ModelNotFound       404: no such model or adapter
 ├── SecretFound             a text holds a secret that cannot be taken out of it; the text is not kept
 ├── LeakError               a training mix holds a frozen task or a near-duplicate of one
@@ -75,6 +76,10 @@ class ServerError(SleepyError):
 
 class ServerUnreachable(ServerError):
     """Nobody answered at the model server's URL."""
+
+
+class AnswerTimedOut(ServerUnreachable):
+    """The model server took the request and did not answer in time."""
 
 
 class ModelNotFound(ServerError):

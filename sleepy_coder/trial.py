@@ -13,7 +13,7 @@ from sleepy_coder.journal import Journal
 from sleepy_coder.judge.case import Case, Control, TaskOutcomes, comparable, outcomes, policy_sha256
 from sleepy_coder.judge.clusters import Cluster, form_clusters, in_order
 from sleepy_coder.judge.controls import nightly_controls, quarantined, without
-from sleepy_coder.judge.evaluate import restricted
+from sleepy_coder.judge.evaluate import restricted, stack_id
 from sleepy_coder.judge.gate import as_verdict
 from sleepy_coder.judge.record import read, write
 from sleepy_coder.judge.sequential import judge
@@ -151,10 +151,17 @@ def _order(parts: Parts, trial: Trial) -> tuple[Cluster, ...]:
     return in_order(without(parts.clusters, quarantined(trial.controls)), trial.cycle)
 
 
+def _elsewhere(parts: Parts, reports: Sequence[EvalReport]) -> str:
+    """Why `reports` say nothing of what would serve: a night may go on after the server or a compiler was replaced."""
+    if reports and reports[0].stack != stack_id(parts.config.eval, parts.environment):
+        return "the arms were measured on another stack than that of now"
+    return ""
+
+
 def case_of(parts: Parts, trial: Trial, reports: Sequence[EvalReport], fresh: Fresh | None = None) -> Case:
     """What the gate decides on, after `reports` and what `fresh` tasks gave."""
     order = _order(parts, trial)
-    drifted = comparable(reports)
+    drifted = comparable(reports) or _elsewhere(parts, reports)
     rivals = reports[1:]
     asked = sum(len(report.samples) for report in rivals)
     return Case(

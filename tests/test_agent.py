@@ -10,7 +10,7 @@ from fakes import BASE, FakeClock, FakeServer, FakeVerifier, make_task, right_an
 from sleepy_coder.collect.agent import solve, work_through
 from sleepy_coder.config import AgentSettings
 from sleepy_coder.dialogue import first_messages, retry_messages
-from sleepy_coder.errors import ServerError, ServerUnreachable
+from sleepy_coder.errors import AnswerTimedOut, ServerError, ServerUnreachable
 from sleepy_coder.types import Episode, Message, Outcome
 
 SETTINGS = AgentSettings(attempts=3, temperature=0.1, retry_temperature=0.9, max_tokens=77, concurrency=4)
@@ -115,6 +115,22 @@ def test_working_through_saves_each_episode_and_yields_them_in_order() -> None:
     assert [episode.task for episode in found] == list(tasks)
     assert [episode.outcome for episode in found] == [Outcome.PASS] * 4 + [Outcome.FAIL] * 4
     assert {episode.id for episode in saved} == {episode.id for episode in found}
+
+
+def test_an_answer_on_which_the_server_fails_ends_its_episode_and_no_other() -> None:
+    right = solver(range(4))
+
+    def fail(messages: Sequence[Message], temperature: float, seed: int) -> str:
+        if any("broken_1" in message.content for message in messages):
+            raise AnswerTimedOut("it did not answer in time")
+        return right(messages, temperature, seed)
+
+    found = work_through(
+        tasks_of(range(4)), BASE, FakeServer(fail), FakeVerifier(), SETTINGS, FakeClock(), "s", lambda _: None
+    )
+    one, *others = sorted(found, key=lambda episode: episode.outcome is Outcome.PASS)
+    assert one.outcome is Outcome.INFRA and "did not answer in time" in one.reason
+    assert [episode.outcome for episode in others] == [Outcome.PASS] * 3
 
 
 def test_an_episode_saved_before_the_server_went_away_is_kept() -> None:

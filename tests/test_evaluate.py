@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
-from fakes import BASE, FakeServer, FakeVerifier, make_task, solver, tasks_of
+from fakes import BASE, Answer, FakeServer, FakeVerifier, make_task, solver, tasks_of
 
 from sleepy_coder.config import EvalSettings
-from sleepy_coder.errors import ServerError, ServerUnreachable
+from sleepy_coder.errors import AnswerTimedOut, ServerError, ServerUnreachable
 from sleepy_coder.judge.evaluate import Arm, evaluate, stack_id
-from sleepy_coder.types import EvalReport, Outcome
+from sleepy_coder.types import EvalReport, Message, Outcome
 
 SETTINGS = EvalSettings(samples=3, temperature=0.7, concurrency=4, seed=900)
 NUMBERS = range(1000, 1006)
@@ -58,6 +60,39 @@ def test_a_server_that_is_gone_ends_the_measurement() -> None:
     server.reachable = False
     with pytest.raises(ServerUnreachable):
         measure(server)
+
+
+def failing(error: ServerError, number: int | None = None) -> Answer:
+    """The right answers, but for one number's task, or all of them, on which the server fails."""
+    answer = solver(NUMBERS)
+
+    def fail(messages: Sequence[Message], temperature: float, seed: int) -> str:
+        if number is None or any(f"broken_{number}" in message.content for message in messages):
+            raise error
+        return answer(messages, temperature, seed)
+
+    return fail
+
+
+ALONE = (AnswerTimedOut("it did not answer in time"), ServerError("CUDA error", status=500))
+
+
+@pytest.mark.parametrize("error", ALONE)
+def test_an_answer_that_fails_alone_is_no_failure_of_the_server(error: ServerError) -> None:
+    report = measure(FakeServer(failing(error, 1000)))
+    assert {s.task_id for s in report.samples if s.outcome is Outcome.INFRA} == {make_task(1000).id}
+    assert report.pass_rate == 1.0
+
+
+@pytest.mark.parametrize("error", ALONE)
+def test_a_server_that_fails_every_answer_ends_the_measurement(error: ServerError) -> None:
+    with pytest.raises(type(error), match=error.message):
+        measure(FakeServer(failing(error)))
+
+
+def test_a_request_that_the_server_refuses_ends_the_measurement() -> None:
+    with pytest.raises(ServerError, match="no such parameter"):
+        measure(FakeServer(failing(ServerError("no such parameter", status=400), 1000)))
 
 
 def test_a_passing_trouble_of_the_machine_leaves_no_trace() -> None:

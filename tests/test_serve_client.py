@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from sleepy_coder.config import EvalSettings
-from sleepy_coder.errors import ModelNotFound, ServerError, ServerUnreachable
+from sleepy_coder.errors import AnswerTimedOut, ModelNotFound, ServerError, ServerUnreachable
 from sleepy_coder.judge.evaluate import stack_id
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.fleet import Fleet
@@ -120,6 +121,13 @@ def test_nobody_there_is_said_with_the_url() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with VllmClient(url) as client, pytest.raises(ServerUnreachable, match=url):
         client.busy()
+
+
+def test_who_listens_and_does_not_answer_is_told_from_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with VllmClient(url, timeout=0.05) as client, pytest.raises(AnswerTimedOut, match="did not answer in time"):
+            client.busy()
 
 
 def server_info(dtype: str) -> str:

@@ -228,6 +228,24 @@ def test_a_timeout_is_a_failure_only_while_the_tasks_own_fix_passes(
     assert second.cached is (outcome is Outcome.FAIL)
 
 
+@pytest.mark.parametrize(("fast", "outcome"), [(("broken",), Outcome.FAIL), ((), Outcome.INFRA)])
+def test_without_a_known_fix_a_timeout_is_a_failure_only_while_the_input_ends_in_time(
+    tmp_path: Path, fast: tuple[str, ...], outcome: Outcome
+):
+    sandbox = Clocked(*fast)
+    with closing(VerdictCache(tmp_path / "v.db")) as cache:
+        dispatcher = TaskVerifier(sandbox, None, CommandVerifier(sandbox, None, Limits()), cache)
+        first, second = (dispatcher.verify(task(("x",), {"a": "broken"}), {"a": "slow"}) for _ in range(2))
+    assert first.outcome is second.outcome is outcome
+    assert second.cached is (outcome is Outcome.FAIL)
+
+
+def test_an_input_that_times_out_by_itself_has_failed(tmp_path: Path):
+    sandbox = Clocked()
+    dispatcher = TaskVerifier(sandbox, None, CommandVerifier(sandbox, None, Limits()), None)
+    assert dispatcher.verify(task(("x",), {"a": "broken"}), {"a": "broken"}).outcome is Outcome.FAIL
+
+
 @pytest.mark.parametrize(("status", "files"), [(1, {"a": "right"}), (0, {"a": "broken"})])
 def test_a_control_that_failed_is_asked_again_and_what_it_says_then_is_remembered(
     tmp_path: Path, status: int, files: dict[str, str]

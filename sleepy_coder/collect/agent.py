@@ -43,6 +43,8 @@ def solve(
             done = attempt(server, verifier, model, task, messages, sampling)
         except ContextTooLong:
             break
+        except InfraError as error:
+            return _episode(task, model, clock, session, seed, attempts, Outcome.INFRA, error.message)
         attempts.append(
             Attempt(
                 messages=done.messages,

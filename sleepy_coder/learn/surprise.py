@@ -9,7 +9,7 @@ from typing import Final
 
 from sleepy_coder.errors import InfraError
 from sleepy_coder.ports import ModelServer
-from sleepy_coder.serve.rollout import in_parallel
+from sleepy_coder.serve.rollout import in_parallel, one_request
 from sleepy_coder.store_rows import example_hash
 from sleepy_coder.types import Example, Record
 
@@ -33,7 +33,7 @@ def measure_surprise(rows: Sequence[Example], model: str, server: ModelServer, c
     chosen = random.Random(seed).sample(sorted(plain), min(MOST, len(plain)))
 
     def ask(sha: str) -> tuple[str, float] | None:
-        with contextlib.suppress(InfraError):  # longer than the server's context
+        with contextlib.suppress(InfraError), one_request(server, model):  # longer than the server's context, say
             return sha, server.nll(model, plain[sha].messages, plain[sha].completion)
 
     return Surprise(nll=dict(found for found in in_parallel(ask, chosen, concurrency) if found))

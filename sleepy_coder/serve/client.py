@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from sleepy_coder.config import without_v1
-from sleepy_coder.errors import ModelNotFound, ServerError, ServerUnreachable
+from sleepy_coder.errors import AnswerTimedOut, ModelNotFound, ServerError, ServerUnreachable
 from sleepy_coder.ports import Fingerprint, ServedModel
 from sleepy_coder.serve.wire import StreamPiece, check, pieces
 from sleepy_coder.types import Message, Reply
@@ -264,8 +264,12 @@ class VllmClient:
     def _unreachable(self, path: str) -> Generator[None]:
         try:
             yield
-        except httpx.TimeoutException as error:
+        except httpx.ConnectTimeout as error:
             raise ServerUnreachable(
+                f"nobody answered at {self.url}{path} in {_CONNECT_SECONDS:g} s", "Is server.url right?"
+            ) from error
+        except httpx.TimeoutException as error:
+            raise AnswerTimedOut(
                 f"{self.url}{path} did not answer in time ({type(error).__name__})",
                 "Check the server's log and whether it sleeps: requests to a sleeping vLLM hang.",
             ) from error

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TypeVar
 
 from sleepy_coder.dialogue import ReplyFormatError, apply_reply, first_messages, with_hints
-from sleepy_coder.errors import InfraError, ServerError
+from sleepy_coder.errors import AnswerTimedOut, InfraError, ServerError
 from sleepy_coder.ports import ModelServer, Verifier
 from sleepy_coder.types import Message, Outcome, Task, Thoughts, Verdict
 
@@ -55,6 +57,30 @@ def opening(verifier: Verifier, task: Task, hints: Hinter | None = None) -> tupl
     return with_hints(first_messages(task, verdict.feedback), hints(task, verdict) if hints else "")
 
 
+@contextmanager
+def one_request(server: ModelServer, model: str) -> Generator[None]:
+    """Raises InfraError in place of a timeout or a 5xx while `model` goes on answering others.
+
+    An answer without an end, or one that breaks the server's kernels, is about this request: it would fail in every
+    night, and as the server's failure keep all of them from their end.
+    """
+    try:
+        yield
+    except ServerError as error:
+        of_this_one = isinstance(error, AnswerTimedOut) or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        if not of_this_one or not _answers(server, model):
+            raise
+        raise InfraError(f"one request failed, while others are answered: {error.message}", error.remedy) from error
+
+
+def _answers(server: ModelServer, model: str) -> bool:
+    try:
+        server.chat(model, (Message(role="user", content="1"),), max_tokens=1)
+    except ServerError:
+        return False
+    return True
+
+
 def attempt(
     server: ModelServer,
     verifier: Verifier,
@@ -65,17 +91,18 @@ def attempt(
 ) -> Rollout:
     """Ask `model` once, apply its answer to the task's files and verify them.
 
-    An answer that cannot be applied is a failure of the model, with a verdict that says so.
-    Raises ServerError when the reply comes from another model than the one asked for: weights that
-    are not the ones under test must never be credited.
+    An answer that cannot be applied is a failure of the model, with a verdict that says so. Raises InfraError when this
+    answer alone fails; ServerError when the server does, or when the reply comes from another model than the one asked
+    for: weights that are not the ones under test must never be credited.
     """
-    reply = server.chat(
-        model,
-        messages,
-        temperature=sampling.temperature,
-        seed=sampling.seed,
-        max_tokens=sampling.max_tokens,
-    )
+    with one_request(server, model):
+        reply = server.chat(
+            model,
+            messages,
+            temperature=sampling.temperature,
+            seed=sampling.seed,
+            max_tokens=sampling.max_tokens,
+        )
     if reply.model != model:
         raise ServerError(f"asked for {model}, but {reply.model} answered", "check the server's model names")
     if reply.finish_reason == "abort":

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sleepy_coder.verify.cheat import SHELLS
+from sleepy_coder.verify.check_lines import SHELLS
 from sleepy_coder.verify.venv import shows_too_much
 
 SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")

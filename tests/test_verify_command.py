@@ -16,7 +16,7 @@ from sleepy_coder.tasks import load_split
 from sleepy_coder.types import Outcome, Task, Verdict
 from sleepy_coder.verify.cache import VerdictCache
 from sleepy_coder.verify.command import CommandVerifier, TaskVerifier, verifier
-from sleepy_coder.verify.output import found_no_test, lacking, tail, tested_nothing
+from sleepy_coder.verify.output import found_no_test, lacking, nothing_tested, tail
 from sleepy_coder.verify.tools import find_tools, identity
 
 MANIFEST = '[package]\nname = "sum"\nversion = "0.1.0"\nedition = "2021"\n'
@@ -189,7 +189,7 @@ def test_a_run_of_no_test_is_what_ended_well_or_says_so_by_its_status(status: in
 @pytest.mark.parametrize(("program", "nothing"), [("pub fn one() {}", False), ("#[test]\nfn one() {}", True)])
 def test_cargo_that_runs_no_test_has_shown_nothing_only_where_there_are_tests(program: str, nothing: bool):
     said = "test result: ok. 0 passed; 0 failed\n"
-    assert tested_nothing(("cargo", "test"), said, {"src/lib.rs": program}) is nothing
+    assert nothing_tested(("cargo", "test"), said, {"src/lib.rs": program}) is nothing
 
 
 def test_the_tail_prefers_what_pytest_marks_as_errors():

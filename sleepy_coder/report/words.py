@@ -251,7 +251,8 @@ def _sentence(code: str, verdict: GateVerdict) -> str:
         )
     tasks = verdict.comparisons[0].tasks if verdict.comparisons else 0
     return {
-        "ENV_DRIFT": "The three models were not measured on the same tasks and stack and cannot be compared.",
+        "ENV_DRIFT": "The three models were not measured on the same tasks and on the stack of now, so they cannot be "
+        "compared.",
         "INFRA_MISSING": f"{len(verdict.infra_tasks)} of {tasks} tasks could not be measured because the "
         "machine failed, or failed their controls: more than the gate accepts, or enough to hide harm.",
         "BUDGET_EXHAUSTED": "This epoch of the frozen set has no opening left: `sleepy-coder gate renew` puts unseen "

@@ -22,7 +22,7 @@ from sleepy_coder.verify.cheat import find_cheat
 from sleepy_coder.verify.check_lines import SHELLS
 from sleepy_coder.verify.diagnostics import compact, failed_test, read_errors, signature
 from sleepy_coder.verify.installed import Installed
-from sleepy_coder.verify.output import NO_TESTS, found_no_test, lacking, plain, tail, tested_nothing
+from sleepy_coder.verify.output import NO_TESTS, found_no_test, lacking, nothing_tested, plain, tail
 from sleepy_coder.verify.rust import COMMANDS, RustVerifier, Toolchain
 from sleepy_coder.verify.sandbox import BubblewrapSandbox
 from sleepy_coder.verify.tools import Tools, find_tools, identity, path_of
@@ -104,7 +104,7 @@ class CommandVerifier:
         if not done.killed and found_no_test(argv, done.returncode, said):
             return _failed_without_tests(NO_TESTS, done.seconds)
         if done.returncode == 0 and not done.killed:
-            if not tested_nothing(argv, done.stdout, files):
+            if not nothing_tested(argv, done.stdout, files):
                 return Verdict(outcome=Outcome.PASS, stage="done", seconds=done.seconds)
             return _failed_without_tests("no test ran, though there are some", done.seconds)
         feedback = self._feedback(done, files)

@@ -79,7 +79,7 @@ def found_no_test(argv: Sequence[str], status: int, said: str) -> bool:
     return idle or (bool(_RAN_NONE.search(said)) and not _RAN_SOME.search(said))
 
 
-def tested_nothing(argv: Sequence[str], said: str, files: Mapping[str, str]) -> bool:
+def nothing_tested(argv: Sequence[str], said: str, files: Mapping[str, str]) -> bool:
     """Whether cargo was to run the tests of this project and ran none: it says that all is well then."""
     there = any(path.endswith(".rs") and "#[test]" in text for path, text in files.items())
     return tuple(argv[:2]) == ("cargo", "test") and there and not any(map(int, _PASSED.findall(said)))

@@ -88,6 +88,57 @@ def test_sam_climbs_by_its_radius_along_the_gradient_and_comes_back() -> None:
     assert torch.equal(idle.data, torch.tensor([5.0]))
 
 
+def test_a_step_of_sam_that_learns_nothing_leaves_the_weights_where_they_were(model: Path, tmp_path: Path) -> None:
+    done = weights(trained(model, tmp_path / "sam", sam_rho=0.05, learning_rate=0.0, steps=1) / OUTPUT)
+    assert not any(value.any() for name, value in done.items() if ".lora_B." in name)
+
+
+# The step
+
+
+def test_however_steep_the_loss_a_step_goes_along_a_gradient_of_length_one(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from fakes import encode
+    from transformers import AutoTokenizer
+
+    from sleepy_coder.learn import train_lora
+    from sleepy_coder.learn.lora_run import Run, attach_adapter, load_base, weights_of
+
+    recipe = SHORT.model_copy(update={"learning_rate": 0.5, "warmup_steps": 0})
+    one = encode(row(3), AutoTokenizer.from_pretrained(model), recipe)
+    assert one is not None
+    run = Run.begin(attach_adapter(load_base(model), recipe), recipe)
+    learned = [weight for weight in run.model.parameters() if weight.requires_grad]
+    run.optimizer = torch.optim.SGD(learned)
+
+    def steep(*_: Any) -> tuple[float, float]:
+        for weight in learned:
+            weight.grad = torch.full_like(weight, 1000.0)
+        return 0.0, 0.0
+
+    monkeypatch.setattr(train_lora, "backward", steep)
+    before = weights_of(run.model)
+    train_lora.one_step(run, [one] * 2, [torch.zeros(1)] * 2, recipe, 0, 2)
+    moved = [(value - before[name]).norm() for name, value in weights_of(run.model).items()]
+    assert float(torch.stack(moved).norm()) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_average_forgets_a_fresh_start_sooner_than_its_decay_would(model: Path) -> None:
+    from sleepy_coder.learn.lora_run import Run, attach_adapter, load_base
+
+    run = Run.begin(attach_adapter(load_base(model), SHORT), SHORT)
+    name = next(name for name in run.average if ".lora_B." in name)
+    for parameter, weight in run.model.named_parameters():
+        if ".lora_B." in parameter:
+            weight.data.fill_(1.0)
+    for step, expected in ((1, 9 / 11), (10_000, 0.99 * 9 / 11 + 0.01)):
+        run.step = step
+        run.update_average(0.99)
+        assert run.average[name].unique().tolist() == pytest.approx([expected])
+
+
 # Loss on the prompt
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sleepy_coder.config import WIDEST_RECIPE, RecipeSettings
+from sleepy_coder.config import WIDEST_RECIPE, RecipeName, RecipeSettings
 from sleepy_coder.config_load import load_config
 from sleepy_coder.learn.recipes import RECIPES, recipe_for
 from sleepy_coder.types import Recipe
@@ -45,3 +45,38 @@ def test_everything_else_is_taken_from_the_settings_as_it_is(rows: int, accepted
 def test_a_model_server_is_asked_for_the_largest_rank_that_a_recipe_brings() -> None:
     assert max(spec.rank or 0 for spec in RECIPES.values()) == WIDEST_RECIPE
     assert load_config().recipe.largest_rank == WIDEST_RECIPE
+
+
+@pytest.mark.parametrize(
+    ("name", "objective", "has"),
+    [
+        ("rft-anchor", "sft", {"kl", "average", "choice"}),
+        ("seed-plain", "sft", set[str]()),
+        ("naive", "sft", {"fresh start", "prompt loss", "rate 2e-4", "rank 16", "500 steps"}),
+        ("sure-dual", "sft", {"average", "two learners"}),
+        ("sam", "sft", {"sam"}),
+        ("ssr", "sft", set[str]()),
+        ("grpo", "grpo", {"kl"}),
+        ("sdft", "sdft", set[str]()),
+        ("hints-only", "none", set[str]()),
+        ("no-update", "none", set[str]()),
+    ],
+)
+def test_each_recipe_trains_with_what_makes_it_that_recipe_and_with_nothing_else(
+    name: RecipeName, objective: str, has: set[str]
+) -> None:
+    made = recipe_for(RecipeSettings(name=name, rank=8), 16, 0, 4096, 512, 0)
+    found = {
+        "kl": made.kl_anchor > 0 and made.kl_verified > 0,
+        "average": made.ema > 0,
+        "choice": bool(made.checkpoints) and made.held_out > 0 and made.kl_limit > 0,
+        "two learners": made.dual,
+        "sam": made.sam_rho == 0.05,
+        "prompt loss": made.prompt_loss,
+        "fresh start": made.rebase,
+        "rate 2e-4": made.learning_rate == 2e-4,
+        "rank 16": made.rank == 16,
+        "500 steps": made.steps == 500,
+    }
+    assert made.objective == objective
+    assert {what for what, there in found.items() if there} == has

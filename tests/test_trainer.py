@@ -419,6 +419,24 @@ def test_a_fresh_adapter_is_no_distance_from_the_base(tokenizer: Any, attach: At
     assert float(loss.detach()) == pytest.approx(nll, rel=1e-5)
 
 
+def test_the_distance_is_kl_from_the_base_to_the_adapter_as_torch_computes_it(tokenizer: Any, attach: Attach) -> None:
+    import torch
+    from torch.nn import functional
+
+    model = attach(noise=0.1)
+    (one,) = encoded(tokenizer, row(4))
+
+    def log_probs() -> Any:
+        return functional.log_softmax(model(input_ids=torch.tensor([one.ids])).logits[0, one.prompt - 1 : -1], dim=-1)
+
+    with torch.no_grad():
+        of_adapter = log_probs()
+        with model.disable_adapter():
+            of_base = log_probs()
+    expected = float(functional.kl_div(of_adapter, of_base, log_target=True, reduction="batchmean"))
+    assert losses(model, [one])[2] == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_warm_start_begins_at_the_parents_weights(attach: Attach, uninterrupted: tuple[Path, list[Step]]) -> None:
     import torch
     from peft import get_peft_model_state_dict

@@ -181,6 +181,17 @@ def test_a_family_is_blocked_only_after_those_with_clearer_harm_and_then_more_ea
     assert {change.family for change in found if change.blocked} == blocked
 
 
+@pytest.mark.parametrize(("lost", "blocked"), [(5, False), (10, True)])
+def test_a_half_lost_cluster_of_two_tasks_counts_for_less_harm_than_a_lost_task(lost: int, blocked: bool) -> None:
+    rows = [
+        TaskOutcomes(task=f"{i}{half}", cluster=str(i), group="g", baseline="F", served="P", candidate=letter)
+        for i in range(20)
+        for half, letter in (("a", "F" if i < lost else "P"), ("b", "P"))
+    ]
+    (change,) = family_guard(units.by_cluster(rows), GatePolicy(family_alpha=0.1, min_family_clusters=20))
+    assert (change.lost, change.blocked) == (lost, blocked)
+
+
 def test_a_gain_on_frozen_tasks_that_fresh_tasks_do_not_show_is_held_as_a_leak() -> None:
     fresh = [("P", "P", "P")] * 150 + [("F", "F", "F")] * 50
     finding = judge(case(passing(150, 300), passing(150, 300), passing(250, 300), fresh=fresh))
@@ -347,6 +358,12 @@ def test_a_small_set_holds_unless_it_may_speak_for_itself_alone() -> None:
     assert (held.decision, held.reasons, held.scope) == (Decision.INCONCLUSIVE, ("SMALL_SET",), "population")
     alone = judge(case(*arms, policy=GatePolicy(small_sets="frozen-set-only")))
     assert (alone.decision, alone.scope, alone.units) == (Decision.PROMOTE, "frozen-set-only", 160)
+
+
+def test_a_set_that_speaks_for_itself_alone_is_held_below_the_least_number_of_pairs() -> None:
+    policy = GatePolicy(small_sets="frozen-set-only")
+    few = judge(case(["FF"] * 25, ["FF"] * 25, ["PP"] * 25, policy=policy))
+    assert (few.units, few.decision, few.reasons) == (50, Decision.INCONCLUSIVE, ("SMALL_SET",))
 
 
 # Controls

@@ -179,8 +179,8 @@ With PEFT:
 {% endif %}
 - It was trained on the tasks of one installation and judged on one set of tasks: nothing here says that it is better \
 at other work, and general abilities and safety were not measured.
-{% if m.verdict %}
-- The set finds true gains of {{ "%.1f" | format(100 * m.verdict.minimum_detectable_effect) }} points or more in 4 \
+{% if m.verdict and m.verdict.detectable is not none %}
+- The set finds true gains of {{ "%.1f" | format(100 * m.verdict.detectable) }} points or more in 4 \
 nights of 5; smaller changes, also for the worse, may go unseen.
 {% endif %}
 - It fits the base with the hash below and no other.

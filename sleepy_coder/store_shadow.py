@@ -47,8 +47,8 @@ class ShadowStore:
         """At most `count` tasks that were met between these positions, drawn by `seed`, one of a cluster.
 
         Whether they passed plays no part: tasks that were picked for having failed would look better with anybody
-        else. Left out are those that were met before as well, that this canary replayed, or whose prompt is only in a
-        conversation.
+        else. Left out are those that were met before as well, whose cluster this canary replayed, or whose prompt is
+        only in a conversation.
         """
         rows = self._db.rows(
             "SELECT min(position) FROM episodes WHERE position > :after AND position <= :until AND tried IS NOT NULL"
@@ -56,14 +56,24 @@ class ShadowStore:
             {"id": id, "after": after, "until": until},
         )
         drawn = random.Random(seed).sample(rows, min(len(rows), _DRAWN * count))
-        found: dict[str, Task] = {}
+        known, found = self._clusters_replayed(id, after), dict[str, Task]()
         for (position,) in drawn:
             task = self._task_at(position)
             if len(found) == count:
                 break
-            if task is not None and task.prompt and not self._met(task, after):
-                found.setdefault(task.cluster or task.id, task)
+            if task is None or not task.prompt or _cluster(task) in known or self._met(task, after):
+                continue
+            found.setdefault(_cluster(task), task)
         return tuple(found.values())
+
+    def _clusters_replayed(self, id: str, after: int) -> set[str]:
+        """Near copies say the same twice, and the evidence of all nights is multiplied."""
+        rows = self._db.rows(
+            "SELECT min(position) FROM episodes WHERE position > :after"
+            " AND task_id IN (SELECT task FROM canary_replays WHERE canary = :id) GROUP BY task_id",
+            {"id": id, "after": after},
+        )
+        return {_cluster(task) for (position,) in rows if (task := self._task_at(position)) is not None}
 
     def _met(self, task: Task, until: int) -> bool:
         """Whether what serves may have been trained on it: by family, which has an index."""
@@ -100,3 +110,7 @@ class ShadowStore:
     def last_drill(self) -> Drill | None:
         rows = self._db.rows("SELECT payload FROM canary_drills ORDER BY position DESC LIMIT 1")
         return decode(Drill, rows[0][0]) if rows else None
+
+
+def _cluster(task: Task) -> str:
+    return task.cluster or task.id

@@ -461,8 +461,8 @@ class Evidence(Record):
 class GateVerdict(Record):
     """The gate's decision, as reports and cards show it.
 
-    `minimum_detectable_effect` is the smallest true gain (fraction) this set would find with 80%
-    power; `reasons` are machine-readable codes, worst first; `alpha` is what an epoch may spend. Verdicts of before
+    `minimum_detectable_effect` is the smallest true gain (fraction) that as many tasks as were measured would find with
+    80% power; `reasons` are machine-readable codes, worst first; `alpha` is what an epoch may spend. Verdicts of before
     there was `evidence` promised alpha per night.
     """
 
@@ -474,6 +474,11 @@ class GateVerdict(Record):
     infra_tasks: tuple[str, ...]
     minimum_detectable_effect: float
     evidence: Evidence | None = None
+
+    @property
+    def detectable(self) -> float | None:
+        """`minimum_detectable_effect` of the whole set; None where a verdict was final before that was measured."""
+        return self.minimum_detectable_effect if self.evidence is None or self.evidence.whole else None
 
     @property
     def harmful(self) -> bool:

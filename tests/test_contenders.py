@@ -106,6 +106,14 @@ def test_a_checkpoint_too_far_from_the_base_does_not_contend() -> None:
     assert checkpoint_folder(20) not in {one.weights for one in found}
 
 
+@pytest.mark.parametrize(("kl", "scales"), [(0.9, SCALES), (1.5, SCALES[1:]), (30.0, SCALES[-1:])])
+def test_an_average_too_far_from_the_base_contends_where_its_scale_brings_it_near(
+    kl: float, scales: tuple[float, ...]
+) -> None:
+    training = Training(steps=10, probes=(Probe(folder=AVERAGE, step=10, nll=None, kl=kl),))
+    assert tuple(one.scale for one in contenders(training, 1.0)) == scales
+
+
 def test_without_an_average_the_last_checkpoint_does_not_contend_with_itself() -> None:
     found = contenders(Training(steps=20, probes=(at(10, 0.5), at(20, 0.1))), 0)
     assert {one.weights for one in found} == {OUTPUT, checkpoint_folder(10)}

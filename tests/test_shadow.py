@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from fakes import (
     FakeTrainer,
     FakeVerifier,
     live_a_day,
+    make_episode,
     parts,
     solver,
     tasks_of,
@@ -35,8 +37,9 @@ from sleepy_coder.errors import NightPaused, ServerError
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
 from sleepy_coder.shadow import answers, watch
+from sleepy_coder.store import Store
 from sleepy_coder.store_shadow import Replayed
-from sleepy_coder.types import AdapterState, NightReport
+from sleepy_coder.types import AdapterState, NightReport, Outcome
 
 SKILLS = (*DAY[:30], *REHEARSAL[:20])
 LATER = UNLIKE[:35]
@@ -142,6 +145,16 @@ def test_tasks_that_are_too_close_to_what_was_trained_on_are_not_replayed(homes:
     home.night()
     replayed = now.store.replayed(now.store.canaries()[0].id)
     assert {one.task for one in replayed} == {task.id for task in tasks_of(LATER[:5])}
+
+
+def test_a_near_copy_of_what_an_earlier_night_replayed_is_not_replayed(tmp_path: Path) -> None:
+    one, copy, other = (make_episode(number, Outcome.PASS) for number in (1, 2, 3))
+    assert one.task and copy.task and other.task
+    copy = copy.model_copy(update={"task": copy.task.model_copy(update={"cluster": one.task.cluster})})
+    with closing(Store(tmp_path / "s.db")) as store:
+        store.save_episodes([one, copy, other])
+        store.save_replayed("canary", 1, [Replayed(task=one.task.id, served=1.0, previous=0.0)])
+        assert store.unreplayed("canary", 0, 3, 10, seed=0) == (other.task,)
 
 
 def test_a_task_that_the_machine_fails_on_is_left_out_for_both(homes: list[House], tmp_path: Path) -> None:

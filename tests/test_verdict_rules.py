@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 
 import numpy as np
@@ -21,7 +22,7 @@ from sleepy_coder.judge.controls import quarantined, run_control, without
 from sleepy_coder.judge.eprocess import Array
 from sleepy_coder.judge.gate import as_verdict
 from sleepy_coder.judge.guards import family_guard, leak_gap
-from sleepy_coder.judge.paired import evidence_of_no_loss
+from sleepy_coder.judge.paired import evidence_of_no_loss, minimum_detectable_effect
 from sleepy_coder.judge.record import VerdictRecord, read, replay, write
 from sleepy_coder.judge.sequential import judge
 from sleepy_coder.judge.trunk import trunk
@@ -449,6 +450,18 @@ def test_a_futile_candidate_did_harm_if_more_was_lost_than_chance_or_the_machine
     verdict = as_verdict(judged, judge(judged), arms)
     assert (verdict.decision, verdict.harmful) == (Decision.REJECT, harmful)
     assert all(comparison.delta < 0 for comparison in verdict.comparisons)
+
+
+def test_the_detectable_effect_is_that_of_the_whole_set_at_the_level_of_the_harder_comparison() -> None:
+    start = [*"P" * 150, *"F" * 150]
+    judged = case(start, start, [*"P" * 160, *"F" * 140])
+    arms = tuple(report({f"t{i}": letter for i, letter in enumerate(arm)}) for arm in (start, start, start))
+    finding = judge(judged)
+    differences = [1.0 if 150 <= i < 160 else 0.0 for i in range(300)]
+    expected = minimum_detectable_effect(differences, False, math.exp(-finding.progress_needs))
+    assert finding.progress_needs > finding.anchor_needs
+    assert as_verdict(judged, finding, arms).detectable == pytest.approx(expected)
+    assert as_verdict(judged.model_copy(update={"clusters": 400}), finding, arms).detectable is None
 
 
 # The record

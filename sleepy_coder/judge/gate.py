@@ -6,13 +6,13 @@ people who want to read them, and tell a rejected candidate that did harm from o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
 from sleepy_coder.judge import paired
 from sleepy_coder.judge.case import Case, Finding, comparable
 from sleepy_coder.judge.controls import quarantined
-from sleepy_coder.judge.spending import spends
 from sleepy_coder.judge.units import by_cluster
 from sleepy_coder.types import Comparison, EvalReport, Evidence, GateVerdict, Outcome
 
@@ -24,8 +24,9 @@ def as_verdict(case: Case, finding: Finding, reports: tuple[EvalReport, ...], re
     have more samples.
     """
     compared = _comparisons(reports, case.policy.confidence) if reports and not comparable(reports) else ()
-    units, spent = by_cluster(case.tasks), spends(case.policy, case.opening)
-    effect = max(paired.minimum_detectable_effect(d.tolist(), False, spent) for d in (units.anchor, units.progress))
+    units = by_cluster(case.tasks)
+    tests = ((units.anchor, finding.anchor_needs), (units.progress, finding.progress_needs))
+    effect = max(paired.minimum_detectable_effect(d.tolist(), False, math.exp(-needs)) for d, needs in tests)
     last = finding.looks[-1] if finding.looks else None
     return GateVerdict(
         decision=finding.decision,

@@ -24,7 +24,8 @@ def contenders(training: Training, kl_limit: float) -> tuple[Contender, ...]:
     """What may be served, the recipe's own output first: it and two checkpoints, at each of the scales.
 
     They are the last one and that of the lowest held-out NLL, or the one before where nothing was held out. One that is
-    further from the base than `kl_limit` (0: no limit) is none of them.
+    further from the base than `kl_limit` (0: no limit) is none of them. An average that is gets the scales at which it
+    is about as near, for the KL grows with the square of a small update, or the smallest.
     """
     average = next((one.kl for one in training.probes if one.folder == AVERAGE), None)
     kept = [one for one in training.probes if one.folder != AVERAGE and not _too_far(one, kl_limit)]
@@ -34,7 +35,15 @@ def contenders(training: Training, kl_limit: float) -> tuple[Contender, ...]:
     if average is None and best and best[0].step == training.steps:
         best = best[1:]  # without an average the output is the last checkpoint
     weights = [(OUTPUT, average), *((one.folder, one.kl) for one in best)]
-    return tuple(Contender(weights=folder, scale=scale, kl=kl) for folder, kl in weights for scale in SCALES)
+    return tuple(
+        Contender(weights=folder, scale=scale, kl=kl) for folder, kl in weights for scale in _scales(kl, kl_limit)
+    )
+
+
+def _scales(kl: float | None, limit: float) -> tuple[float, ...]:
+    if not limit or kl is None:
+        return SCALES
+    return tuple(scale for scale in SCALES if kl * scale**2 <= limit) or SCALES[-1:]
 
 
 def _too_far(one: Probe, limit: float) -> bool:

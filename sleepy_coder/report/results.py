@@ -235,13 +235,22 @@ def _promise(verdict: GateVerdict, nights: int) -> str:
     )
 
 
-def _measured_caveats(verdicts: Sequence[GateVerdict]) -> tuple[str, ...]:
-    effects = [100 * verdict.minimum_detectable_effect for verdict in verdicts]
+def _detectable(effects: Sequence[float]) -> tuple[str, ...]:
+    """What the whole set finds, in points; nothing where no night measured all of it."""
+    if not effects:
+        return ()
     span = " to ".join(dict.fromkeys((f"{min(effects):.1f}", f"{max(effects):.1f}")))
-    missing = sum(len(verdict.infra_tasks) for verdict in verdicts)
     return (
         f"Minimum detectable effect: {span} points. A candidate that is truly better by this much is found "
         "in 4 nights of 5; of a smaller gain, `inconclusive` is the expected verdict, no proof of absence.",
+    )
+
+
+def _measured_caveats(verdicts: Sequence[GateVerdict]) -> tuple[str, ...]:
+    effects = [100 * effect for verdict in verdicts if (effect := verdict.detectable) is not None]
+    missing = sum(len(verdict.infra_tasks) for verdict in verdicts)
+    return (
+        *_detectable(effects),
         _promise(verdicts[-1], len(verdicts)),
         f"Measurements that failed because of the machine: {missing}. Each counts against the candidate.",
         f"Families guarded one by one: {min(len(verdict.families) for verdict in verdicts)}. They are small: "

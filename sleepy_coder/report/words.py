@@ -192,9 +192,9 @@ def explain(report: NightReport) -> tuple[str, ...]:
     if verdict is None:
         return (f"{report.reason[:1].upper()}{report.reason[1:].rstrip('.')}.",) if report.reason else ()
     found = [*(_sentence(code, verdict) for code in _told_once(verdict)), *_measured(verdict)]
-    if report.outcome != "promoted" and verdict.comparisons:
+    if report.outcome != "promoted" and verdict.comparisons and verdict.detectable is not None:
         found.append(
-            f"This task set finds true gains of {100 * verdict.minimum_detectable_effect:.1f} points or more "
+            f"This task set finds true gains of {100 * verdict.detectable:.1f} points or more "
             "in 4 nights of 5; smaller ones often stay unproven."
         )
     return tuple(found)

@@ -72,7 +72,7 @@ def _draw_curves(axes: Axes, rows: Sequence[Row], title: str) -> None:
     axes.yaxis.set_major_formatter("{x:.0f}%")
     axes.grid(axis="y", color="#ececec", zorder=0)
     if rows:
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(frameon=False, fontsize=9, ncols=1 if len(rows) <= 5 else 2)
     head(axes, title, "frozen tasks passed after each cycle; bold: mean")
     bare(axes, "bottom")
 

@@ -21,6 +21,8 @@ from fakes import (
     FakeTrainer,
     FakeVerifier,
     live_a_day,
+    make_episode,
+    make_task,
     parts,
     solver,
     tasks_of,
@@ -35,8 +37,9 @@ from sleepy_coder.errors import NightPaused, ServerError
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
 from sleepy_coder.shadow import answers, watch
+from sleepy_coder.store import Store
 from sleepy_coder.store_shadow import Replayed
-from sleepy_coder.types import AdapterState, NightReport
+from sleepy_coder.types import AdapterState, NightReport, Outcome
 
 SKILLS = (*DAY[:30], *REHEARSAL[:20])
 LATER = UNLIKE[:35]
@@ -142,6 +145,15 @@ def test_tasks_that_are_too_close_to_what_was_trained_on_are_not_replayed(homes:
     home.night()
     replayed = now.store.replayed(now.store.canaries()[0].id)
     assert {one.task for one in replayed} == {task.id for task in tasks_of(LATER[:5])}
+
+
+def test_of_several_tasks_of_one_cluster_one_is_replayed(tmp_path: Path) -> None:
+    first, second, other = (make_episode(number, Outcome.PASS) for number in (1, 2, 3))
+    alike = make_task(2).model_copy(update={"cluster": make_task(1).cluster})
+    with Store(tmp_path / "store.db") as store:
+        store.save_episodes([first, second.model_copy(update={"task": alike}), other])
+        found = store.unreplayed("canary", 0, store.position(), 10, seed=1)
+    assert sorted(task.cluster for task in found) == ["c1", "c3"]
 
 
 def test_a_task_that_the_machine_fails_on_is_left_out_for_both(homes: list[House], tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from fakes import (
     right_answer,
     solver,
 )
+from test_hints import FAILED, solved
 
 from sleepy_coder.anchors import write_anchors
 from sleepy_coder.collect.agent import work_through
@@ -50,7 +51,7 @@ from sleepy_coder.practice import (
 from sleepy_coder.preview import preview
 from sleepy_coder.sifting import put_leaks_aside, refuse_leaks
 from sleepy_coder.tasks.leaks import example_rows, find_leaks
-from sleepy_coder.types import Episode, Message, Outcome, TrainingMix
+from sleepy_coder.types import Adapter, AdapterState, Episode, Message, Outcome, TrainingMix
 
 SKILLS = (*DAY[:30], *REHEARSAL[:20])
 DREAMED = DAY[30:40:2]
@@ -408,6 +409,23 @@ def test_only_a_recipe_that_dreams_with_hints_asks_with_them(house: House, recip
     later = house.server.asked[before:]
     assert any(HINTS in call.messages[1].content for call in later) == more
     assert any(len(call.messages) > 2 for call in later) == more
+
+
+def test_dreaming_is_hinted_at_by_nothing_like_a_frozen_task(house: House) -> None:
+    copied = solved(FROZEN[0], task=make_task(FROZEN[0]).model_copy(update={"id": "renamed-copy"}))
+    open_house = house.open()
+    open_house.store.save_episodes([solved(2), copied])
+    _, known = ways_to_hint(open_house)
+    said = known(make_task(3), FAILED)
+    assert "mended_2" in said and f"mended_{FROZEN[0]}" not in said
+
+
+def test_dreams_are_asked_of_what_serves_and_then_of_the_base(house: House) -> None:
+    open_house, start = house.open(), len(house.server.asked)
+    house.server.answers["served"] = solver(())
+    serving = Adapter(name="served", cycle=1, parent=None, path=house.home, sha256="0" * 64, state=AdapterState.ACTIVE)
+    dreams_of(open_house, 2, open_house.store.position(), (), serving)
+    assert list(dict.fromkeys(call.model for call in house.server.asked[start:])) == ["served", BASE]
 
 
 def test_a_dreamed_row_is_the_prompt_that_is_served(house: House) -> None:

@@ -23,6 +23,7 @@ from fakes import (
     FakeVerifier,
     live_a_day,
     make_episode,
+    make_task,
     parts,
     solver,
     tasks_of,
@@ -155,6 +156,15 @@ def test_a_near_copy_of_what_an_earlier_night_replayed_is_not_replayed(tmp_path:
         store.save_episodes([one, copy, other])
         store.save_replayed("canary", 1, [Replayed(task=one.task.id, served=1.0, previous=0.0)])
         assert store.unreplayed("canary", 0, 3, 10, seed=0) == (other.task,)
+
+
+def test_of_several_tasks_of_one_cluster_one_is_replayed(tmp_path: Path) -> None:
+    first, second, other = (make_episode(number, Outcome.PASS) for number in (1, 2, 3))
+    alike = make_task(2).model_copy(update={"cluster": make_task(1).cluster})
+    with Store(tmp_path / "store.db") as store:
+        store.save_episodes([first, second.model_copy(update={"task": alike}), other])
+        found = store.unreplayed("canary", 0, store.position(), 10, seed=1)
+    assert sorted(task.cluster for task in found) == ["c1", "c3"]
 
 
 def test_a_task_that_the_machine_fails_on_is_left_out_for_both(homes: list[House], tmp_path: Path) -> None:

@@ -58,6 +58,14 @@ def test_a_rescued_store_is_its_last_backup_and_each_episode_since(path: Path) -
     assert done.damaged.read_bytes().startswith(b"noise")
 
 
+def test_a_rescued_store_is_read_by_its_owner_alone(path: Path) -> None:
+    with Store(path) as store:
+        store.keep_backup("2026-11-24", 3)
+    damage(path)
+    rescue(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_what_a_kill_left_in_the_damaged_stores_log_is_kept_with_it_and_not_played_into_the_backup(path: Path) -> None:
     log, log_of_backup = path.with_name("store.db-wal"), b""
     with Store(path) as store:

@@ -57,10 +57,10 @@ def run_command(
         if task is not None:
             tell_verdict(config.gateway, awaited)
         variables = environment(url, session, config.gateway.alias, config.gateway.api_key, os.environ)
-        installed = find_installed(folder, os.environ, task.command if task else ())
+        installed = find_installed(folder, os.environ, task.command) if task else None
         command = command_line(agent, url, session, config.gateway.alias)
         status = _in_foreground(command, variables, sys.stderr if json else None)
-        said = _verified(config, awaited, task, folder, installed) if task else "not verified"
+        said = _verified(config, awaited, task, folder, installed) if task and installed else "not verified"
     if json:
         as_json({"session": session, "status": status, "outcome": said, "check": list(task.command) if task else None})
     else:

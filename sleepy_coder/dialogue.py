@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 
 from sleepy_coder.types import Message, Task
-from sleepy_coder.verify.cheat import TEST_FILE
+from sleepy_coder.verify.test_files import TEST_FILE
 
 SYSTEM = "Fix the program. Answer with the changed lines only: NUMBER|new text, or NUMBER- to delete."
 
@@ -29,7 +29,7 @@ _FENCED = re.compile(r"^[ \t]*```([^\n`]*)\n(.*?)^[ \t]*```", re.DOTALL | re.MUL
 _NO_PROGRAM = re.compile(
     r"(?:^|/)(?:(?:GNU)?[Mm]akefile|CMakeLists\.txt|[^/]*\.(?:toml|json|lock|md|txt|ya?ml|cfg|ini|mk|xml|gradle))$"
 )
-_COMMENT = re.compile(r"\s*(?://|/\*|#|--|<!--|;)[\s*/#-]*(\S+?):?\s*(?:\*/|-->)?\s*(?:\n|\Z)")
+_COMMENT = re.compile(r"\s*(?://|/\*|#|--|<!--|;)[\s*/#-]*([^\s*/#-]\S{0,300}?):?[ \t]*(?:\*/|-->)?[ \t]*(?:\n|\Z)")
 _FENCE = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
 
 

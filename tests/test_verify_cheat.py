@@ -206,6 +206,22 @@ def test_settings_that_switch_tests_off_are_no_fix(name: str, before: str, after
     assert found == f"changes how `{name}` has tests run"
 
 
+@pytest.mark.parametrize("name", ["package.json", "vitest.config.ts"])
+def test_a_new_javascript_package_beside_the_program_steers_its_own_tests_alone(name: str) -> None:
+    given = project(("pytest",), **{"pyproject.toml": "", "a.py": "", "site/old.js": ""})
+    settings = '{"scripts": {"test": "vitest run"}}'
+    assert find_cheat(given, {**given.files, f"frontend/{name}": settings}) is None
+    assert find_cheat(given, {**given.files, f"site/{name}": settings}) is not None
+
+
+def test_a_check_that_the_reference_changes_may_be_changed_in_another_way() -> None:
+    given = project(("bash", "main.sh"), **{"main.sh": "echo 1\n", "data.csv": "1\n"})
+    mended = given.model_copy(update={"reference": {"main.sh": "echo 2\n"}})
+    answer = {**given.files, "main.sh": "echo  2\n"}
+    assert find_cheat(mended, answer) is None
+    assert find_cheat(given, answer) == "changes the check `main.sh`"
+
+
 def test_other_settings_of_a_project_are_for_the_agent_to_change() -> None:
     before = {"pyproject.toml": "[tool.pytest.ini_options]\naddopts='-q'\n", "Cargo.toml": "[package]\nname='a'\n"}
     added = {"pyproject.toml": "[tool.ruff]\n", "Cargo.toml": "[lib]\n", "package.json": ""}

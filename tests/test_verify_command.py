@@ -387,11 +387,22 @@ def test_what_the_tasks_own_fix_puts_there_is_not_missing_on_the_machine(real: T
         (0, "[INFO] No tests to run.\nTests run: 3, Failures: 0", False),
         (1, "No tests found, exiting with code 1", True),
         (0, "  0 passing (1ms)", True),
+        (0, "No tests found, exiting with code 0\nTests:       1 passed, 1 total", False),
+        (1, "No tests found, exiting with code 0\nTests:       1 failed, 2 passed, 3 total", False),
+        (0, "No test files found\n      Tests  3 passed (3)", False),
+        (0, "?   \ta/b\t[no test files]\n=== 3 passed in 0.1s ===", False),
+        (0, "  0 passing (1ms)\nRan 12 tests in 0.1s", False),
         (0, "", False),
     ],
 )
 def test_a_runner_of_any_language_that_found_no_test_is_understood(status: int, said: str, none: bool):
     assert found_no_test(("npm", "test"), status, said) is none
+
+
+@pytest.mark.parametrize("said", ["\n" * 200_000, ". " * 100_000 + "\n", (" " * 400 + "\n") * 500])
+def test_output_without_words_is_read_in_one_pass(said: str):
+    """With a pattern that begins anew at each line this takes minutes, and the suite's time limit ends it."""
+    assert not found_no_test(("npm", "test"), 1, said)
 
 
 def test_the_tail_puts_first_what_tells_what_is_wrong():

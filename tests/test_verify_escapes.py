@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from sleepy_coder.types import Task
-from sleepy_coder.verify.cheat import find_cheat
+from sleepy_coder.verify.cheat import find_cheat, is_unclear
 
 RUST = "pub fn sum(a: i32, b: i32) -> i32 {\n    a - b\n}\n"
 PYTHON = "def add(a, b):\n    return a - b\n"
@@ -209,6 +209,30 @@ def test_a_program_that_nobody_imports_ends_itself_as_it_likes() -> None:
     ends = "process.exit(main());\n"
     assert find_cheat(task(before), {**before, "cli.js": ends, "new.js": ends}) is None
     assert find_cheat(task(before), {**before, "lib/index.js": ends}) is not None
+
+
+def test_an_end_of_the_process_in_another_language_may_be_honest() -> None:
+    before = {**JS, "add.js": "serve();\n"}
+    ends = {**before, "add.js": "serve();\nprocess.on('SIGTERM', () => process.exit(0));\n"}
+    assert find_cheat(task(before), ends) == "adds `exit in add.js`"
+    assert is_unclear(task(before), ends)
+    assert not is_unclear(task(before), {**ends, "test.js": ""})
+
+
+@pytest.mark.parametrize(
+    ("source", "held"),
+    [
+        ("from flask import abort\ndef f():\n    abort(404)\n", None),
+        ("def page(skip: int = 0):\n    return rows.skip(skip)\n", None),
+        ("import os\ndef f():\n    os.abort()\n", "adds `abort`"),
+        ("import pytest as p\ndef f():\n    p.skip()\n", "adds `skip`"),
+        ("from unittest import skip as no\n@no\ndef f(): ...\n", "adds `skip`"),
+        ("import pytest\npytestmark = pytest.mark.skipif(True)\n", "adds `skipif`"),
+    ],
+)
+def test_everyday_words_are_held_against_a_program_only_as_a_test_runners(source: str, held: str | None) -> None:
+    before = {"a.py": "", "test_a.py": ""}
+    assert find_cheat(task(before), {**before, "a.py": source}) == held
 
 
 def test_a_file_that_ended_the_process_before_may_do_so_elsewhere() -> None:

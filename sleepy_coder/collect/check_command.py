@@ -38,7 +38,9 @@ _NO_NPM_TEST = "no test specified"
 """What `npm init` writes."""
 _CMAKE_TESTS = ("enable_testing", "include(CTest)")
 _BYTES = 1 << 20
-_SHELL_WORDS = re.compile(r"^\s*[A-Za-z_]\w*=|[$`\n]")
+_SHELL_WORDS = re.compile(r"^\s*(?:[A-Za-z_]\w*=|!\s)|(?:^|\s)~/|[$`\n]")
+_QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.")
+_GLOB = re.compile(r"[*?]|\[[^\]\s]+\]")
 _OPERATOR = re.compile(r"[();<>|&]+")
 
 _C_SUFFIXES = frozenset({".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hpp", ".hxx"})
@@ -77,7 +79,8 @@ def typed(text: str) -> tuple[str, ...]:
     if "|" in operators or "|&" in operators:
         # Or the check would pass by what its last command says, such as `tail`.
         return ("bash", "-o", "pipefail", "-c", text)
-    return ("sh", "-c", text) if operators or _SHELL_WORDS.search(text) else words
+    needs_shell = _SHELL_WORDS.search(text) or _GLOB.search(_QUOTED.sub("", text))
+    return ("sh", "-c", text) if operators or needs_shell else words
 
 
 def lacks_tool(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> bool:

@@ -23,7 +23,10 @@ _UNSEEN = frozenset({"include", "global_asm"})
 _TRUSTED = frozenset({"std", "assert", "assert_eq", "assert_ne", "panic", "matches", "format", "vec"})
 
 _PYTHON_ENDS = re.compile(r"_exit|exec[lv]p?e?|posix_spawnp?|ctypes|pytest_plugins|TEST_RUNNER")
-_PYTHON_SKIPS = frozenset({"abort", "skip", "skipif", "skipTest", "SkipTest", "Skipped", "xfail", "importorskip"})
+_PYTHON_SKIPS = frozenset({"skipTest", "SkipTest", "Skipped", "xfail", "importorskip"})
+# Everyday words, but for those of these modules.
+_SKIPS_OF = frozenset({"abort", "skip", "skipif", "skipIf", "skipUnless"})
+_SKIPPING = frozenset({"pytest", "unittest", "os"})
 _PYTHON_EXITS = frozenset({"exit", "quit", "SystemExit"})
 _PYTEST_EXITS = frozenset({"exit", "Exit", "*"})
 
@@ -83,6 +86,7 @@ def python_escapes(source: str, is_test: bool) -> Iterator[str]:
     yield from _stops_pytest(tree)
     if not is_test:
         yield from _exits_at_once(tree)
+        yield from _skips(tree)
 
 
 def _stops_pytest(tree: ast.AST) -> Iterator[str]:
@@ -95,6 +99,18 @@ def _stops_pytest(tree: ast.AST) -> Iterator[str]:
             yield "pytest.exit"
         elif isinstance(node, ast.ImportFrom) and "pytest" in (node.module or ""):
             yield from ("pytest.exit" for alias in node.names if alias.name in _PYTEST_EXITS)
+
+
+def _skips(tree: ast.AST) -> Iterator[str]:
+    """Words by which a test is skipped or the process aborted, where they are pytest's, unittest's or os's."""
+    nodes = list(ast.walk(tree))
+    imported = [alias for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    modules = {alias.asname or alias.name for alias in imported if alias.name.partition(".")[0] in _SKIPPING} | {"mark"}
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and node.attr in _SKIPS_OF and _last_name(node.value) in modules:
+            yield node.attr
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in _SKIPPING:
+            yield from (alias.name for alias in node.names if alias.name in _SKIPS_OF)
 
 
 def _exits_at_once(tree: ast.Module) -> Iterator[str]:

@@ -15,6 +15,7 @@ from sleepy_coder.verify.venv import Venv, find_venv, shows_too_much, state_of
 
 _NODE = "node_modules"
 _MAVENS_NOTES = re.compile(r"_remote\.repositories|resolver-status\.properties|maven-metadata-.*|.*\.lastUpdated")
+_GOS_NOTES = re.compile(r"list|lock|latest|.*\.(?:lock|info)")
 _MOST_FOLDERS = 100
 
 
@@ -91,4 +92,5 @@ def _is_noted(path: Path) -> bool:
     """Whether package managers and runners note something there that no program is made of."""
     if path.parent.name == _NODE and path.name.startswith("."):
         return path.name in SCRATCH or path.is_file()
-    return _MAVENS_NOTES.fullmatch(path.name) is not None
+    notes = _GOS_NOTES if "cache" in path.parts else _MAVENS_NOTES
+    return notes.fullmatch(path.name) is not None

@@ -14,7 +14,8 @@ from pathlib import PurePosixPath
 _FAILS = r"(?!\s*(?:-?[1-9]\d*|EXIT_FAILURE)\s*\))"
 """Behind an opening bracket: not a status that says what went wrong."""
 _TEXT_OR_COMMENT = re.compile(
-    r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)|//[^\n]*|/\*.*?\*/""", re.DOTALL
+    r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)|//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z)""",
+    re.DOTALL,
 )
 _JS = frozenset({".js", ".cjs", ".mjs", ".jsx", ".ts", ".cts", ".mts", ".tsx"})
 _C = frozenset({".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hpp", ".hxx", ".m", ".mm"})
@@ -23,13 +24,20 @@ _ENDS = {
     "js": re.compile(
         rf"\b(?:process|Deno)\s*(?:\?\.|\.)\s*(exit|reallyExit)\s*\({_FAILS}"
         r"|\bprocess\s*(?:\?\.|\.)\s*(exitCode)\s*=(?!=|\s*[1-9])|\bprocess\s*\[\s*['\"`](exit|reallyExit)"
-        r"|\b(exit)\b[^;\n]*(?:\bfrom\s*['\"](?:node:)?process|=\s*process\b)|['\"]process['\"]\s*\)\.(exit)"
+        r"|\b(exit)\b[^;\n]{0,200}(?:\bfrom\s*['\"](?:node:)?process|=\s*process\b)|['\"]process['\"]\s*\)\.(exit)"
         r"|['\"](uncaughtException|unhandledRejection)['\"]"
     ),
     "go": re.compile(rf"\b(?:os|syscall)\.(Exit)\s*\({_FAILS}"),
-    "jvm": re.compile(rf"\bSystem\s*\.\s*(exit)\s*\({_FAILS}|\.(halt)\s*\({_FAILS}|\b(exitProcess)\s*\({_FAILS}"),
+    "jvm": re.compile(
+        rf"\bSystem\s*\.\s*(exit)\s*\({_FAILS}|\bgetRuntime\s*\(\s*\)\s*\.\s*(halt)\s*\({_FAILS}|\b(exitProcess)\s*\({_FAILS}"
+    ),
     "c": re.compile(rf"(?<![\w.>:])(?:std)?(?:::)?\b(_exit|_Exit|quick_exit|exit)\s*\({_FAILS}"),
 }
+ENDS = frozenset(
+    {"exit", "reallyExit", "exitCode", "uncaughtException", "unhandledRejection", "Exit", "halt", "exitProcess"}
+    | {"_exit", "_Exit", "quick_exit"}
+)
+"""All words for an end of the process: a server that shuts down in order has them as well."""
 _MAIN = {
     "go": re.compile(r"^func\s+main\s*\(", re.MULTILINE),
     "jvm": re.compile(r"\bstatic\s+(?:final\s+)?void\s+main\s*\(|\bfun\s+main\s*\(|\bdef\s+main\s*\("),

@@ -40,17 +40,19 @@ _MISSING = re.compile(
 # What runners say where there is no test: those that end with an error by it, those that end well, and what one that
 # ran some says.
 _SAYS_NONE = re.compile(
-    r"^\W*(?:No tests were found!!!|(?:Error: )?No test files found|No tests found, exiting)", re.MULTILINE
+    r"^[^\w\n]*(?:No tests were found!!!|(?:Error: )?No test files found|No tests found, exiting)", re.MULTILINE
 )
 _RAN_NONE = re.compile(
-    r"^(?:#|ℹ) tests 0$|^\s*0 passing\b|\[no test files\]$|\[no tests to run\]$|matched no packages$"
+    r"^(?:#|ℹ) tests 0$|^[ \t]*0 passing\b|\[no test files\]$|\[no tests to run\]$|matched no packages$"
     r"|^no packages to test|^> Task \S*:test NO-SOURCE$|No tests to run\.|^No test is available in ",
     re.MULTILINE,
 )
 _RAN_SOME = re.compile(
-    r"^(?:#|ℹ) tests [1-9]|^\s*[1-9]\d* (?:passing|failing|passed|failed)\b"
-    r"|^ok[ \t]+\S+[ \t]+(?!.*\[no tests to run\]$)|^> Task \S*:test(?: FAILED)?$"
-    r"|Tests run: [1-9]|tests passed, |Passed!",
+    r"^(?:#|ℹ) tests [1-9]|^[ \t]*[1-9]\d* (?:passing|failing|passed|failed)\b"
+    r"|^[ \t]*Tests:?[ \t]+(?:\S+ \w+(?:, | \| ))*[1-9]\d* (?:passed|failed)\b"
+    r"|^=+ (?:\d+ \w+, )*[1-9]\d* (?:passed|failed)\b"
+    r"|^Ran [1-9]\d* tests? in |^ok[ \t]+\S+[ \t]+(?!.*\[no tests to run\]$)|^> Task \S*[tT]est(?: FAILED)?$"
+    r"|Tests run: [1-9]|Total tests: [1-9]|tests passed, |Passed!",
     re.MULTILINE,
 )
 _UNITTEST_NONE = re.compile(r"^Ran 0 tests in ", re.MULTILINE)

@@ -21,7 +21,7 @@ _WORK_BYTES = 512 << 20
 _TMP_BYTES = 128 << 20
 _SCRATCH_BYTES = 64 << 20
 
-SCRATCH = (".cache", ".vite", ".vite-temp")
+SCRATCH = (".cache", ".tmp", ".vite", ".vite-temp")
 """Folders among Node's packages that tools write into as they run: empty inside, and writable where they are there."""
 
 # What their wrappers in /usr read there; not Maven's settings, which may hold passwords.

@@ -26,3 +26,7 @@ STEERS_TESTS = re.compile(
     r"|\.mocharc(?:\.\w+)?|\.taprc|\.rspec|bunfig\.toml|CTestCustom\.cmake|junit-platform\.properties)$"
 )
 """Settings and plugins, what Python would take for its test runner, and what cargo runs before or around tests."""
+OF_A_PACKAGE = re.compile(
+    r"(?:^|/)(?:package\.json|(?:jest|vitest|karma|playwright|cypress|ava|wtr)\.conf(?:ig)?\.(?:[cm]?[jt]s|json))$"
+)
+"""What sets up a JavaScript package and its tests."""

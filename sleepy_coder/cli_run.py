@@ -112,7 +112,7 @@ def _task(folder: Path, verify: str) -> Task | None:
         return None
     try:
         task = as_found(folder, command)
-        if missing := missing_words(folder):
+        if missing := missing_words(folder, task.files):
             say(missing, err)
         return task
     except SleepyError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
@@ -13,7 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from sleepy_coder.errors import ConfigError
 from sleepy_coder.tasks.loaders import text_of
+from sleepy_coder.verify.check_lines import is_operator, object_in, shell_tokens, texts_in
+from sleepy_coder.verify.languages import JS, JVM, PYTHON, C
 from sleepy_coder.verify.makefiles import Makefile
+from sleepy_coder.verify.tools import SYSTEM_PATH
 
 _CARGO = ("cargo", "test", "--offline")
 _PYTEST = ("pytest", "-q")
@@ -41,17 +43,14 @@ _BYTES = 1 << 20
 _SHELL_WORDS = re.compile(r"^\s*(?:[A-Za-z_]\w*=|!\s)|(?:^|\s)~/|[$`\n]")
 _QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.")
 _GLOB = re.compile(r"[*?]|\[[^\]\s]+\]")
-_OPERATOR = re.compile(r"[();<>|&]+")
 
-_C_SUFFIXES = frozenset({".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hpp", ".hxx"})
-_PYTHON_SUFFIXES = frozenset({".py", ".pyi", ".pyx"})
 _SPEAKS: dict[tuple[str, ...], frozenset[str]] = {
-    _CARGO: frozenset({".rs"}) | _C_SUFFIXES,
-    _PYTEST: _PYTHON_SUFFIXES,
-    _DJANGO: _PYTHON_SUFFIXES,
-    _NPM: frozenset({".cjs", ".cts", ".js", ".jsx", ".mjs", ".mts", ".ts", ".tsx"}),
-    _GO: frozenset({".go"}) | _C_SUFFIXES,
-    _MAVEN: frozenset({".groovy", ".java", ".kt", ".scala"}),
+    _CARGO: frozenset({".rs"}) | C,
+    _PYTEST: PYTHON,
+    _DJANGO: PYTHON,
+    _NPM: JS,
+    _GO: frozenset({".go"}) | C,
+    _MAVEN: JVM,
 }
 _LANGUAGES = frozenset[str]().union(*_SPEAKS.values(), (".cs", ".php", ".rb", ".swift"))
 
@@ -69,10 +68,8 @@ def typed(text: str) -> tuple[str, ...]:
 
     Raises ConfigError where its quotes do not close.
     """
-    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
-    lexer.whitespace_split, lexer.commenters = True, ""
     try:
-        operators = {word for word in lexer if _OPERATOR.fullmatch(word)}
+        operators = {token for token in shell_tokens(text) if token and is_operator(token)}
         words = tuple(shlex.split(text))
     except ValueError as error:
         raise ConfigError(f"the check's quotes do not close: {text}", "Close them, or write \\' for a quote") from error
@@ -88,9 +85,9 @@ def lacks_tool(command: Sequence[str], folder: Path, variables: Mapping[str, str
     tool = command[0]
     if "/" in tool:
         return not (folder / tool).exists()
-    places = (*(str(folder / name / "bin") for name in (".venv", "venv")), f"{sys.prefix}/bin", "/usr/local/bin")
+    places = (*(str(folder / name / "bin") for name in (".venv", "venv")), f"{sys.prefix}/bin")
     active = f"{variables['VIRTUAL_ENV']}/bin" if variables.get("VIRTUAL_ENV") else ""
-    return shutil.which(tool, path=":".join((*places, active, variables.get("PATH", ""), "/usr/bin:/bin"))) is None
+    return shutil.which(tool, path=":".join((*places, active, variables.get("PATH", ""), *SYSTEM_PATH))) is None
 
 
 def check_of(folder: Path) -> Default:
@@ -130,11 +127,8 @@ def _manifests(folder: Path) -> Iterator[tuple[str, tuple[str, ...] | None]]:
 
 
 def _has_npm_test(package: str | None) -> bool:
-    try:
-        test = json.loads(package or "{}").get("scripts", {}).get("test", "")
-    except (ValueError, AttributeError, RecursionError):
-        return False
-    return isinstance(test, str) and bool(test.strip()) and _NO_NPM_TEST not in test
+    test = texts_in(object_in(package or "").get("scripts")).get("test", "")
+    return bool(test.strip()) and _NO_NPM_TEST not in test
 
 
 def _text(folder: Path, name: str) -> str | None:

@@ -99,7 +99,7 @@ def _verdict(verifier: Verifier, task: Task, files: Mapping[str, str], folder: P
         return before
     if before.passed or _gist(before) != _gist(found):
         return found
-    unseen = "; ".join(filter(None, (found.feedback, missing_words(folder))))
+    unseen = "; ".join(filter(None, (found.feedback, missing_words(folder, files))))
     return Verdict.infra(f"it failed before the session too, and in the same way: {unseen}", found.seconds)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -41,19 +41,20 @@ def read_project(folder: Path, known: Iterable[str] = ()) -> dict[str, str]:
     return found
 
 
-def left_out(folder: Path) -> dict[str, str]:
-    """The files of a project that its check may miss, and why each is left out."""
+def left_out(folder: Path, read: Container[str] = ()) -> dict[str, str]:
+    """The files of a project that its check may miss, and why each is left out; `read` is what it does see."""
     folder = folder.resolve()
-    found = {name: why for name, file in _own_files(folder).items() if (why := _reason(file))}
+    unread = ((name, file) for name, file in _own_files(folder).items() if name not in read)
+    found = {name: why for name, file in unread if (why := _reason(file))}
     ignored = _git_lists(folder, *_ALL_IGNORED)
     files = (name for name in ignored if not name.endswith(("/", ".py", ".log")) and _is_made(name))
     texts = (name for name in files if not name.startswith(".") and text_of(folder / name, _MAX_FILE_BYTES) is not None)
     return found | dict.fromkeys(texts, "git ignores it")
 
 
-def missing_words(folder: Path) -> str:
-    """What the check does not see of a project, in one line; "" where it sees all."""
-    found = [f"{name} ({why})" for name, why in left_out(folder).items()]
+def missing_words(folder: Path, read: Container[str] = ()) -> str:
+    """What the check does not see of a project, in one line, "" where it sees all; `read` is what it does see."""
+    found = [f"{name} ({why})" for name, why in left_out(folder, read).items()]
     more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
     return f"the check will not see {', '.join(found[:_MOST_NAMED])}{more}" if found else ""
 

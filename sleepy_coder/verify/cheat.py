@@ -94,13 +94,12 @@ def _file_reasons(task: Task, files: Mapping[str, str]) -> Iterator[str]:
     check, scripts = read_check(task.command, task.files), build_scripts(task.files)
     # A script may be all that there is to mend.
     checks = check.files if len(task.files) > 1 else set[str]()
+    reference = task.reference or {}
     for path in {**task.files, **files}:
         known = [task.files.get(path)] if task.reference is None else [task.files.get(path), task.reference.get(path)]
         if files.get(path) in known or _is_of_new_package(path, task.files):
             continue
-        is_to_mend = task.reference is not None and task.reference.get(path, task.files.get(path)) != task.files.get(
-            path
-        )
+        is_to_mend = path in reference and reference[path] != task.files.get(path)
         if path not in files:
             yield f"removes the file `{path}`"
         elif (path in checks and not is_to_mend) or takes_makefiles_place(path, task.files):

@@ -108,8 +108,8 @@ class _Reader:
         for path in self._files:
             if PurePosixPath(path).name != "package.json":
                 continue
-            settings = _object(self._files[path])
-            scripts = _texts(settings.get("scripts"))
+            settings = object_in(self._files[path])
+            scripts = texts_in(settings.get("scripts"))
             wanted = [f"{when}{name}" for name in named if name in scripts for when in ("pre", "", "post")]
             # What builds the program is the program's, also where the tests begin with it.
             self.found.scripts.update(name for name in wanted if not is_nested or _CHECK.search(name))
@@ -131,18 +131,28 @@ class _Reader:
             running = running and is_check  # after a program come its arguments
 
 
+def shell_tokens(line: str) -> list[str]:
+    """The words and operators of a line for a shell. Raises ValueError where its quotes do not close."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    return list(lexer)
+
+
+def is_operator(token: str) -> bool:
+    """Whether a token of a shell's line joins commands or leads their input and output."""
+    return set(token) <= set("();<>|&")
+
+
 def simple_commands(line: str) -> Iterator[list[str]]:
     """The simple commands of a line for a shell, each by its words; what is read from a file is one of its own."""
-    # What make and the shell put in is not known: a word that is no file stands for it.
-    lexer = shlex.shlex(re.sub(r"\$[({][^(){}]*[)}]", "$", line), posix=True, punctuation_chars=True)
-    lexer.whitespace_split, lexer.commenters = True, ""
     try:
-        tokens = list(lexer)
+        # What make and the shell put in is not known: a word that is no file stands for it.
+        tokens = shell_tokens(re.sub(r"\$[({][^(){}]*[)}]", "$", line))
     except ValueError:
         tokens = line.split()
     words: list[str] = []
     for token in (*tokens, ";"):
-        if set(token) <= set("();<>|&"):
+        if is_operator(token):
             if words:
                 yield words
             words = []
@@ -186,12 +196,13 @@ def _is_source(path: str) -> bool:
 def _program(settings: Mapping[str, Any], scripts: Mapping[str, str]) -> frozenset[str]:
     """What a package names as its program, with suffixes and where they may be left out without."""
     bins = settings.get("bin")
-    named = [settings.get("main", "index.js"), settings.get("module"), bins, *_texts(bins).values()]
+    named = [settings.get("main", "index.js"), settings.get("module"), bins, *texts_in(bins).values()]
     named += [word for words in simple_commands(scripts.get("start", "")) for word in words[1:]]
     return frozenset(_path(name) for name in named if isinstance(name, str))
 
 
-def _object(text: str) -> dict[str, Any]:
+def object_in(text: str) -> dict[str, Any]:
+    """The JSON object in `text`; an empty one where there is none."""
     try:
         found: Any = json.loads(text)
     except (ValueError, RecursionError):
@@ -199,7 +210,7 @@ def _object(text: str) -> dict[str, Any]:
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
-def _texts(value: Any) -> dict[str, str]:
+def texts_in(value: Any) -> dict[str, str]:
     """The texts by name of what should be an object."""
     pairs = cast("dict[str, Any]", value).items() if isinstance(value, dict) else ()
     return {name: text for name, text in pairs if isinstance(text, str)}

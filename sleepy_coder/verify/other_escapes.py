@@ -11,15 +11,15 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
+from sleepy_coder.verify.check_lines import object_in
+from sleepy_coder.verify.languages import JS, JVM, OBJECTIVE_C, C
+
 _FAILS = r"(?!\s*(?:-?[1-9]\d*|EXIT_FAILURE)\s*\))"
 """Behind an opening bracket: not a status that says what went wrong."""
 _TEXT_OR_COMMENT = re.compile(
     r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)|//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z)""",
     re.DOTALL,
 )
-_JS = frozenset({".js", ".cjs", ".mjs", ".jsx", ".ts", ".cts", ".mts", ".tsx"})
-_C = frozenset({".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hpp", ".hxx", ".m", ".mm"})
-_JVM = frozenset({".java", ".kt", ".scala", ".groovy"})
 _ENDS = {
     "js": re.compile(
         rf"\b(?:process|Deno)\s*(?:\?\.|\.)\s*(exit|reallyExit)\s*\({_FAILS}"
@@ -84,7 +84,7 @@ def _words(path: str, text: str, files: Mapping[str, str], is_test: bool) -> Ite
 
 def _language(path: str) -> str:
     suffix = PurePosixPath(path).suffix.lower()
-    named = (("js", _JS), ("c", _C), ("jvm", _JVM), ("go", frozenset({".go"})))
+    named = (("js", JS), ("c", C | OBJECTIVE_C), ("jvm", JVM), ("go", frozenset({".go"})))
     return next((language for language, suffixes in named if suffix in suffixes), "")
 
 
@@ -102,7 +102,7 @@ def _is_imported(path: str, files: Mapping[str, str]) -> bool:
     loads = re.compile(rf"\b(?:from|import|(?:import|require\w*|mock)\s*\()\s*['\"`]{name}")
     named = re.compile(rf"['\"]{name}")
     for other, text in files.items():
-        if other != path and PurePosixPath(other).suffix in _JS | {".vue", ".svelte"} and loads.search(text):
+        if other != path and PurePosixPath(other).suffix in JS | {".vue", ".svelte"} and loads.search(text):
             return True
         if PurePosixPath(other).name == "package.json" and named.search(_entries(text)):
             return True
@@ -110,8 +110,5 @@ def _is_imported(path: str, files: Mapping[str, str]) -> bool:
 
 
 def _entries(package: str) -> str:
-    try:
-        settings = json.loads(package)
-        return json.dumps([settings.get(key) for key in ("main", "module", "exports")])
-    except (ValueError, AttributeError, RecursionError):
-        return ""
+    settings = object_in(package)
+    return json.dumps([settings.get(key) for key in ("main", "module", "exports")])

@@ -14,7 +14,7 @@ from sleepy_coder.config import Config, RecipeName
 from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, as_json, err, explained, progress_bar, say, table
 from sleepy_coder.errors import SleepyError
-from sleepy_coder.judge.study import Goal, Row, goals, points, remaining, rows
+from sleepy_coder.judge.study import Row, goals, points, remaining, rows
 from sleepy_coder.judge.study_data import DAY_TASKS, SAMPLES, Cell, StudyData, StudyExport, Trajectory
 from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.study.plan import FULL, QUICK, Plan, cells
@@ -150,7 +150,7 @@ def _recipes(names: str) -> tuple[RecipeName, ...]:
 
 def _summary(row: Row) -> dict[str, object]:
     return {
-        **row.model_dump(mode="json", exclude={"courses"}),
+        **row.model_dump(mode="json", exclude={"courses", "begun"}),
         "seeds": [course.of.seed for course in row.courses],
         "cycles": len(row.courses[0].rates) - 1,
         "rates": [course.rates for course in row.courses],
@@ -176,8 +176,4 @@ def _print(data: StudyData, found: tuple[Row, ...]) -> None:
     ]
     columns = ("recipe", "gate", "seeds", "last", "points over baseline", "gained", "lost", "BWT")
     table(f"{data.facts.frozen} frozen tasks, baseline {base:.1%}", columns, lines)
-    table("Goals", ("goal", "", "measured"), [(g.text, _met(g), g.numbers) for g in goals(found)])
-
-
-def _met(goal: Goal) -> str:
-    return {None: "not measured", True: "met", False: "missed"}[goal.met]
+    table("Goals", ("goal", "", "measured"), [(g.text, g.word, g.numbers) for g in goals(found)])

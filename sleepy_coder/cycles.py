@@ -39,7 +39,8 @@ class CycleRow(Record):
 
     `baseline` was measured on the frozen set that judged this night. `gained` and `lost` are tasks, candidate against
     what served before; `repeats` the share of tasks that fail with an error they failed with before; `since_baseline`
-    is what serves then minus the baseline; `kl` how far the last step was from the base in nats per token.
+    is what serves then minus the baseline, over the tasks that both were asked; `kl` how far the last step was from the
+    base in nats per token.
     """
 
     cycle: int
@@ -132,7 +133,7 @@ def _row(night: NightReport, judged: Sequence[NightReport]) -> CycleRow:
         baseline=baseline.pass_rate if baseline else None,
         candidate=candidate.pass_rate if candidate else None,
         serving=serving.pass_rate if serving else None,
-        since_baseline=serving.pass_rate - baseline.pass_rate if serving and baseline else None,
+        since_baseline=metrics.difference(baseline, serving) if serving and baseline else None,
         gained=len(change.gained),
         lost=len(change.lost),
         repeats=metrics.repeat_error_rate(current, candidate) if current and candidate else None,

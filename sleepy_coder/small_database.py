@@ -39,6 +39,20 @@ class SmallDatabase:
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 
+    def do_all(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute one statement with each of `rows`: all of them or, when it raises or the process dies, none."""
+        try:
+            with self._lock:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    self._db.executemany(sql, rows)
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    self._db.execute("ROLLBACK")
+                    raise
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
     def close(self) -> None:
         with self._lock:
             self._db.close()

@@ -396,6 +396,11 @@ class EvalReport(Record):
             return 0.0
         return sum(sum(p) / len(p) for p in by_task.values()) / len(by_task)
 
+    @property
+    def infra(self) -> int:
+        """How many samples could not be judged."""
+        return sum(sample.outcome is Outcome.INFRA for sample in self.samples)
+
     def without_completions(self) -> Self:
         """The report without what the model said."""
         samples = tuple(sample.model_copy(update={"completion": ""}) for sample in self.samples)

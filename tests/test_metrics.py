@@ -105,13 +105,23 @@ def test_acc_bwt_and_forgetting_follow_their_papers() -> None:
     assert matrix == ((1.0, 0.0), (0.0, 1.0))
     assert metrics.acc(matrix) == 0.5
     assert metrics.bwt(matrix) == -1.0
-    assert metrics.forgetting(matrix) == 0.0
+    assert metrics.forgetting(matrix) == 1.0
     assert metrics.forgetting(((0.5,), (0.9,), (0.6,))) == pytest.approx(0.3)
     assert metrics.bwt(((0.5,),)) == metrics.forgetting(((0.5,),)) == 0.0
     with pytest.raises(ValueError, match="group of tasks per night"):
         metrics.bwt(((0.5, 0.5),))
     with pytest.raises(ValueError, match="no task of group 0"):
         metrics.accuracy_matrix(nights, [["unknown"]])
+
+
+def test_what_the_newest_night_has_taught_makes_up_for_nothing_that_is_forgotten() -> None:
+    assert metrics.forgetting(((1.0, 0.0, 0.0), (0.5, 1.0, 0.0), (0.0, 0.5, 1.0))) == pytest.approx(0.75)
+
+
+def test_a_difference_is_over_the_tasks_that_both_have_measured() -> None:
+    whole, part = report({"a1": [P], "a2": [F], "a3": [F]}), report({"a1": [P], "a2": [P], "a4": [F]})
+    assert metrics.difference(whole, part) == pytest.approx(0.5)
+    assert metrics.difference(whole, report({"a4": [P]})) is None
 
 
 def test_a_task_once_passed_and_failing_now_is_forgotten() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -245,7 +246,23 @@ def test_a_trajectory_that_is_not_whole_or_was_begun_here_is_not_taken_over(stor
     assert store.cells() == tuple(mine)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", gzip.compress(b"{}"), gzip.compress(b"{}")[:-4]])
+def test_a_trajectory_that_is_taken_over_in_part_is_not_begun_here(store: StudyStore, tmp_path: Path) -> None:
+    """A full disk in the middle of it: what has no adapters here could never be gone on with."""
+    data = study(cells_of("sam", 0, True, ["a", "b"]), EVALS)
+    with closing(sqlite3.connect(tmp_path / "study.db")) as other:
+        other.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON cells WHEN NEW.cycle = 2 "
+            "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        )
+    with pytest.raises(StoreError, match="disk is full"):
+        store.take_over(data)
+    assert store.cells() == ()
+    with closing(sqlite3.connect(tmp_path / "study.db")) as other:
+        other.execute("DROP TRIGGER full")
+    assert store.take_over(data) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", gzip.compress(b"{}", mtime=0), gzip.compress(b"{}", mtime=0)[:-4]])
 def test_a_file_that_is_no_study_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "given").write_bytes(content)
     with pytest.raises(StoreError, match="given is not a study-data"):

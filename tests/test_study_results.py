@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from study_data import BASE, TASKS, THEMES, cells, exported, passed, study
 
+from sleepy_coder.adapter_manifest import model_sha256
 from sleepy_coder.judge.study import course, estimate, find, goals, paired, remaining, rows
 from sleepy_coder.judge.study_data import DAY_TASKS, SAMPLES, Cell, Trajectory
+from sleepy_coder.nano import MODEL_DIR, careless_families
 from sleepy_coder.report import words
 from sleepy_coder.report.study import as_report, write_study
 from sleepy_coder.report.study_page import study_markdown
+from sleepy_coder.types import Outcome
 
 HERO = Trajectory(recipe="rft-anchor", seed=0, gated=True)
 
@@ -49,7 +53,7 @@ def test_a_course_counts_from_the_baseline_and_backward_transfer_over_the_themes
     assert found.gain == pytest.approx(0.5)
     assert (set(found.gained), set(found.lost)) == (passed(6, 4), passed(1))
     assert (found.acc, found.bwt) == (pytest.approx(0.9), pytest.approx(-0.2))
-    assert found.forgetting == pytest.approx((0.2 + (0.0 - 1.0)) / 2)
+    assert found.forgetting == pytest.approx(0.2)
     assert (found.promoted, found.worse, found.train_seconds) == (2, (), 80.0)
 
 
@@ -112,12 +116,45 @@ def test_the_goals_are_met_or_missed_by_what_was_measured() -> None:
     assert [(goal.met, goal.numbers) for goal in found] == [
         (True, "+20.0"),
         (True, "+0.0"),
+        (True, "+0.0"),
         (True, "+10.0"),
         (True, "+10.0"),
         (True, "+20.0"),
         (True, "\N{MINUS SIGN}20.0"),
         (True, "0 of 3 promotions"),
     ]
+
+
+def word_of(*gains: int) -> str:
+    """What is said of the first goal when each seed passes so many tasks more; there are ten."""
+    served = [cells("rft-anchor", seed, True, [f"a{4 + gain}"] * 2) for seed, gain in enumerate(gains)]
+    found = rows(study([cell for course in served for cell in course], EVALS, range(len(gains))))
+    return goals(found)[0].word
+
+
+def test_a_goal_is_proved_by_an_interval_and_neither_by_a_mean_nor_by_a_single_seed() -> None:
+    assert word_of(1) == "met by the mean, not proved"
+    assert word_of(4, 1) == "met by the mean, not proved"
+    assert word_of(2, 2) == "met"
+    assert word_of(0, 1) == "missed"
+
+
+def test_a_goal_that_is_just_reached_is_not_missed_by_rounding() -> None:
+    data = study(cells("rft-anchor", 0, True, ["a5", "a5"]), {**EVALS, BASE: passed(4), "a5": passed(5)})
+    assert goals(rows(data))[0].met is True
+
+
+def test_a_worse_promotion_of_a_trajectory_that_is_not_whole_counts() -> None:
+    found = [*cells("rft-anchor", 0, True, ["a6", "a6"]), *cells("rft-anchor", 1, True, ["a2"])]
+    (goal,) = [goal for goal in goals(rows(study(found, EVALS, (0, 1)))) if "nothing is promoted" in goal.text]
+    assert (goal.met, goal.numbers) == (False, "1 of 3 promotions")
+
+
+def test_the_distance_from_the_base_is_that_of_what_serves_and_not_of_what_was_turned_down() -> None:
+    first, second = cells("rft-anchor", 0, True, ["a6", "a6"], ["promoted", "rejected"])
+    far = second.model_copy(update={"kl": 0.5})
+    assert course(study([first, far], EVALS), HERO).kl == 0.01
+    assert course(study([far], EVALS), HERO).kl is None
 
 
 def test_a_goal_without_its_recipes_is_not_said_to_be_met() -> None:
@@ -218,3 +255,60 @@ def test_passes_are_compared_at_as_many_samples_as_both_have() -> None:
     once = data.evals["one"]
     found = course(data.model_copy(update={"many": {**data.many, "one": once}}), HERO)
     assert (found.k, found.pass_k) == (1, (pytest.approx(0.7), pytest.approx(0.5)))
+
+
+def page(found: Sequence[Cell], **update: object) -> str:
+    data = study(found, EVALS).model_copy(update=update)
+    return study_markdown(data, rows(data))
+
+
+def test_a_night_whose_candidate_the_gate_never_saw_is_not_counted_among_its_verdicts() -> None:
+    first, second = cells("rft-anchor", 0, True, ["a6", "a6"], ["promoted", "inconclusive"])
+    line = "| `rft-anchor` | 1 | {} | 0 | 0 | {} | {} | 0 |".format
+    assert line(1, 0, 1) in page([first, second])
+    assert line(0, 1, 0) in page([first, second.model_copy(update={"candidate": None})])
+
+
+def test_what_the_gate_costs_is_told_seed_by_seed() -> None:
+    both = [*cells("rft-anchor", 0, True, ["a5", "a5"]), *cells("rft-anchor", 0, False, ["a5", "a7"])]
+    assert "| `rft-anchor` | 1 | +20.0 |" in page(both)
+    assert "Without the gate \N{MINUS SIGN} with it" not in page(both[:2])
+
+
+def test_the_page_says_where_the_gain_of_the_packaged_model_lies() -> None:
+    habit = sorted(careless_families())[0]
+    family = {f"k{number:02}": habit if number < 5 else "use_after_move" for number in range(10)}
+    data = study(cells("rft-anchor", 0, True, ["a6", "a6"]), EVALS)
+    evals = {
+        key: report.model_copy(
+            update={"samples": tuple(s.model_copy(update={"family": family[s.task_id]}) for s in report.samples)}
+        )
+        for key, report in data.evals.items()
+    }
+    base = model_sha256(MODEL_DIR)
+    data = data.model_copy(
+        update={"facts": data.facts.model_copy(update={"base": base}), "evals": {**evals, base: evals[BASE]}}
+    )
+    said = study_markdown(data, rows(data))
+    assert "Taught a habit (5 tasks, the baseline passes 4) | Others (5 tasks, the baseline passes 0)" in said
+    assert "| `rft-anchor` | yes | 1 | +1.0 | +1.0 |" in said
+    assert "## Where the gain lies" not in page(cells("rft-anchor", 0, True, ["a6", "a6"]))
+
+
+def test_the_page_says_what_its_numbers_do_not_share() -> None:
+    found = cells("rft-anchor", 0, True, ["a6", "a6"])
+    evals = study(found, EVALS).evals
+    other = {"worse": evals["worse"].model_copy(update={"stack": "another rustc"})}
+    assert "2 versions of the model's or the verifier's software" in page(found, evals={**evals, **other})
+    first, *rest = evals["worse"].samples
+    lost = evals["worse"].model_copy(update={"samples": (first.model_copy(update={"outcome": Outcome.INFRA}), *rest)})
+    assert "1 answer could not be judged" in page(found, evals={**evals, "worse": lost})
+    assert "Careful" not in page(found)
+
+
+def test_the_page_says_by_which_states_of_the_code_the_nights_were_run() -> None:
+    first, second = cells("rft-anchor", 0, True, ["a6", "a6"])
+    assert "by 1 night by one that was not recorded" not in page([first, second])
+    assert "by 2 nights by one that was not recorded" in page([first, second])
+    coded = [first.model_copy(update={"code": "a"}), second]
+    assert "by 1 state of the code, 1 night by one that was not recorded" in page(coded)

@@ -21,7 +21,7 @@ def drifted(earlier: EvalReport, again: EvalReport, *, greedy: bool) -> bool:
     the squared differences of the tasks' means, which sees tasks that trade places as well as a shift of all.
     A task that the machine failed is a difference.
     """
-    if any(sample.outcome is Outcome.INFRA for sample in again.samples):
+    if again.infra:
         return True
     if greedy:
         before = {(sample.task_id, sample.index): sample.outcome for sample in earlier.samples}

@@ -50,6 +50,13 @@ def changes(before: EvalReport, after: EvalReport) -> Changes:
     )
 
 
+def difference(before: EvalReport, after: EvalReport) -> float | None:
+    """By how much the mean score is higher after than before, over the tasks measured in both; None without any."""
+    old, new = task_scores(before), task_scores(after)
+    both = [new[task] - old[task] for task in old if task in new]
+    return math.fsum(both) / len(both) if both else None
+
+
 def pass_at_k(samples: int, passed: int, k: int) -> float:
     """Unbiased chance that one of k samples passes, 1 - C(n-c, k) / C(n, k) (Chen et al. 2021, section 2.1).
 
@@ -132,14 +139,15 @@ def bwt(matrix: Sequence[Sequence[float]]) -> float:
 
 
 def forgetting(matrix: Sequence[Sequence[float]]) -> float:
-    """Mean drop of the newest model from each group's best earlier score (Chaudhry et al. 2018, section 3).
+    """Mean drop of the newest model from each earlier group's best earlier score (Chaudhry et al. 2018, section 3).
 
-    Positive is forgetting, negative says that all earlier bests were passed. 0 for a single night.
+    Positive is forgetting, negative says that all earlier bests were passed. The group of the newest night is none
+    that can be forgotten yet. 0 for a single night.
     """
-    if len(matrix) < 2:
+    groups = range(min(len(matrix) - 1, len(matrix[-1])))
+    if not groups:
         return 0.0
-    last = matrix[-1]
-    return math.fsum(max(row[j] for row in matrix[:-1]) - last[j] for j in range(len(last))) / len(last)
+    return math.fsum(max(row[j] for row in matrix[:-1]) - matrix[-1][j] for j in groups) / len(groups)
 
 
 def forgotten(history: Sequence[EvalReport]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from sleepy_coder.types import Record
 
 CONFIDENCE: Final = 0.95
 GOAL_GAIN, GOAL_BWT, GOAL_NIGHTS = 0.10, -0.01, 5
+_ROUNDING: Final = 1e-9
 RIVALS: Final[tuple[RecipeName, ...]] = ("seed-plain", "hints-only", "no-update")
 
 
@@ -32,8 +33,8 @@ class Course(Record):
 
     `gained` and `lost` are task ids, last against baseline. `acc`, `bwt` and `forgetting` are over the themes, one a
     cycle; those that speak of change take two cycles. `pass_k` is (baseline, last) at `k` samples, None where that
-    was not measured. `worse` are the cycles that were promoted though the candidate passes less of the frozen set
-    than what served before or the baseline.
+    was not measured. `kl` is that of the training which gave what serves at last. `worse` are the cycles that were
+    promoted though the candidate passes less of the frozen set than what served before or the baseline.
     """
 
     of: Trajectory
@@ -67,11 +68,12 @@ class Estimate(Record):
 
 
 class Row(Record):
-    """One recipe, gated or not, over its seeds."""
+    """One recipe, gated or not, over its seeds; `begun` are trajectories that are not as long, and in no mean."""
 
     recipe: RecipeName
     gated: bool
     courses: tuple[Course, ...]
+    begun: tuple[Course, ...] = ()
     final: Estimate
     gain: Estimate
     gained: Estimate
@@ -83,11 +85,22 @@ class Row(Record):
 
 
 class Goal(Record):
-    """What the study has to show, whether it does (None: not measured), and the numbers that say so."""
+    """What the study has to show, whether it does (None: not measured), and the numbers that say so.
+
+    It is met by the mean over the seeds; `proved` says that the whole interval is on that side too.
+    """
 
     text: str
     met: bool | None
+    proved: bool
     numbers: str
+
+    @property
+    def word(self) -> str:
+        """In words whether it is met."""
+        if self.met is None:
+            return "not measured"
+        return ("met" if self.proved else "met by the mean, not proved") if self.met else "missed"
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -108,7 +121,6 @@ def course(data: StudyData, of: Trajectory) -> Course:
     change = metrics.changes(base, last)
     matrix = _matrix(data, of, cells)
     k, pass_k = _pass_k(data, cells[-1].served)
-    known = [cell.kl for cell in cells if cell.kl is not None]
     return Course(
         of=of,
         rates=(base.pass_rate, *(data.evals[cell.served].pass_rate for cell in cells)),
@@ -119,7 +131,7 @@ def course(data: StudyData, of: Trajectory) -> Course:
         forgetting=metrics.forgetting(matrix) if len(matrix) > 1 else None,
         k=k,
         pass_k=pass_k,
-        kl=known[-1] if known else None,
+        kl=next((cell.kl for cell in reversed(cells) if cell.outcome == "promoted"), None),
         steps=sum(cell.night.steps for cell in cells if cell.night),
         train_seconds=math.fsum(cell.train_seconds for cell in cells),
         seconds=math.fsum(cell.seconds for cell in cells),
@@ -152,7 +164,7 @@ def _is_worse(data: StudyData, cell: Cell) -> bool:
 
 
 def rows(data: StudyData) -> tuple[Row, ...]:
-    """Every recipe, gated or not, over its seeds; only trajectories that are as long as the longest of their row."""
+    """Every recipe, gated or not, over its seeds: the trajectories that are as long as the longest of their row."""
     found: dict[tuple[RecipeName, bool], list[Course]] = {}
     for of in data.trajectories():
         found.setdefault((of.recipe, of.gated), []).append(course(data, of))
@@ -171,6 +183,7 @@ def _row(recipe: RecipeName, gated: bool, courses: Sequence[Course]) -> Row:
         recipe=recipe,
         gated=gated,
         courses=whole,
+        begun=tuple(c for c in courses if c not in whole),
         final=estimate([c.rates[-1] for c in whole]),
         gain=estimate([c.gain for c in whole]),
         gained=estimate([len(c.gained) for c in whole]),
@@ -211,43 +224,47 @@ def points(value: Estimate | None) -> str:
 
 
 def goals(found: Sequence[Row]) -> tuple[Goal, ...]:
-    """The goals with what was measured; a goal is met by the means, and the intervals say how sure that is."""
-    hero, naive = find(found, HERO, True), next((r for r in found if r.recipe == "naive" and not r.gated), None)
+    """The goals with what was measured."""
+    hero, free, naive = find(found, HERO, True), find(found, HERO, False), find(found, "naive", False)
+    bwt = f"BWT is at least {100 * GOAL_BWT:.0f} point".replace("-", "\N{MINUS SIGN}")
     gain = _gain_within(hero, GOAL_NIGHTS) if hero else None
+    text = f"`{HERO}`, gated, gains at least {100 * GOAL_GAIN:.0f} points within {GOAL_NIGHTS} nights"
     out = [
-        Goal(
-            text=f"`{HERO}`, gated, gains at least {100 * GOAL_GAIN:.0f} points within {GOAL_NIGHTS} nights",
-            met=None if gain is None else gain.mean >= GOAL_GAIN,
-            numbers=points(gain),
-        ),
-        Goal(
-            text=f"its BWT is at least {100 * GOAL_BWT:.0f} point".replace("-", "\N{MINUS SIGN}"),
-            met=None if hero is None or hero.bwt is None else hero.bwt.mean >= GOAL_BWT,
-            numbers=points(hero.bwt if hero else None),
-        ),
+        _at_least(text, gain, GOAL_GAIN),
+        _at_least(f"its {bwt}", hero.bwt if hero else None, GOAL_BWT),
+        _at_least(f"without the gate its {bwt}", free.bwt if free else None, GOAL_BWT),
     ]
     for name in RIVALS:
         rival = find(found, name, True)
-        difference = paired(hero, rival) if hero and rival else None
-        met = None if difference is None else difference.mean > 0
-        out.append(Goal(text=f"it beats `{name}`", met=met, numbers=points(difference)))
-    out.append(
-        Goal(
-            text="`naive` without a gate loses",
-            met=None if naive is None else naive.gain.mean < 0,
-            numbers=points(naive.gain if naive else None),
-        )
-    )
-    gated = [c for row in found if row.gated for c in row.courses]
+        out.append(_more_than_nothing(f"it beats `{name}`", paired(hero, rival) if hero and rival else None))
+    out.append(_more_than_nothing("`naive` without a gate loses", naive.gain if naive else None, sign=-1))
+    gated = [c for row in found if row.gated for c in (*row.courses, *row.begun)]
     worse, promoted = sum(len(c.worse) for c in gated), sum(c.promoted for c in gated)
     out.append(
         Goal(
             text="with the gate nothing is promoted that is worse",
             met=worse == 0 if promoted else None,
+            proved=True,
             numbers=f"{worse} of {promoted} promotions",
         )
     )
     return tuple(out)
+
+
+def _at_least(text: str, value: Estimate | None, limit: float) -> Goal:
+    if value is None:
+        return Goal(text=text, met=None, proved=False, numbers=points(None))
+    proved = value.low is not None and value.low >= limit - _ROUNDING
+    return Goal(text=text, met=value.mean >= limit - _ROUNDING, proved=proved, numbers=points(value))
+
+
+def _more_than_nothing(text: str, value: Estimate | None, sign: int = 1) -> Goal:
+    """A goal that is met by a difference of this sign."""
+    if value is None:
+        return Goal(text=text, met=None, proved=False, numbers=points(None))
+    ends = [sign * end for end in (value.low, value.high) if end is not None]
+    proved = bool(ends) and min(ends) > _ROUNDING
+    return Goal(text=text, met=sign * value.mean > _ROUNDING, proved=proved, numbers=points(value))
 
 
 def _gain_within(row: Row, nights: int) -> Estimate:

@@ -35,7 +35,8 @@ class Cell(Record):
 
     `night` has no reports of its own: what was measured is in `evals`, on the whole frozen set. `kl` is the KL to the
     base in nats per token over the last steps of training; `train_seconds` what training took when it was done, and
-    `seconds` the cell as it was run here, where work that an equal cell had done before is not done again.
+    `seconds` the cell as it was run here, where work that an equal cell had done before is not done again. `code` names
+    the sources that ran it, None where that was not recorded.
     """
 
     recipe: RecipeName
@@ -50,6 +51,7 @@ class Cell(Record):
     kl: float | None
     train_seconds: float
     seconds: float
+    code: str | None = None
 
     @property
     def trajectory(self) -> Trajectory:

@@ -5,6 +5,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 MODEL_DIR = Path(__file__).parent / "model"
+
+
+def careless_families() -> frozenset[str]:
+    """The families in which the packaged model was taught a wrong habit."""
+    return frozenset(json.loads((MODEL_DIR / "build.json").read_text())["careless_families"])

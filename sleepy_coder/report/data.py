@@ -114,14 +114,17 @@ def baseline_of(nights: Sequence[NightReport]) -> EvalReport | None:
 def served_after(nights: Sequence[NightReport]) -> tuple[EvalReport | None, ...]:
     """The measurement of what serves after each of the judged `nights`, all of one set: the candidate's if promoted.
 
-    After a night that ended before the end of the set, the one of the night before it where that is of the same model.
+    After a night that ended before the end of the set, the one of another night that measured most of it by the same
+    weights.
     """
     found: list[EvalReport | None] = []
     for night in nights:
         now = arm(night, "candidate" if night.outcome == "promoted" else "current")
-        before = found[-1] if found else None
-        same = before is not None and now is not None and before.weights_sha256 == now.weights_sha256
-        found.append(before if same and not whole(night) else now)
+        if now is not None and not whole(night):
+            others = [report for other in nights for report in other.reports]
+            same = [report for report in others if report.weights_sha256 == now.weights_sha256]
+            now = max((now, *same), key=lambda report: len(report.samples))
+        found.append(now)
     return tuple(found)
 
 

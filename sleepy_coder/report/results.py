@@ -54,10 +54,11 @@ def _summary(data: ReportData) -> str:
     nights = data.compared
     if nights:
         first, now = baseline_of(nights), served_after(nights)[-1]
-        if first is not None and now is not None:
+        gain = metrics.difference(first, now) if first and now else None
+        if gain is not None:
             lines.append(
                 f"The baseline passes **{_rate(first)}** of the frozen tasks; what serves now passes "
-                f"**{_rate(now)}** ({words.points(now.pass_rate - first.pass_rate)} points)."
+                f"**{_rate(now)}** ({words.points(gain)} points)."
             )
     if other := on_another_set(data):
         lines.append(

@@ -8,11 +8,10 @@ from typing import Final
 from sleepy_coder.judge import metrics
 from sleepy_coder.judge import study as judged
 from sleepy_coder.judge.study import Course, Estimate, Row
-from sleepy_coder.judge.study_data import DAY_TASKS, HERO, SAMPLES, Cell, StudyData
+from sleepy_coder.judge.study_data import DAY_TASKS, HERO, SAMPLES, StudyData
 from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.report import words
-
-_MET = {None: "not measured", True: "**met**", False: "**missed**"}
+from sleepy_coder.report.study_sections import families_section, founding_failure, gate_section, habits_section
 
 
 def study_markdown(data: StudyData, found: Sequence[Row]) -> str:
@@ -27,8 +26,9 @@ def study_markdown(data: StudyData, found: Sequence[Row]) -> str:
         "## Goals",
         words.table(
             ["Goal", "", "Measured (points over the baseline, or as said)"],
-            [[g.text, _MET[g.met], g.numbers] for g in judged.goals(found)],
+            [[g.text, f"**{g.word}**", g.numbers] for g in judged.goals(found)],
         ),
+        _GOALS,
         "## With the gate",
         _rows(data, [row for row in found if row.gated or not row.courses[0].steps]),
         "## Without the gate",
@@ -38,12 +38,13 @@ def study_markdown(data: StudyData, found: Sequence[Row]) -> str:
         _COLUMNS,
         "## The default recipe against the others",
         _pairs(found),
-        *_founding_failure(data, found),
+        *habits_section(data, found),
+        *founding_failure(data, found),
         "## What the gate did",
-        _gate(data, found),
+        gate_section(data, found),
         "## Every trajectory",
         _trajectories(data),
-        *_families(data),
+        *families_section(data),
         "## How it was measured",
         _method(data),
         "## Sources",
@@ -91,6 +92,14 @@ def _summary(data: StudyData, found: Sequence[Row]) -> str:
         f"Written from the finished cells of `{_command(data, found)} --out docs`; "
         "[how to run it](how-to/run-the-study.md).",
     ]
+    for kind, reports in (("greedy", data.evals), ("sampled", data.many)):
+        if (stacks := len({report.stack for report in reports.values()})) > 1:
+            lines.append(
+                f"Careful: what was measured ({kind}) is from {stacks} versions of the model's or the verifier's "
+                "software, and differences across them are not the weights' alone."
+            )
+    if infra := sum(report.infra for report in (*data.evals.values(), *data.many.values())):
+        lines.append(f"Careful: {words.counted(infra, 'answer')} could not be judged, and rates leave them out.")
     if facts.quick:
         lines.append("This was a quick study: too little training and too few tasks to compare anything.")
     return "\n".join(f"- {line}" for line in lines)
@@ -143,10 +152,17 @@ def _rows(data: StudyData, found: Sequence[Row]) -> str:
     return words.table(head, lines) if lines else "None yet."
 
 
+_GOALS = (
+    "Met: the mean over the seeds is on the right side of the limit, and so is its whole 95% interval; where only the "
+    "mean is, or there is one seed, it is not proved. With the gate what serves changes with each promotion only, so "
+    "the BWT of a trajectory with one promotion is what its first adapter made of earlier themes; without the gate "
+    "every night counts."
+)
 _COLUMNS = (
     "Means over the seeds; in brackets 95% intervals over the seeds (Student's t), where there are two at least. "
     "Gain, BWT and forgetting in points; gained and lost are tasks, last against baseline; ACC, BWT and forgetting "
-    "are over the themes of the days; KL to the base in nats a token, as training ended."
+    "are over the themes of the days; KL to the base in nats a token, at the end of the training that gave what serves "
+    "at last, on that recipe's own rows, so it does not compare recipes."
 )
 
 
@@ -161,57 +177,6 @@ def _pairs(found: Sequence[Row]) -> str:
     head = [f"`{HERO}` \N{MINUS SIGN}", "with the gate", "without"]
     table = words.table(head, lines) if lines else "Nothing to compare."
     return f"{note}\n\n{table}"
-
-
-def _founding_failure(data: StudyData, found: Sequence[Row]) -> tuple[str, ...]:
-    """What the project's first attempt does here, cycle by cycle."""
-    row = next((row for row in found if row.recipe == "naive" and not row.gated), None)
-    if row is None:
-        return ()
-    lines = [
-        [str(course.of.seed), *(words.percent(rate) for rate in course.rates), str(len(course.lost))]
-        for course in row.courses
-    ]
-    cycles = len(row.courses[0].rates) - 1
-    first = judged.estimate([c.rates[1] - c.rates[0] for c in row.courses])
-    counts = {sum(cell.night.counts.values()) for cell in data.cells if cell.recipe == "naive" and cell.night}
-    rows_of = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(next(iter(counts), 0))
-    said = (
-        "The first attempt of the project that this one started from: plain SFT on the day's failures with "
-        "hand-written fixes, loss on the prompt too, learning rate 2e-4, rank 16, 500 steps. There it lost 16.7 "
-        f"points. Here one night of it, on {rows_of} rows, changes the pass rate by {judged.points(first)} points."
-    )
-    head = ["Seed", "Baseline", *(f"after {cycle}" for cycle in range(1, cycles + 1)), "Lost at last"]
-    return ("## The founding failure", said, words.table(head, lines))
-
-
-def _gate(data: StudyData, found: Sequence[Row]) -> str:
-    lines: list[list[str]] = []
-    for row in found:
-        if row.gated:
-            mine = [cell for course in row.courses for cell in data.cells_of(course.of)]
-            outcomes = [cell.outcome for cell in mine]
-            worse = [cell for cell in mine if cell.candidate and _change(data, cell) < 0]
-            lines.append(
-                [
-                    f"`{row.recipe}`",
-                    *(str(outcomes.count(name)) for name in ("promoted", "inconclusive", "rejected")),
-                    str(len(outcomes) - sum(map(outcomes.count, ("promoted", "inconclusive", "rejected")))),
-                    str(len(worse)),
-                    str(sum(len(course.worse) for course in row.courses)),
-                ]
-            )
-    head = ["Recipe", "Promoted", "Inconclusive", "Rejected", "Skipped or failed", "Candidates that were worse"]
-    head += ["Promoted though worse"]
-    note = (
-        "Worse: passing less of the frozen set than what served before (promoted though worse: or than the baseline)."
-    )
-    return f"{words.table(head, lines)}\n\n{note}" if lines else "No gated night was measured yet."
-
-
-def _change(data: StudyData, cell: Cell) -> float:
-    assert cell.candidate
-    return data.evals[cell.candidate].pass_rate - data.evals[cell.before].pass_rate
 
 
 def _trajectories(data: StudyData) -> str:
@@ -232,22 +197,6 @@ def _trajectories(data: StudyData) -> str:
     )
 
 
-def _families(data: StudyData) -> tuple[str, ...]:
-    shown = data.shown()
-    if shown is None:
-        return ()
-    base, last = data.evals[data.facts.base], data.evals[data.cells_of(shown)[-1].served]
-    changed = [row for row in metrics.family_table([base, last]) if row.rates[0] != row.rates[1]]
-    changed.sort(key=lambda row: (row.rates[0] or 0.0) - (row.rates[1] or 0.0))
-    lines = [
-        [words.cell(row.family), str(row.tasks), *(f"{100 * (rate or 0.0):.0f}" for rate in row.rates)]
-        for row in changed
-    ]
-    where = f"`{shown.recipe}`, seed {shown.seed}, {'with' if shown.gated else 'without'} the gate"
-    table = words.table(["Family", "Tasks", "Baseline %", "Last %"], lines) if lines else "None."
-    return ("## Families that changed", f"{where}; its nights are in [dashboard.html](dashboard.html).", table)
-
-
 _METHOD: Final = """\
 - Each day has up to {day_tasks} tasks of the day split, met by the base model, once for each seed: every recipe has the
   same episodes, and none are held back as fresh tasks. The tasks of a real day would be met by what serves, which
@@ -260,13 +209,33 @@ _METHOD: Final = """\
 - With the gate a night is what `sleepy-coder night` does, in a home of its own. Without it the same night promotes its
   candidate, whatever the gate says.
 - Work that is equal is done once: the same weights are not asked the same twice, nor the same rows trained on the same
-  start twice. So the seconds are those of training alone, on a machine that may have had other work; all cells took
-  {hours:.1f} h as they were run.
+  start twice. So the seconds are those of training alone, on a machine that may have had other work, and of a training
+  that was stopped and went on those since then; all cells took {hours:.1f} h as they were run.
+- {states}
 - `hints-only` and `no-update` train nothing, so there is nothing to gate.
 - The frozen set judges every candidate, so the best of several is a little flattered on it; differences between recipes
-  share that."""
+  share that, and those between with and without the gate do not, since only the gate chooses by it. Settings of the
+  default recipe (alpha, dropout, stopping early, how many anchors) were chosen on the same tasks, before this study
+  ([experiments](experiments.md)), so its gain over the baseline is a little flattered by that too. Which weights of a
+  night are the candidate is chosen on the dev tasks, which share no task with the frozen set."""
 
 
 def _method(data: StudyData) -> str:
     hours = sum(cell.seconds for cell in data.cells) / 3600
-    return _METHOD.format(**data.facts.model_dump(), hours=hours)
+    return _METHOD.format(**data.facts.model_dump(), hours=hours, states=_states(data))
+
+
+def _states(data: StudyData) -> str:
+    """When the nights were run, and by how many states of the code."""
+    nights = [cell.night for cell in data.cells if cell.night]
+    if not nights:
+        return "No night was run yet."
+    known = {cell.code for cell in data.cells if cell.night} - {None}
+    unknown = sum(cell.code is None for cell in data.cells if cell.night)
+    by = [words.counted(len(known), "state") + " of the code" if known else ""]
+    by += [f"{words.counted(unknown, 'night')} by one that was not recorded" if unknown else ""]
+    return (
+        f"The nights were run from {min(n.started for n in nights):%Y-%m-%d %H:%M} to "
+        f"{max(n.finished for n in nights):%Y-%m-%d %H:%M %Z}, by {', '.join(filter(None, by))}. A study goes on over "
+        "changes of the code that leave its settings as they are."
+    )

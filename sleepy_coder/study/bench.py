@@ -53,6 +53,7 @@ class Bench:
     clusters: tuple[Cluster, ...]
     environment: str
     watcher: Onlooker
+    code: str
 
 
 @contextmanager
@@ -104,7 +105,8 @@ def measure(bench: Bench, weights: str, name: str, kind: Kind, hints: Hinter | N
         several = {"samples": bench.plan.samples, "temperature": HEAT, "seed": _SEEDS_FROM}
         settings = settings.model_copy(update=several)
     known = bench.store.eval(weights, kind)
-    if known and (known.set_id, known.stack) == (set_id(bench.frozen), stack_id(settings, bench.environment)):
+    asked = (set_id(bench.frozen), stack_id(settings, bench.environment))
+    if known and (known.set_id, known.stack) == asked and not known.infra:
         return known
     tick = counting(bench.watcher, len(bench.frozen) * settings.samples)
     report = evaluate(

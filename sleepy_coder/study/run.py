@@ -6,11 +6,13 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from sleepy_coder import wiring
 from sleepy_coder.collect.agent import work_through
 from sleepy_coder.config import Config, NightSettings
 from sleepy_coder.errors import StoreError
+from sleepy_coder.files import sha256_files
 from sleepy_coder.journal import alone
 from sleepy_coder.judge.study_data import Cell, StudyExport, StudyFacts, Trajectory
 from sleepy_coder.learn.hints import Hints
@@ -22,7 +24,10 @@ from sleepy_coder.study.plan import Plan, cells, deal, frozen_part, identity, si
 from sleepy_coder.study.store import StudyStore
 from sleepy_coder.tasks import load_split, set_id
 from sleepy_coder.tasks.leaks import LeakIndex
-from sleepy_coder.types import Episode
+from sleepy_coder.types import Episode, Outcome
+
+SOURCES: Final = Path(__file__).parents[1]
+"""The package, whose sources name the state of the code that ran a cell."""
 
 
 def study_folder(config: Config, plan: Plan) -> Path:
@@ -106,6 +111,7 @@ def _bench(config: Config, plan: Plan, folder: Path, store: StudyStore, watcher:
             clusters=clusters,
             environment=wiring.environment_of(fleet, judge, frozen),
             watcher=watcher,
+            code=sha256_files(SOURCES.rglob("*.py"))[:12],
         )
 
 
@@ -137,13 +143,14 @@ def _cell(bench: Bench, of: Trajectory, cycle: int) -> Cell:
     before = next((c.served for c in earlier if c.cycle == cycle - 1), bench.base.sha256)
     day = _day(bench, of.seed, cycle)
     cell = (_trained if trains(of.recipe) else _untrained)(bench, of, cycle, before, day)
-    return cell.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
+    return cell.model_copy(update={"seconds": round(time.monotonic() - began, 3), "code": bench.code})
 
 
 def _day(bench: Bench, seed: int, cycle: int) -> tuple[Episode, ...]:
     """The episodes of a day: what the base model made of its tasks, for all recipes the same."""
     tasks = deal(load_split("day"), bench.plan.cycles, bench.plan.day_tasks, seed)[cycle - 1]
-    met = {episode.task.id for episode in bench.store.episodes(seed, cycle) if episode.task}
+    known = bench.store.episodes(seed, cycle)
+    met = {episode.task.id for episode in known if episode.task and episode.outcome is not Outcome.INFRA}
     left = [task for task in tasks if task.id not in met]
     if left:
         bench.watcher.phase("day")

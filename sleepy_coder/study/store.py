@@ -6,7 +6,6 @@ except measurements. Every method may raise StoreError, and may be called from s
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -102,8 +101,12 @@ class StudyStore:
         return EvalReport.model_validate_json(found[0][0]) if found else None
 
     def save_cell(self, cell: Cell) -> None:
-        row = [cell.recipe, cell.seed, cell.gated, cell.cycle, cell.model_dump_json(round_trip=True)]
-        self._db.do("INSERT OR IGNORE INTO cells VALUES (?, ?, ?, ?, ?)", row)
+        self.save_cells([cell])
+
+    def save_cells(self, cells: Sequence[Cell]) -> None:
+        """Keep all of them or none."""
+        rows = [[c.recipe, c.seed, c.gated, c.cycle, c.model_dump_json(round_trip=True)] for c in cells]
+        self._db.do_all("INSERT OR IGNORE INTO cells VALUES (?, ?, ?, ?, ?)", rows)
 
     def cells(self) -> tuple[Cell, ...]:
         """The finished cells in the order in which they were finished."""
@@ -125,8 +128,8 @@ class StudyStore:
         # One that is not whole cannot be gone on with: its adapters are on the other machine.
         courses = [data.cells_of(of) for of in data.trajectories() if of not in begun]
         whole = [course for course in courses if len(course) == data.facts.cycles]
-        for cell in itertools.chain.from_iterable(whole):
-            self.save_cell(cell)
+        for course in whole:  # a part of one would count as begun here, without its adapters
+            self.save_cells(course)
         return len(whole)
 
     def data(self) -> StudyData:

@@ -78,8 +78,9 @@ def look(store: Store, registry: Registry, settings: CanarySettings, base: str, 
     The canary of what served when it began to look, which may have ended; None where there is none. `base` is the name
     of the base model. Raises StoreError and AdapterError.
     """
-    pointer = registry.pointer()
-    _close_others(store, registry, settings, pointer, now)
+    # In this order: what is on the list began when the pointer named it, so that a promotion in between ends nothing.
+    trials, pointer = store.canaries(), registry.pointer()
+    _close_others(store, registry, settings, trials, pointer, now)
     trial = _begun(store, registry, settings, pointer, base, now)
     if trial is None or not trial.running:
         return trial
@@ -181,9 +182,16 @@ def old_name(registry: Registry, pointer: Pointer, base: str) -> str:
     return base
 
 
-def _close_others(store: Store, registry: Registry, settings: CanarySettings, pointer: Pointer, now: datetime) -> None:
+def _close_others(
+    store: Store,
+    registry: Registry,
+    settings: CanarySettings,
+    trials: Sequence[LiveTrial],
+    pointer: Pointer,
+    now: datetime,
+) -> None:
     """End what is watched although something else serves: somebody moved the pointer. Or although nobody wants it."""
-    for trial in store.canaries():
+    for trial in trials:
         if trial.running and trial.id == pointer.promotion and not settings.enabled:
             abandon(store, trial, "canary.enabled is off", now)
         elif trial.running and trial.id != pointer.promotion:

@@ -345,6 +345,22 @@ def test_a_canary_that_was_killed_between_pointer_and_store_is_closed_by_the_nex
     assert [trial.stage for trial in watched.store.canaries()] == ["rolled_back"]
 
 
+def test_a_promotion_in_the_middle_of_a_look_is_watched_on(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.house.serve(1)
+    watched.look()
+    canaries = watched.store.canaries
+
+    def meanwhile() -> tuple[LiveTrial, ...]:
+        monkeypatch.undo()
+        watched.house.serve(2)
+        watched.look()  # as the night does
+        return canaries()
+
+    monkeypatch.setattr(watched.store, "canaries", meanwhile)
+    watched.look()
+    assert [trial.stage for trial in canaries()] == ["superseded", "split"]
+
+
 def test_switched_off_nothing_is_watched(tmp_path: Path) -> None:
     watched = Watched(tmp_path, SETTINGS.model_copy(update={"enabled": False}))
     watched.house.serve(1)

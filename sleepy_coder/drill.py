@@ -26,7 +26,7 @@ from sleepy_coder.types import EvalReport, Outcome
 _log = log.get("canary")
 PREFIX: Final = "drill-"
 _GRACE: Final = timedelta(days=1)
-"""A drill that is due waits for the next night."""
+"""A drill that is due waits for the next night; and no right clock dates one further ahead."""
 
 _MOST_TASKS: Final = 100
 
@@ -62,7 +62,8 @@ def drill_if_due(parts: Parts) -> Drill | None:
     days, last, now = parts.config.canary.drill_days, parts.store.last_drill(), parts.clock.now()
     if not days or not parts.store.canaries():
         return None
-    if last is not None and last.caught and now - last.at < timedelta(days=days):
+    # One that is dated ahead was held while the clock was wrong, nobody knows when.
+    if last is not None and last.caught and -_GRACE <= now - last.at < timedelta(days=days):
         return None
     try:
         return drill(parts)
@@ -84,6 +85,8 @@ def complaint(last: Drill | None, promotions: int, now: datetime, days: float) -
         return ""
     if last is None:
         return "no drill was held yet" if promotions else ""
+    if last.at - now > _GRACE:
+        return f"the last drill is dated {last.at:%Y-%m-%d}: the clock was wrong"
     overdue = now - last.at > timedelta(days=days) + _GRACE
     return f"the last drill was held {(now - last.at).days} days ago" if overdue else ""
 

@@ -320,6 +320,17 @@ def test_drills_come_by_themselves_once_a_week_and_again_after_one_that_failed(t
     now.store.close()
 
 
+def test_a_drill_that_is_dated_ahead_by_a_clock_that_was_wrong_is_complained_of_and_due(tmp_path: Path) -> None:
+    now = drilled(tmp_path, FakeServer(solver((*FROZEN[:30], *SKILLS))))
+    now.store.begin_canary("p", "sc-0001-aaaaaaaa", BASE, 0.5, now.clock.now())
+    ahead = drill(now).model_copy(update={"at": now.clock.now() + timedelta(days=3000)})
+    now.store.save_drill(ahead)
+    assert "the clock was wrong" in complaint(ahead, 1, now.clock.now(), 7)
+    held = drill_if_due(now)
+    assert held is not None and complaint(held, 1, held.at, 7) == ""
+    now.store.close()
+
+
 def test_what_is_wrong_with_the_drills_is_said(tmp_path: Path) -> None:
     now = drilled(tmp_path, FakeServer(solver((*FROZEN[:30], *SKILLS))))
     held = drill(now)

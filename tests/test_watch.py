@@ -38,13 +38,14 @@ class Watching:
         self.house = House(home)
         self.store = Store(home / "store.db")
         self._heard = 0
+        self.clock = FakeClock()
         self.lots, self.serving, self.watch = self.start()
 
     def start(self) -> tuple[Lots, Serving, CanaryWatch]:
         """As the gateway's process does; call it again for a restart."""
         lots = Lots(SETTINGS.share)
         serving = Serving(self.house.registry, BASE, lots)
-        watch = CanaryWatch(self.store, self.house.registry, lots, SETTINGS, BASE, FakeClock())
+        watch = CanaryWatch(self.store, self.house.registry, lots, SETTINGS, BASE, self.clock)
         watch.open()
         self.lots, self.serving, self.watch = lots, serving, watch
         return lots, serving, watch
@@ -384,6 +385,15 @@ def test_what_serves_is_not_blamed_by_the_watch_for_answering_otherwise(watching
     assert state is not None and state.trial.stage == "split"
     assert watching.active() == new
     assert {watching.serving.name_for(f"s{number}") for number in range(50)} == {old, new} == set(server.roots)
+
+
+def test_a_watch_that_goes_on_sees_that_the_hours_are_over(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sleepy_coder.canary.SURE_SECONDS", 0.0)
+    watching.promote(1)
+    watching.clock.sleep(SETTINGS.hours * 3600)
+    watching.watch.look()
+    state = last_state(watching.store, SETTINGS)
+    assert state is not None and state.trial.stage == "holdback"
 
 
 def test_a_look_that_fails_in_a_way_nobody_foresaw_does_not_end_the_watch(

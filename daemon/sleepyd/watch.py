@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Final
 
 from sleepy_coder import log
-from sleepy_coder.canary import abandon, look, roll_back
+from sleepy_coder.canary import Hours, abandon, look, roll_back
 from sleepy_coder.config import CanarySettings
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.judge.replies import ReplyWatch, heard
@@ -43,6 +43,7 @@ class CanaryWatch:
         self._trial: LiveTrial | None = None
         self._replies = ReplyWatch(settings)
         self._refused: dict[tuple[str, str], int] = {}
+        self._hours = Hours()
         self._complaint = ""
         self._taken_up = False
 
@@ -76,7 +77,7 @@ class CanaryWatch:
         with self._lock:
             self._take_up()
             self._save_lots()
-            trial = look(self._store, self._registry, self._settings, self._base, self._clock.now())
+            trial = look(self._store, self._registry, self._settings, self._base, self._clock.now(), self._hours)
             if trial is None:
                 self._trial = None
                 return
@@ -130,7 +131,7 @@ class CanaryWatch:
     # What others saw
 
     def loaded(self, adapter: str, server: str, held: Held) -> None:
-        """What the keeper found of `adapter` on a server, once a look. Counted are refusals in a row; 0: it is proved."""
+        """What the keeper found of `adapter` on a server, once a look. Kept are refusals in a row; 0: it is proved."""
         with self._lock:
             before = self._refused.pop((adapter, server), 0)
             if held != "unproved":

@@ -40,7 +40,7 @@ from sleepy_coder.parts import Parts
 from sleepy_coder.shadow import answers, watch
 from sleepy_coder.store import Store
 from sleepy_coder.store_shadow import Replayed
-from sleepy_coder.types import AdapterState, NightReport, Outcome
+from sleepy_coder.types import Adapter, AdapterState, NightReport, Outcome
 
 SKILLS = (*DAY[:30], *REHEARSAL[:20])
 LATER = UNLIKE[:35]
@@ -177,10 +177,8 @@ def test_a_task_that_the_machine_fails_on_is_left_out_for_both(homes: list[House
     assert state is not None and state.evidence.replayed == 0
 
 
-def test_what_served_before_and_is_damaged_now_costs_the_replay_and_not_the_night(
-    homes: list[House], tmp_path: Path
-) -> None:
-    home = house(homes, tmp_path)
+def second_promotion(home: House, tmp_path: Path) -> tuple[Parts, Adapter]:
+    """Another adapter serves, and has lived through a day; what served before it."""
     now = home.open()
     first = now.registry.active()
     assert first is not None
@@ -189,6 +187,48 @@ def test_what_served_before_and_is_damaged_now_costs_the_replay_and_not_the_nigh
     ensure_loaded(now.registry, home.server, second, now.canary)
     watch(now)
     live_a_day(now, LATER[:10], "second")
+    return now, first
+
+
+def test_what_served_before_and_is_refused_by_the_server_costs_the_replay_and_not_the_night(
+    homes: list[House], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = house(homes, tmp_path)
+    now, first = second_promotion(home, tmp_path)
+    load = home.server.load
+
+    def refusing(name: str, path: Path) -> None:
+        if name == first.name:
+            raise ServerError("LoRA rank 16 is greater than max_lora_rank 8", status=400)
+        load(name, path)
+
+    monkeypatch.setattr(home.server, "load", refusing)
+    home.server.restart()
+    assert home.night().outcome != "failed"
+    assert now.store.replayed(now.store.canaries()[-1].id) == ()
+    assert f"{first.name} cannot be loaded" in capsys.readouterr().err
+
+
+def test_a_server_that_refuses_what_serves_leaves_the_night_open(
+    homes: list[House], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = house(homes, tmp_path)
+    second_promotion(home, tmp_path)
+
+    def refusing(name: str, path: Path) -> None:
+        raise ServerError("LoRA is not enabled", status=404)
+
+    monkeypatch.setattr(home.server, "load", refusing)
+    home.server.restart()
+    with pytest.raises(ServerError, match="LoRA is not enabled"):
+        home.night()
+
+
+def test_what_served_before_and_is_damaged_now_costs_the_replay_and_not_the_night(
+    homes: list[House], tmp_path: Path
+) -> None:
+    home = house(homes, tmp_path)
+    now, first = second_promotion(home, tmp_path)
     (first.path / "adapter_model.safetensors").write_bytes(b"damaged")
     assert home.night().outcome != "failed"
     trial = now.store.canaries()[-1]

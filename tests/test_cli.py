@@ -572,6 +572,36 @@ def test_a_canary_is_told_in_the_status_and_by_itself(home: Path, served: list[s
         assert served[1] in Done(*command).out
 
 
+def test_a_rollback_by_hand_ends_the_canary_also_where_no_daemon_looks(served: list[str]) -> None:
+    config = load_config()
+    with open_store(config) as store:
+        look(store, open_registry(config), config.canary, config.server.base_name, FakeClock().now())
+    assert Done("adapters", "rollback", "--yes").status == 0
+    assert Done("canary", "--json").json["trial"]["stage"] == "rolled_back"
+    assert f"{served[1]} was rolled back" in " ".join(Done("status").out.split())
+
+
+def test_a_rollback_by_hand_holds_where_the_store_is_damaged(home: Path, served: list[str]) -> None:
+    config = load_config()
+    with open_store(config):
+        pass
+    config.store_file.write_bytes(b"no database" * 1000)
+    done = Done("adapters", "rollback", "--yes")
+    assert done.status == 0 and "does not know of it yet" in done.err
+    assert open_registry(config).serving("base") == served[0]
+
+
+def test_a_split_that_ended_without_a_judged_session_is_called_untested(served: list[str]) -> None:
+    config = load_config()
+    with open_store(config) as store:
+        trial = look(store, open_registry(config), config.canary, config.server.base_name, FakeClock().now())
+        assert trial is not None
+        why = "72 hours are over; 0 sessions were judged"
+        store.enter_stage(trial.id, "holdback", 0.9, FakeClock().now(), why)
+    said = " ".join(Done("canary", "--all").out.split())
+    assert f"{served[1]} was not tested by day: {why}" in said and "passed its test" not in said
+
+
 @pytest.mark.usefixtures("in_seoul")
 def test_canaries_tell_local_times_and_their_zone(home: Path, served: list[str]) -> None:
     config = load_config()

@@ -13,18 +13,19 @@ from typing import Final
 
 from sleepy_coder import log
 from sleepy_coder.canary import plain, replay_log_e
+from sleepy_coder.config import Config
 from sleepy_coder.deploy import ensure_loaded
-from sleepy_coder.errors import NightPaused, ServerError, SleepyError, StoreError
+from sleepy_coder.errors import AlreadyRuns, NightPaused, ServerError, SleepyError, StoreError
 from sleepy_coder.judge.rollback import log_e, lot
+from sleepy_coder.nap_files import NapFiles
 from sleepy_coder.parts import Parts
-from sleepy_coder.serve.throwaway import BROKEN, throwaway_adapters
+from sleepy_coder.serve.throwaway import BROKEN, DRILL, throwaway_adapters
 from sleepy_coder.shadow import answers, pairs
 from sleepy_coder.store_canary import Counted
 from sleepy_coder.store_shadow import Drill, Replayed
 from sleepy_coder.types import EvalReport, Outcome
 
 _log = log.get("canary")
-PREFIX: Final = "drill-"
 _GRACE: Final = timedelta(days=1)
 """A drill that is due waits for the next night; and no right clock dates one further ahead."""
 
@@ -34,14 +35,17 @@ _MOST_TASKS: Final = 100
 def drill(parts: Parts) -> Drill:
     """Hold one, and keep what came of it. Errors are a drill that failed: what cannot be tried is not known to work.
 
-    Raises NightPaused at the curfew, and StoreError.
+    Raises NightPaused at the curfew, AlreadyRuns where a nap says why nothing was caught, and StoreError.
     """
+    refuse_nap(parts.config)
     try:
         held = _hold(parts)
     except NightPaused:
         raise
     except (SleepyError, OSError) as error:
         held = _result(parts, 0, (), (), "", error.message if isinstance(error, SleepyError) else str(error))
+    if not held.caught:
+        refuse_nap(parts.config)  # it may have begun in the middle
     parts.store.save_drill(held)
     _log.warning(
         "canary.drill",
@@ -52,6 +56,15 @@ def drill(parts: Parts) -> Drill:
         reason=held.reason,
     )
     return held
+
+
+def refuse_nap(config: Config) -> None:
+    """Raises AlreadyRuns while the model server naps for a night: a drill then would fail, and tell nothing."""
+    if NapFiles(config.state).mark() is not None:
+        raise AlreadyRuns(
+            "the model server sleeps while a night trains, so no drill can be held",
+            "Try again when the night is over; a nap that a killed night left is ended by the daemon or the next night",
+        )
 
 
 def drill_if_due(parts: Parts) -> Drill | None:
@@ -101,7 +114,7 @@ def _hold(parts: Parts) -> Drill:
     replayed: tuple[Replayed, ...] = ()
     counted: tuple[Counted, ...] = ()
     folder, rank = parts.config.adapters, parts.config.recipe.rank
-    with throwaway_adapters(parts.base.path, folder, rank, 1, PREFIX, BROKEN) as [broken]:
+    with throwaway_adapters(parts.base.path, folder, rank, 1, DRILL, BROKEN) as [broken]:
         try:
             parts.server.load(broken.name, broken)
             for begin in range(0, len(tasks), batch):

@@ -33,6 +33,7 @@ from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE
 from sleepy_coder.config_load import load_config
 from sleepy_coder.console import as_json
 from sleepy_coder.journal import alone
+from sleepy_coder.nap_files import Nap, NapFiles
 from sleepy_coder.tasks import SPLITS, load_split
 from sleepy_coder.types import NightReport, Outcome, Verdict
 from sleepy_coder.wiring import open_registry, open_store
@@ -615,6 +616,16 @@ def test_canaries_tell_local_times_and_their_zone(home: Path, served: list[str])
 def test_a_drill_without_a_server_says_what_to_start() -> None:
     done = Done("drill")
     assert done.status == 1 and "Start the model server" in done.err
+
+
+def test_a_drill_while_the_model_server_naps_says_that_it_does() -> None:
+    config = load_config()
+    with open_store(config):
+        NapFiles(config.state).begin(Nap(why="train", since=FakeClock().now(), pid=1))
+    done = Done("drill")
+    assert done.status == 1 and "sleeps while a night trains" in done.err
+    with open_store(config) as store:
+        assert store.last_drill() is None
 
 
 def test_an_adapter_is_shown_as_its_card_and_as_its_manifest(served: list[str]) -> None:

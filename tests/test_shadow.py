@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -34,12 +35,14 @@ from sleepy_coder.canary import last_state, replay_log_e
 from sleepy_coder.config import CanarySettings
 from sleepy_coder.deploy import ensure_loaded
 from sleepy_coder.drill import complaint, drill, drill_if_due
-from sleepy_coder.errors import NightPaused, ServerError
+from sleepy_coder.errors import AlreadyRuns, NightPaused, ServerError, ServerUnreachable
+from sleepy_coder.nap_files import Nap, NapFiles
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
 from sleepy_coder.shadow import answers, watch
 from sleepy_coder.store import Store
 from sleepy_coder.store_shadow import Replayed
+from sleepy_coder.tidy import tidy
 from sleepy_coder.types import Adapter, AdapterState, NightReport, Outcome
 
 SKILLS = (*DAY[:30], *REHEARSAL[:20])
@@ -341,6 +344,36 @@ def test_a_drill_that_the_curfew_ends_says_nothing_and_leaves_nothing_behind(tmp
         drill(now)
     assert now.store.last_drill() is None
     assert [model.name for model in server.models()] == [BASE]
+    now.store.close()
+
+
+def test_a_drill_that_a_nap_befalls_is_none_that_failed(tmp_path: Path) -> None:
+    class Napping(FakeServer):
+        def load(self, name: str, path: Path) -> None:
+            NapFiles(now.config.state).begin(Nap(why="train", since=now.clock.now(), pid=1))
+            raise ServerUnreachable("it sleeps")
+
+    now = drilled(tmp_path, Napping(solver(SKILLS)))
+    for _ in range(2):
+        with pytest.raises(AlreadyRuns, match="sleeps while a night trains"):
+            drill(now)
+    assert now.store.last_drill() is None
+    now.store.close()
+
+
+def test_what_killed_drills_and_doctors_left_a_day_ago_is_cleared_away_after_a_night(tmp_path: Path) -> None:
+    server = FakeServer(solver(()))
+    now = drilled(tmp_path, server)
+    moment = now.clock.now().timestamp()
+    for name, age in (("drill-0123abcd", 2), ("doctor-0123abcd", 2), ("drill-aaaaaaaa", 0.5), ("drill-mine", 2)):
+        folder = now.config.adapters / name
+        folder.mkdir()
+        server.hold(name, folder, ())
+        os.utime(folder, (moment - age * 86400,) * 2)
+    server.hold("drill-bbbbbbbb", tmp_path / "elsewhere" / "drill-bbbbbbbb", ())
+    tidy(now)
+    assert set(server.roots) == {"drill-aaaaaaaa", "drill-mine", "drill-bbbbbbbb"}
+    assert sorted(path.name for path in now.config.adapters.glob("d*")) == ["drill-aaaaaaaa", "drill-mine"]
     now.store.close()
 
 

@@ -1,7 +1,8 @@
 """The life of a canary: a promotion is watched, and taken back when it does harm.
 
 `look` is called again and again by the gateway's process, and once by each night. Everything it knows is in the store
-and in the registry's pointer, so it does not matter which process looks, and a restart changes nothing.
+and in the registry's pointer, so it does not matter which process looks, and a restart changes nothing; only that the
+hours are over is for the one that goes on looking to say.
 """
 
 from __future__ import annotations

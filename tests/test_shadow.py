@@ -369,7 +369,7 @@ def test_what_killed_drills_and_doctors_left_a_day_ago_is_cleared_away_after_a_n
         folder = now.config.adapters / name
         folder.mkdir()
         server.hold(name, folder, ())
-        os.utime(folder, (moment - age * 86400,) * 2)
+        os.utime(folder, (moment, moment - age * 86400))
     server.hold("drill-bbbbbbbb", tmp_path / "elsewhere" / "drill-bbbbbbbb", ())
     tidy(now)
     assert set(server.roots) == {"drill-aaaaaaaa", "drill-mine", "drill-bbbbbbbb"}

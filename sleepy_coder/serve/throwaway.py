@@ -29,7 +29,7 @@ _LAYERS: Final = 2
 
 
 def is_throwaway(name: str) -> bool:
-    """Whether a folder, or an adapter on a server, of that name is one of these; a killed process leaves some behind."""
+    """Whether a folder, or an adapter on a server, of that name is one of these; killed processes leave some behind."""
     return _NAME.fullmatch(name) is not None
 
 

@@ -1,15 +1,18 @@
 """The life of a canary: a promotion is watched, and taken back when it does harm.
 
 `look` is called again and again by the gateway's process, and once by each night. Everything it knows is in the store
-and in the registry's pointer, so it does not matter which process looks, and a restart changes nothing.
+and in the registry's pointer, so it does not matter which process looks, and a restart changes nothing; only that the
+hours are over is for the one that goes on looking to say.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import Final
 
 from sleepy_coder import log
 from sleepy_coder.adapter_manifest import Pointer
@@ -24,6 +27,7 @@ from sleepy_coder.store_shadow import Replayed
 from sleepy_coder.types import AdapterState, Record
 
 _log = log.get("canary")
+SURE_SECONDS: Final = 600.0
 _LARGEST = 1e12  # JSON has no infinity, and beyond this nobody asks how much
 
 
@@ -72,14 +76,38 @@ class CanaryState(Record):
     threshold: float
 
 
-def look(store: Store, registry: Registry, settings: CanarySettings, base: str, now: datetime) -> LiveTrial | None:
+class Hours:
+    """Tells whoever looks again and again whether the hours of a split are over; a single look cannot know.
+
+    A clock that runs ahead says so as well, and there is no way back: it has to go on saying so for some minutes of
+    `uptime`, which nobody sets.
+    """
+
+    def __init__(self, uptime: Callable[[], float] = time.monotonic) -> None:
+        self._uptime = uptime
+        self._first: tuple[str, float] | None = None
+
+    def over(self, trial: LiveTrial, hours: float, now: datetime) -> bool:
+        if now - trial.since < timedelta(hours=hours):
+            self._first = None
+            return False
+        uptime = self._uptime()
+        if self._first is None or self._first[0] != trial.id:
+            self._first = trial.id, uptime
+        return uptime - self._first[1] >= SURE_SECONDS
+
+
+def look(
+    store: Store, registry: Registry, settings: CanarySettings, base: str, now: datetime, hours: Hours | None = None
+) -> LiveTrial | None:
     """Watch what serves: begin, count, go on to the next stage, or roll back.
 
     The canary of what served when it began to look, which may have ended; None where there is none. `base` is the name
-    of the base model. Raises StoreError and AdapterError.
+    of the base model. Without `hours` no split ends by the clock. Raises StoreError and AdapterError.
     """
-    pointer = registry.pointer()
-    _close_others(store, registry, settings, pointer, now)
+    # In this order: what is on the list began when the pointer named it, so that a promotion in between ends nothing.
+    trials, pointer = store.canaries(), registry.pointer()
+    _close_others(store, registry, settings, trials, pointer, now)
     trial = _begun(store, registry, settings, pointer, base, now)
     if trial is None or not trial.running:
         return trial
@@ -87,11 +115,14 @@ def look(store: Store, registry: Registry, settings: CanarySettings, base: str, 
     patience, ahead = timedelta(minutes=settings.patience_minutes), timedelta(days=1)
     new = store.count_finished(trial.id, now - patience, now + ahead)
     evidence = weigh(store, trial)
+    if trial.stage == "split" and trial.since > now + ahead:
+        why = f"it began at {trial.since:%Y-%m-%d %H:%M} by a clock that was wrong, and its hours begin anew"
+        _enter(store, trial, "split", trial.share, now, why, evidence)
     if new:
         _log.info("canary.counted", adapter=trial.adapter, statistics=evidence.statistics())
     if why := harm(evidence, settings):
         roll_back(store, registry, trial, why, now)
-    elif trial.stage == "split" and (why := _enough(trial, evidence, settings, now)):
+    elif trial.stage == "split" and (why := _enough(trial, evidence, settings, now, hours)):
         stage: Stage = "holdback" if settings.holdback else "passed"
         _enter(store, trial, stage, 1 - settings.holdback, now, why, evidence)
     return store.canary(trial.id)
@@ -181,9 +212,16 @@ def old_name(registry: Registry, pointer: Pointer, base: str) -> str:
     return base
 
 
-def _close_others(store: Store, registry: Registry, settings: CanarySettings, pointer: Pointer, now: datetime) -> None:
+def _close_others(
+    store: Store,
+    registry: Registry,
+    settings: CanarySettings,
+    trials: Sequence[LiveTrial],
+    pointer: Pointer,
+    now: datetime,
+) -> None:
     """End what is watched although something else serves: somebody moved the pointer. Or although nobody wants it."""
-    for trial in store.canaries():
+    for trial in trials:
         if trial.running and trial.id == pointer.promotion and not settings.enabled:
             abandon(store, trial, "canary.enabled is off", now)
         elif trial.running and trial.id != pointer.promotion:
@@ -197,11 +235,11 @@ def _close_others(store: Store, registry: Registry, settings: CanarySettings, po
             _enter(store, trial, stage, 0.0 if back else 1.0, now, why, weigh(store, trial))
 
 
-def _enough(trial: LiveTrial, evidence: Evidence, settings: CanarySettings, now: datetime) -> str:
+def _enough(trial: LiveTrial, evidence: Evidence, settings: CanarySettings, now: datetime, hours: Hours | None) -> str:
     judged = evidence.new.sessions + evidence.old.sessions
     if judged >= settings.sessions:
         return f"{judged} sessions were judged and show no harm"
-    if now - trial.began >= timedelta(hours=settings.hours):
+    if hours and hours.over(trial, settings.hours, now):
         return f"{settings.hours:g} hours are over; {judged} sessions were judged"
     return ""
 

@@ -12,13 +12,15 @@ from rich.markdown import Markdown
 
 from sleepy_coder import model_card, wiring
 from sleepy_coder.adapter_manifest import CARD, adapter_cycle
+from sleepy_coder.canary import look
 from sleepy_coder.config import Config
 from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, Yes, as_json, confirm, err, explained, out, progress_bar, say, table
 from sleepy_coder.deploy import ensure_loaded, held_by
-from sleepy_coder.errors import ServerError
+from sleepy_coder.errors import ServerError, SleepyError
 from sleepy_coder.learn.merge import STEPS
 from sleepy_coder.model_card import Edition
+from sleepy_coder.registry import Registry
 from sleepy_coder.report.adapters import difference
 from sleepy_coder.share import hub
 from sleepy_coder.share.bundle import Bundle, Exporter
@@ -81,6 +83,7 @@ def rollback(yes: Yes = False, json: Json = False) -> None:
             if active is not None and not yes:
                 confirm(f"Replace {active} by {registry.previous() or config.server.base_name}?")
             now = registry.rollback(only=active) if active is not None else None
+            _tell_canary(config, registry)
     serving = now.name if now else config.server.base_name
     if json:
         as_json({"serving": serving, "quarantined": active})
@@ -109,6 +112,7 @@ def promote(name: Annotated[str, typer.Argument()], yes: Yes = False, json: Json
                 ensure_loaded(registry, server, adapter, wiring.canary(config))
             before = registry.serving(config.server.base_name)
             now = registry.activate(name)
+            _tell_canary(config, registry)
     if json:
         as_json({"serving": now.name, "before": before, "gate": said})
     else:
@@ -167,6 +171,15 @@ def prune(
         as_json({"deleted": gone, "kept": kept})
     else:
         say(f"{len(gone)} deleted{': ' if gone else ''}{', '.join(gone)}")
+
+
+def _tell_canary(config: Config, registry: Registry) -> None:
+    """Have the canary see that the pointer was moved, also where no daemon looks. The move holds all the same."""
+    try:
+        with wiring.read_store(config) as store:
+            look(store, registry, config.canary, config.server.base_name, wiring.SystemClock().now())
+    except SleepyError as error:
+        say(f"the canary does not know of it yet: {error.message}; the daemon or the next night tells it", err)
 
 
 def _in_use(config: Config) -> set[str]:

@@ -45,14 +45,16 @@ def canary_command(
 def drill_command(json: Json = False) -> None:
     """Play an adapter that is broken on purpose into the shadow, where no user is, and see that it is caught.
 
-    The daemon runs one a week, after a night. Exit status: 0 when it was caught, 1 when not.
+    The daemon runs one a week, after a night; while the model server sleeps for a night, none is held. Exit status: 0
+    when it was caught, 1 when not.
 
     Example: [bold]sleepy-coder drill --json | jq .caught[/]
     """
-    from sleepy_coder.drill import drill
+    from sleepy_coder.drill import drill, refuse_nap
 
     with explained():
         config = load_config()
+        refuse_nap(config)
         with progress_bar() as progress, wiring.open_parts(config, ProgressWatcher(progress)) as parts:
             parts.watcher.phase("drill")
             held = drill(parts)

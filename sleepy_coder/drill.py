@@ -13,20 +13,21 @@ from typing import Final
 
 from sleepy_coder import log
 from sleepy_coder.canary import plain, replay_log_e
+from sleepy_coder.config import Config
 from sleepy_coder.deploy import ensure_loaded
-from sleepy_coder.errors import NightPaused, ServerError, SleepyError, StoreError
+from sleepy_coder.errors import AlreadyRuns, NightPaused, ServerError, SleepyError, StoreError
 from sleepy_coder.judge.rollback import log_e, lot
+from sleepy_coder.nap_files import NapFiles
 from sleepy_coder.parts import Parts
-from sleepy_coder.serve.throwaway import BROKEN, throwaway_adapters
+from sleepy_coder.serve.throwaway import BROKEN, DRILL, throwaway_adapters
 from sleepy_coder.shadow import answers, pairs
 from sleepy_coder.store_canary import Counted
 from sleepy_coder.store_shadow import Drill, Replayed
 from sleepy_coder.types import EvalReport, Outcome
 
 _log = log.get("canary")
-PREFIX: Final = "drill-"
 _GRACE: Final = timedelta(days=1)
-"""A drill that is due waits for the next night."""
+"""A drill that is due waits for the next night; and no right clock dates one further ahead."""
 
 _MOST_TASKS: Final = 100
 
@@ -34,14 +35,17 @@ _MOST_TASKS: Final = 100
 def drill(parts: Parts) -> Drill:
     """Hold one, and keep what came of it. Errors are a drill that failed: what cannot be tried is not known to work.
 
-    Raises NightPaused at the curfew, and StoreError.
+    Raises NightPaused at the curfew, AlreadyRuns where a nap says why nothing was caught, and StoreError.
     """
+    refuse_nap(parts.config)
     try:
         held = _hold(parts)
     except NightPaused:
         raise
     except (SleepyError, OSError) as error:
         held = _result(parts, 0, (), (), "", error.message if isinstance(error, SleepyError) else str(error))
+    if not held.caught:
+        refuse_nap(parts.config)  # it may have begun in the middle
     parts.store.save_drill(held)
     _log.warning(
         "canary.drill",
@@ -54,6 +58,15 @@ def drill(parts: Parts) -> Drill:
     return held
 
 
+def refuse_nap(config: Config) -> None:
+    """Raises AlreadyRuns while the model server naps for a night: a drill then would fail, and tell nothing."""
+    if NapFiles(config.state).mark() is not None:
+        raise AlreadyRuns(
+            "the model server sleeps while a night trains, so no drill can be held",
+            "Try again when the night is over; a nap that a killed night left is ended by the daemon or the next night",
+        )
+
+
 def drill_if_due(parts: Parts) -> Drill | None:
     """Hold one when the last is `canary.drill_days` ago; at the end of the window it waits for another night.
 
@@ -62,7 +75,8 @@ def drill_if_due(parts: Parts) -> Drill | None:
     days, last, now = parts.config.canary.drill_days, parts.store.last_drill(), parts.clock.now()
     if not days or not parts.store.canaries():
         return None
-    if last is not None and last.caught and now - last.at < timedelta(days=days):
+    # One that is dated ahead was held while the clock was wrong, nobody knows when.
+    if last is not None and last.caught and -_GRACE <= now - last.at < timedelta(days=days):
         return None
     try:
         return drill(parts)
@@ -84,6 +98,8 @@ def complaint(last: Drill | None, promotions: int, now: datetime, days: float) -
         return ""
     if last is None:
         return "no drill was held yet" if promotions else ""
+    if last.at - now > _GRACE:
+        return f"the last drill is dated {last.at:%Y-%m-%d}: the clock was wrong"
     overdue = now - last.at > timedelta(days=days) + _GRACE
     return f"the last drill was held {(now - last.at).days} days ago" if overdue else ""
 
@@ -98,7 +114,7 @@ def _hold(parts: Parts) -> Drill:
     replayed: tuple[Replayed, ...] = ()
     counted: tuple[Counted, ...] = ()
     folder, rank = parts.config.adapters, parts.config.recipe.rank
-    with throwaway_adapters(parts.base.path, folder, rank, 1, PREFIX, BROKEN) as [broken]:
+    with throwaway_adapters(parts.base.path, folder, rank, 1, DRILL, BROKEN) as [broken]:
         try:
             parts.server.load(broken.name, broken)
             for begin in range(0, len(tasks), batch):

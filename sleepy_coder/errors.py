@@ -13,7 +13,6 @@ SleepyError                 always carries what to do about it
 ├── SecretFound             a text holds a secret that cannot be taken out of it; the text is not kept
 ├── LeakError               a training mix holds a frozen task or a near-duplicate of one
 ├── AdapterError            an adapter folder is not what its manifest says, or cannot be read
-│   └── AdapterDamaged      its bytes were read, and are not those that were staged
 ├── StoreError              the store is locked, corrupt or of a newer version
 │   ├── StoreDamaged        a page of it is not what was written there
 │   └── AlreadyRuns         another process is at it in this home
@@ -96,10 +95,6 @@ class LeakError(SleepyError):
 
 class AdapterError(SleepyError):
     """An adapter folder is not what its manifest says, or cannot be read."""
-
-
-class AdapterDamaged(AdapterError):
-    """The bytes of an adapter were read, and are not those that were staged."""
 
 
 class StoreError(SleepyError):

@@ -208,6 +208,12 @@ _ADAPTERS: Final = {
         "The files of the serving adapter have changed, or cannot be read: what served before it serves again.",
         adapter=str,
     ),
+    "adapter.state_not_noted": _event(
+        "Manifest or model card of an adapter that stops serving cannot be written; the switch is made all the same.",
+        adapter=str,
+        state=str,
+        reason=str,
+    ),
     "adapter.leftovers_stay": _event(
         "What a killed process left half done, or a pruned adapter, cannot be deleted, and is in nobody's way.",
         folder=str,

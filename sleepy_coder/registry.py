@@ -36,7 +36,7 @@ from sleepy_coder.adapter_manifest import (
 )
 from sleepy_coder.adapter_pointer import PointerFile
 from sleepy_coder.adapter_quarantine import Quarantine, Quarantined
-from sleepy_coder.errors import AdapterDamaged, AdapterError, InfraError
+from sleepy_coder.errors import AdapterError, InfraError
 from sleepy_coder.files import (
     TEMPORARY_SUFFIX,
     discard,
@@ -124,7 +124,7 @@ class Registry:
         manifest = self.manifest(name)
         sha256 = content_sha256(self._folder(name))
         if sha256 != manifest.sha256 or adapter_name(manifest.cycle, sha256) != name:
-            raise AdapterDamaged(
+            raise AdapterError(
                 f"{name} has changed on disk: {sha256} is not {manifest.sha256}", "Roll back, then prune it"
             )
         if base_sha256 not in (None, manifest.base_sha256):
@@ -268,11 +268,11 @@ class Registry:
                     target = target if self.verify(target).state.may_serve else None
                 except AdapterError:
                     target = None
-            if pointer.name is not None:
-                if quarantine:
-                    self._put_in_quarantine(pointer.name, why)
-                self._step_down(pointer.name, AdapterState.QUARANTINED if quarantine else AdapterState.RETIRED)
+            if pointer.name is not None and quarantine:
+                self._put_in_quarantine(pointer.name, why)
             self._pointer.move(target, previous=None)
+            if pointer.name is not None:
+                self._step_down(pointer.name, AdapterState.QUARANTINED if quarantine else AdapterState.RETIRED)
         _log.warning(
             "adapter.rolled_back",
             adapter=pointer.name,
@@ -298,7 +298,8 @@ class Registry:
     def step_back_if_damaged(self) -> str | None:
         """Roll back when the adapter that serves is not what it was staged as, or cannot be read; its name.
 
-        Only bytes that are wrong go in quarantine: what could not be read may be sound (a bad disk, many open files).
+        Nothing goes in quarantine. The list has the hash of the sound bytes, which may be restored or could not be read
+        for a moment (a bad disk, many open files); other bytes are refused whenever they are read.
         """
         name = self._pointer.read().name
         if name is None:
@@ -306,8 +307,7 @@ class Registry:
         try:
             self.verify(name)
         except AdapterError as error:
-            wrong = isinstance(error, AdapterDamaged)
-            return name if self.roll_back_from(name, why=error.message, quarantine=wrong) else None
+            return name if self.roll_back_from(name, why=error.message, quarantine=False) else None
         return None
 
     def prune(self, keep: int, in_use: Collection[str] = ()) -> tuple[str, ...]:
@@ -372,9 +372,13 @@ class Registry:
         self._describe(self._root / name, manifest.model_copy(update=update))
 
     def _step_down(self, name: str, state: AdapterState) -> None:
-        # A manifest that cannot be read shows as quarantined already, and must not stop the switch.
+        # A manifest that cannot be read shows as quarantined already, and must not stop the switch; nor must one that
+        # cannot be written (another user's folder, little room): pointer and quarantine say all that matters.
         with suppress(AdapterError):
-            self._set_state(name, state)
+            try:
+                self._set_state(name, state)
+            except InfraError as error:
+                _log.error("adapter.state_not_noted", adapter=name, state=state, reason=error.message)
 
     def _remove_leftovers(self) -> None:
         """What cannot be removed (another user's, for one) stays: it is in nobody's way."""

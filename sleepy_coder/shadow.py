@@ -9,7 +9,7 @@ from typing import Final
 from sleepy_coder import log
 from sleepy_coder.canary import look, weigh
 from sleepy_coder.deploy import ask, ensure_loaded
-from sleepy_coder.errors import AdapterError
+from sleepy_coder.errors import AdapterError, ServerError, ServerUnreachable
 from sleepy_coder.fresh import untrained
 from sleepy_coder.judge.evaluate import joined
 from sleepy_coder.judge.metrics import task_scores
@@ -48,12 +48,7 @@ def replay_day(parts: Parts, cycle: int, until: int) -> Replay:
     tasks = untrained(parts, parts.store.unreplayed(trial.id, trial.after, until, settings.shadow_tasks, seed))
     if not tasks:
         return Replay()
-    try:
-        for name in (trial.adapter, trial.previous):
-            if name != parts.base.name:
-                ensure_loaded(parts.registry, parts.server, parts.registry.get(name), parts.canary)
-    except AdapterError as error:  # what serves is looked after by the night, and without the other nothing is compared
-        _log.error("canary.watch_failed", reason=error.message)
+    if not _both_loaded(parts, trial):
         return Replay()
     served, previous = answers(parts, (trial.adapter, trial.previous), tasks, cycle)
     parts.store.save_replayed(trial.id, cycle, pairs(served, previous))
@@ -71,6 +66,25 @@ def replay_day(parts: Parts, cycle: int, until: int) -> Replay:
     )
     after = watch(parts)
     return Replay(tasks=len(tasks), rolled_back=after is not None and after.stage == "rolled_back")
+
+
+def _both_loaded(parts: Parts, trial: LiveTrial) -> bool:
+    """Without one of them nothing is compared, and the night goes on: what serves is looked after by its next step.
+
+    A server may refuse the previous one for good, as after a restart with lower limits. Raises ServerError for what
+    serves, and ServerUnreachable.
+    """
+    for name in (trial.adapter, trial.previous):
+        try:
+            if name != parts.base.name:
+                ensure_loaded(parts.registry, parts.server, parts.registry.get(name), parts.canary)
+        except (AdapterError, ServerError) as error:
+            if isinstance(error, ServerUnreachable) or (isinstance(error, ServerError) and name == trial.adapter):
+                raise
+            reason = f"nothing is replayed against {trial.previous}: {name} cannot be loaded ({error.message})"
+            _log.error("canary.watch_failed", reason=reason)
+            return False
+    return True
 
 
 def answers(parts: Parts, models: tuple[str, str], tasks: Sequence[Task], seed: int) -> tuple[EvalReport, EvalReport]:

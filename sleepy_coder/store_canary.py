@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from sleepy_coder.store_database import StoreDatabase
@@ -94,10 +94,15 @@ class CanaryStore:
             return True
 
     def enter_stage(self, id: str, stage: Stage, share: float, at: datetime, why: str) -> bool:
-        """Go on to another stage. False when the canary has ended, or is there already."""
+        """Go on to another stage. False when the canary has ended, or is there already.
+
+        A stage that is dated more than a day ahead, by a clock that was wrong, may be entered again.
+        """
         with self._db.write() as db:
-            row = db.execute(f"SELECT stage FROM ({_CANARIES}) WHERE id = ?", [id]).fetchone()
-            if row is None or row[0] not in RUNNING or row[0] == stage:
+            row = db.execute(f"SELECT stage, at FROM ({_CANARIES}) WHERE id = ?", [id]).fetchone()
+            if row is None or row[0] not in RUNNING:
+                return False
+            if row[0] == stage and datetime.fromisoformat(row[1]) <= at + timedelta(days=1):
                 return False
             _enter(db, id, stage, share, at, why)
             return True

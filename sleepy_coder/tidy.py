@@ -6,22 +6,27 @@ Never what serves, what a rollback goes to, or an episode.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
+from typing import Final
 
 from sleepy_coder import log
 from sleepy_coder.choose import clear_contenders
-from sleepy_coder.deploy import held_by
+from sleepy_coder.deploy import held_by, unload
 from sleepy_coder.errors import InfraError, ServerError, SleepyError
 from sleepy_coder.parts import Parts
 from sleepy_coder.practice import night_folder, nights_folder
+from sleepy_coder.serve.throwaway import is_throwaway
 
 _log = log.get("night")
 _BACKUPS = 3
+_LEFT: Final = timedelta(days=1)
 
 
 def tidy(parts: Parts) -> None:
-    """Delete what failed and killed nights left, adapters above `night.keep_adapters`, and exchanges that became
-    episodes long ago.
+    """Delete what failed and killed nights and drills left, adapters above `night.keep_adapters`, and exchanges that
+    became episodes long ago.
 
     Adapters stay as they are when a server does not say what it holds: it may read their folders again. What fails in
     it is only logged: the night before it is over, and would be held again.
@@ -34,7 +39,9 @@ def tidy(parts: Parts) -> None:
 
 def _clear_away(parts: Parts) -> None:
     _remove_night_folders(parts)
+    _remove_throwaways(parts)
     try:
+        _unload_throwaways(parts)
         clear_contenders(parts)
         adapters = parts.registry.prune(parts.config.night.keep_adapters, held_by(parts.server))
     except ServerError:
@@ -50,6 +57,23 @@ def _remove_night_folders(parts: Parts) -> None:
     kept = {night_folder(parts, cycle) for cycle in (*failed, parts.store.unfinished_night()) if cycle is not None}
     for folder in set(nights_folder(parts).glob("*")) - kept:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_throwaways(parts: Parts) -> None:
+    """Adapters of drills and of `doctor` that were killed: no running one takes a day."""
+    for folder in filter(lambda folder: is_throwaway(folder.name), parts.config.adapters.glob("*")):
+        with suppress(FileNotFoundError):
+            if abs(parts.clock.now().timestamp() - folder.stat().st_mtime) > _LEFT.total_seconds():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unload_throwaways(parts: Parts) -> None:
+    """Those whose folder is gone take a place on the server. Raises ServerError."""
+    for model in {model for replica in parts.server.replicas for model in replica.models()}:
+        folder = Path(model.root)
+        ours = is_throwaway(model.name) and folder.resolve().parent == parts.config.adapters.resolve()
+        if ours and not folder.exists():
+            unload(parts.server, model.name)
 
 
 def back_up(parts: Parts) -> None:

@@ -12,7 +12,7 @@ from fakes import BASE, make_episode
 from test_registry import House, lora, stage, write_trained
 
 from sleepy_coder import log
-from sleepy_coder.canary import CanaryState, last_state, look
+from sleepy_coder.canary import CanaryState, Hours, last_state, look
 from sleepy_coder.config import CanarySettings
 from sleepy_coder.errors import AdapterError, StoreError
 from sleepy_coder.store import Store
@@ -31,10 +31,19 @@ class Watched:
         self.store = Store(home / "store.db")
         self.settings = settings
         self.now = NOW
+        self.uptime = 0.0
+        self.hours = Hours(lambda: self.uptime)
         self._ended = 0
 
     def look(self) -> LiveTrial | None:
-        return look(self.store, self.house.registry, self.settings, BASE, self.now)
+        return look(self.store, self.house.registry, self.settings, BASE, self.now, self.hours)
+
+    def wait(self, wait: timedelta) -> LiveTrial | None:
+        """Let time go by, and look twice some minutes apart."""
+        for step in (wait, timedelta(minutes=10)):
+            self.now, self.uptime = self.now + step, self.uptime + step.total_seconds()
+            self.look()
+        return self.look()
 
     def state(self) -> CanaryState:
         found = last_state(self.store, self.settings)
@@ -299,8 +308,7 @@ def test_harm_is_still_found_in_the_holdback(tmp_path: Path) -> None:
     watched = Watched(tmp_path, SETTINGS.model_copy(update={"hours": 1.0}))
     first, _ = watched.house.serve(1, 2)
     watched.look()
-    watched.now += timedelta(hours=1)
-    watched.look()
+    watched.wait(timedelta(hours=1))
     assert watched.state().trial.stage == "holdback"
     watched.many(60, new=Outcome.FAIL, old=Outcome.PASS)
     watched.look()
@@ -311,10 +319,34 @@ def test_without_a_holdback_the_watch_ends(tmp_path: Path) -> None:
     watched = Watched(tmp_path, SETTINGS.model_copy(update={"hours": 1.0, "holdback": 0.0}))
     watched.house.serve(1)
     watched.look()
-    watched.now += timedelta(hours=1)
-    trial = watched.look()
+    trial = watched.wait(timedelta(hours=1))
     assert trial is not None and (trial.stage, trial.share) == ("passed", 1.0)
     assert "0 sessions were judged" in trial.why
+
+
+def test_a_clock_that_runs_ahead_for_a_moment_ends_no_split(watched: Watched) -> None:
+    watched.house.serve(1)
+    watched.look()
+    for _ in range(3):
+        watched.now += timedelta(days=4)
+        watched.look()
+        watched.now -= timedelta(days=4)
+        trial = watched.wait(timedelta(hours=1))
+        assert trial is not None and trial.stage == "split"
+    trial = watched.wait(timedelta(hours=SETTINGS.hours))
+    assert trial is not None and trial.stage == "holdback"
+
+
+def test_a_split_that_began_while_the_clock_was_years_ahead_counts_its_hours_anew(watched: Watched) -> None:
+    watched.house.serve(1)
+    watched.now += timedelta(days=1000)
+    watched.look()
+    watched.now -= timedelta(days=1000)
+    watched.look()
+    trial = watched.wait(timedelta(hours=SETTINGS.hours - 1))
+    assert trial is not None and trial.stage == "split" and "clock" in trial.why
+    trial = watched.wait(timedelta(hours=1))
+    assert trial is not None and trial.stage == "holdback"
 
 
 def test_the_next_promotion_ends_a_canary_and_begins_another(watched: Watched) -> None:
@@ -343,6 +375,22 @@ def test_a_canary_that_was_killed_between_pointer_and_store_is_closed_by_the_nex
     watched.house.registry.rollback(only=second, why="killed right after this")
     watched.look()
     assert [trial.stage for trial in watched.store.canaries()] == ["rolled_back"]
+
+
+def test_a_promotion_in_the_middle_of_a_look_is_watched_on(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.house.serve(1)
+    watched.look()
+    canaries = watched.store.canaries
+
+    def meanwhile() -> tuple[LiveTrial, ...]:
+        monkeypatch.undo()
+        watched.house.serve(2)
+        watched.look()  # as the night does
+        return canaries()
+
+    monkeypatch.setattr(watched.store, "canaries", meanwhile)
+    watched.look()
+    assert [trial.stage for trial in canaries()] == ["superseded", "split"]
 
 
 def test_switched_off_nothing_is_watched(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from sleepy_coder.config import CONFIG_FILE, HOME_VARIABLE
 from sleepy_coder.config_load import load_config
 from sleepy_coder.console import as_json
 from sleepy_coder.journal import alone
+from sleepy_coder.nap_files import Nap, NapFiles
 from sleepy_coder.tasks import SPLITS, load_split
 from sleepy_coder.types import NightReport, Outcome, Verdict
 from sleepy_coder.wiring import open_registry, open_store
@@ -572,6 +573,36 @@ def test_a_canary_is_told_in_the_status_and_by_itself(home: Path, served: list[s
         assert served[1] in Done(*command).out
 
 
+def test_a_rollback_by_hand_ends_the_canary_also_where_no_daemon_looks(served: list[str]) -> None:
+    config = load_config()
+    with open_store(config) as store:
+        look(store, open_registry(config), config.canary, config.server.base_name, FakeClock().now())
+    assert Done("adapters", "rollback", "--yes").status == 0
+    assert Done("canary", "--json").json["trial"]["stage"] == "rolled_back"
+    assert f"{served[1]} was rolled back" in " ".join(Done("status").out.split())
+
+
+def test_a_rollback_by_hand_holds_where_the_store_is_damaged(home: Path, served: list[str]) -> None:
+    config = load_config()
+    with open_store(config):
+        pass
+    config.store_file.write_bytes(b"no database" * 1000)
+    done = Done("adapters", "rollback", "--yes")
+    assert done.status == 0 and "does not know of it yet" in done.err
+    assert open_registry(config).serving("base") == served[0]
+
+
+def test_a_split_that_ended_without_a_judged_session_is_called_untested(served: list[str]) -> None:
+    config = load_config()
+    with open_store(config) as store:
+        trial = look(store, open_registry(config), config.canary, config.server.base_name, FakeClock().now())
+        assert trial is not None
+        why = "72 hours are over; 0 sessions were judged"
+        store.enter_stage(trial.id, "holdback", 0.9, FakeClock().now(), why)
+    said = " ".join(Done("canary", "--all").out.split())
+    assert f"{served[1]} was not tested by day: {why}" in said and "passed its test" not in said
+
+
 @pytest.mark.usefixtures("in_seoul")
 def test_canaries_tell_local_times_and_their_zone(home: Path, served: list[str]) -> None:
     config = load_config()
@@ -585,6 +616,16 @@ def test_canaries_tell_local_times_and_their_zone(home: Path, served: list[str])
 def test_a_drill_without_a_server_says_what_to_start() -> None:
     done = Done("drill")
     assert done.status == 1 and "Start the model server" in done.err
+
+
+def test_a_drill_while_the_model_server_naps_says_that_it_does() -> None:
+    config = load_config()
+    with open_store(config):
+        NapFiles(config.state).begin(Nap(why="train", since=FakeClock().now(), pid=1))
+    done = Done("drill")
+    assert done.status == 1 and "sleeps while a night trains" in done.err
+    with open_store(config) as store:
+        assert store.last_drill() is None
 
 
 def test_an_adapter_is_shown_as_its_card_and_as_its_manifest(served: list[str]) -> None:

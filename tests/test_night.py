@@ -640,7 +640,7 @@ def test_a_damaged_serving_adapter_is_stepped_back_from_and_the_night_is_held(ho
     report = house.night(NEW)
     assert served.name not in (report.serving, house.serving())
     assert report.outcome in ("promoted", "skipped", "inconclusive")
-    assert house.open().registry.get(served.name).state is AdapterState.QUARANTINED
+    assert house.open().registry.get(served.name).state is AdapterState.RETIRED
 
 
 def test_a_quantised_base_fails_the_night_before_anything_is_dreamed(house: House) -> None:

@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 
 from sleepy_coder import log
 from sleepy_coder.errors import AdapterError, ConfigError, InfraError
+from sleepy_coder.files import write_atomic
 from sleepy_coder.registry import Registry, model_sha256, tokenizer_sha256
 from sleepy_coder.types import (
     Adapter,
@@ -391,6 +392,23 @@ def test_a_broken_manifest_of_the_active_adapter_does_not_stop_a_rollback(house:
     ]
 
 
+@pytest.mark.parametrize("file", ["manifest.json", "README.md"])
+def test_an_adapter_whose_folder_cannot_be_written_is_rolled_back_and_stays_in_quarantine(
+    house: House, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    first, second = house.serve(1, 2)
+
+    def refusing(path: Path, data: bytes | str) -> None:
+        if path == house.adapters / second / file:
+            raise InfraError(f"{path} cannot be written", "Check free space and permissions")
+        write_atomic(path, data)
+
+    monkeypatch.setattr("sleepy_coder.registry.write_atomic", refusing)
+    back = house.registry.rollback()
+    assert back and back.name == first
+    assert house.registry.get(second).state is AdapterState.QUARANTINED
+
+
 def test_a_broken_manifest_of_the_active_adapter_does_not_stop_its_successor(house: House) -> None:
     (served,) = house.serve(1)
     (house.adapters / served / "manifest.json").unlink()
@@ -489,6 +507,18 @@ def test_a_registry_steps_back_from_a_damaged_adapter_and_from_no_other(house: H
     assert house.registry.step_back_if_damaged() == second
     active = house.registry.active()
     assert active is not None and active.name == first
+
+
+def test_an_adapter_that_was_damaged_and_is_restored_may_serve_again(house: House) -> None:
+    _, second = house.serve(1, 2)
+    weights = house.adapters / second / "adapter_model.safetensors"
+    sound = weights.read_bytes()
+    weights.write_bytes(sound[:-1] + b"!")
+    house.registry.step_back_if_damaged()
+    with pytest.raises(AdapterError, match="has changed on disk"):
+        house.registry.activate(second)
+    weights.write_bytes(sound)
+    assert house.registry.activate(second).name == second
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EMFILE])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -34,13 +35,15 @@ from sleepy_coder.canary import last_state, replay_log_e
 from sleepy_coder.config import CanarySettings
 from sleepy_coder.deploy import ensure_loaded
 from sleepy_coder.drill import complaint, drill, drill_if_due
-from sleepy_coder.errors import NightPaused, ServerError
+from sleepy_coder.errors import AlreadyRuns, NightPaused, ServerError, ServerUnreachable
+from sleepy_coder.nap_files import Nap, NapFiles
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
 from sleepy_coder.shadow import answers, watch
 from sleepy_coder.store import Store
 from sleepy_coder.store_shadow import Replayed
-from sleepy_coder.types import AdapterState, NightReport, Outcome
+from sleepy_coder.tidy import tidy
+from sleepy_coder.types import Adapter, AdapterState, NightReport, Outcome
 
 SKILLS = (*DAY[:30], *REHEARSAL[:20])
 LATER = UNLIKE[:35]
@@ -177,10 +180,8 @@ def test_a_task_that_the_machine_fails_on_is_left_out_for_both(homes: list[House
     assert state is not None and state.evidence.replayed == 0
 
 
-def test_what_served_before_and_is_damaged_now_costs_the_replay_and_not_the_night(
-    homes: list[House], tmp_path: Path
-) -> None:
-    home = house(homes, tmp_path)
+def second_promotion(home: House, tmp_path: Path) -> tuple[Parts, Adapter]:
+    """Another adapter serves, and has lived through a day; what served before it."""
     now = home.open()
     first = now.registry.active()
     assert first is not None
@@ -189,6 +190,48 @@ def test_what_served_before_and_is_damaged_now_costs_the_replay_and_not_the_nigh
     ensure_loaded(now.registry, home.server, second, now.canary)
     watch(now)
     live_a_day(now, LATER[:10], "second")
+    return now, first
+
+
+def test_what_served_before_and_is_refused_by_the_server_costs_the_replay_and_not_the_night(
+    homes: list[House], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = house(homes, tmp_path)
+    now, first = second_promotion(home, tmp_path)
+    load = home.server.load
+
+    def refusing(name: str, path: Path) -> None:
+        if name == first.name:
+            raise ServerError("LoRA rank 16 is greater than max_lora_rank 8", status=400)
+        load(name, path)
+
+    monkeypatch.setattr(home.server, "load", refusing)
+    home.server.restart()
+    assert home.night().outcome != "failed"
+    assert now.store.replayed(now.store.canaries()[-1].id) == ()
+    assert f"{first.name} cannot be loaded" in capsys.readouterr().err
+
+
+def test_a_server_that_refuses_what_serves_leaves_the_night_open(
+    homes: list[House], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = house(homes, tmp_path)
+    second_promotion(home, tmp_path)
+
+    def refusing(name: str, path: Path) -> None:
+        raise ServerError("LoRA is not enabled", status=404)
+
+    monkeypatch.setattr(home.server, "load", refusing)
+    home.server.restart()
+    with pytest.raises(ServerError, match="LoRA is not enabled"):
+        home.night()
+
+
+def test_what_served_before_and_is_damaged_now_costs_the_replay_and_not_the_night(
+    homes: list[House], tmp_path: Path
+) -> None:
+    home = house(homes, tmp_path)
+    now, first = second_promotion(home, tmp_path)
     (first.path / "adapter_model.safetensors").write_bytes(b"damaged")
     assert home.night().outcome != "failed"
     trial = now.store.canaries()[-1]
@@ -304,6 +347,36 @@ def test_a_drill_that_the_curfew_ends_says_nothing_and_leaves_nothing_behind(tmp
     now.store.close()
 
 
+def test_a_drill_that_a_nap_befalls_is_none_that_failed(tmp_path: Path) -> None:
+    class Napping(FakeServer):
+        def load(self, name: str, path: Path) -> None:
+            NapFiles(now.config.state).begin(Nap(why="train", since=now.clock.now(), pid=1))
+            raise ServerUnreachable("it sleeps")
+
+    now = drilled(tmp_path, Napping(solver(SKILLS)))
+    for _ in range(2):
+        with pytest.raises(AlreadyRuns, match="sleeps while a night trains"):
+            drill(now)
+    assert now.store.last_drill() is None
+    now.store.close()
+
+
+def test_what_killed_drills_and_doctors_left_a_day_ago_is_cleared_away_after_a_night(tmp_path: Path) -> None:
+    server = FakeServer(solver(()))
+    now = drilled(tmp_path, server)
+    moment = now.clock.now().timestamp()
+    for name, age in (("drill-0123abcd", 2), ("doctor-0123abcd", 2), ("drill-aaaaaaaa", 0.5), ("drill-mine", 2)):
+        folder = now.config.adapters / name
+        folder.mkdir()
+        server.hold(name, folder, ())
+        os.utime(folder, (moment, moment - age * 86400))
+    server.hold("drill-bbbbbbbb", tmp_path / "elsewhere" / "drill-bbbbbbbb", ())
+    tidy(now)
+    assert set(server.roots) == {"drill-aaaaaaaa", "drill-mine", "drill-bbbbbbbb"}
+    assert sorted(path.name for path in now.config.adapters.glob("d*")) == ["drill-aaaaaaaa", "drill-mine"]
+    now.store.close()
+
+
 def test_drills_come_by_themselves_once_a_week_and_again_after_one_that_failed(tmp_path: Path) -> None:
     server = FakeServer(solver(()))
     now = drilled(tmp_path, server)
@@ -317,6 +390,17 @@ def test_drills_come_by_themselves_once_a_week_and_again_after_one_that_failed(t
     assert drill_if_due(now) is None
     now.clock.sleep(timedelta(days=7).total_seconds())
     assert drill_if_due(now) is not None
+    now.store.close()
+
+
+def test_a_drill_that_is_dated_ahead_by_a_clock_that_was_wrong_is_complained_of_and_due(tmp_path: Path) -> None:
+    now = drilled(tmp_path, FakeServer(solver((*FROZEN[:30], *SKILLS))))
+    now.store.begin_canary("p", "sc-0001-aaaaaaaa", BASE, 0.5, now.clock.now())
+    ahead = drill(now).model_copy(update={"at": now.clock.now() + timedelta(days=3000)})
+    now.store.save_drill(ahead)
+    assert "the clock was wrong" in complaint(ahead, 1, now.clock.now(), 7)
+    held = drill_if_due(now)
+    assert held is not None and complaint(held, 1, held.at, 7) == ""
     now.store.close()
 
 

@@ -38,13 +38,14 @@ class Watching:
         self.house = House(home)
         self.store = Store(home / "store.db")
         self._heard = 0
+        self.clock = FakeClock()
         self.lots, self.serving, self.watch = self.start()
 
     def start(self) -> tuple[Lots, Serving, CanaryWatch]:
         """As the gateway's process does; call it again for a restart."""
         lots = Lots(SETTINGS.share)
         serving = Serving(self.house.registry, BASE, lots)
-        watch = CanaryWatch(self.store, self.house.registry, lots, SETTINGS, BASE, FakeClock())
+        watch = CanaryWatch(self.store, self.house.registry, lots, SETTINGS, BASE, self.clock)
         watch.open()
         self.lots, self.serving, self.watch = lots, serving, watch
         return lots, serving, watch
@@ -225,10 +226,10 @@ class Refusing(FakeServer):
         super().load(name, path)
 
 
-def kept(watching: Watching, server: FakeServer) -> Keeper:
+def kept(watching: Watching, *servers: FakeServer) -> Keeper:
     return Keeper(
         watching.house.registry,
-        Fleet([server]),
+        Fleet(servers),
         Canary(watching.home / "proofs", BASE, 0.01),
         InFlight(),
         watching.home / "night.lock",
@@ -258,6 +259,26 @@ def test_an_adapter_that_no_server_loads_is_rolled_back(watching: Watching) -> N
     server = Refusing(solver(()))
     server.refuses = frozenset((new,))
     look(watching, kept(watching, server), SETTINGS.refusals)
+    assert watching.active() == old
+
+
+def test_several_servers_that_refuse_it_in_one_look_refused_it_once(watching: Watching) -> None:
+    old, new = promote_both(watching)
+    servers = [Refusing(solver(()), f"http://fake-{number}") for number in range(SETTINGS.refusals)]
+    for server in servers:
+        server.refuses = frozenset((new,))
+    keeper = kept(watching, *servers)
+    look(watching, keeper, SETTINGS.refusals - 1)
+    assert watching.active() == new
+    look(watching, keeper, 1)
+    assert watching.active() == old
+
+
+def test_a_server_that_refuses_both_does_not_hide_one_that_refuses_the_new_adapter_alone(watching: Watching) -> None:
+    old, new = promote_both(watching)
+    blind, honest = (Refusing(solver(()), f"http://fake-{number}") for number in range(2))
+    blind.refuses, honest.refuses = frozenset((old, new)), frozenset((new,))
+    look(watching, kept(watching, blind, honest), SETTINGS.refusals)
     assert watching.active() == old
 
 
@@ -337,6 +358,21 @@ def test_when_the_old_adapter_fails_its_proof_after_a_restart_everybody_gets_the
     assert {watching.serving.name_for(f"s{number}") for number in range(50)} == {new} == set(server.roots)
 
 
+def test_a_server_that_both_answer_otherwise_on_ends_no_watch(watching: Watching) -> None:
+    """As one that was started with another dtype, and is put right soon."""
+    old, new = promote_both(watching)
+    server = FakeServer(solver(()))
+    keeper = kept(watching, server)
+    look(watching, keeper, 1)
+    for name in (old, new):
+        answering_otherwise(watching, name)
+    server.restart()
+    look(watching, keeper, 5)
+    state = last_state(watching.store, SETTINGS)
+    assert state is not None and state.trial.stage == "split"
+    assert {watching.serving.name_for(f"s{number}") for number in range(50)} == {old, new}
+
+
 def test_what_serves_is_not_blamed_by_the_watch_for_answering_otherwise(watching: Watching) -> None:
     old, new = promote_both(watching)
     server = FakeServer(solver(()))
@@ -349,6 +385,15 @@ def test_what_serves_is_not_blamed_by_the_watch_for_answering_otherwise(watching
     assert state is not None and state.trial.stage == "split"
     assert watching.active() == new
     assert {watching.serving.name_for(f"s{number}") for number in range(50)} == {old, new} == set(server.roots)
+
+
+def test_a_watch_that_goes_on_sees_that_the_hours_are_over(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sleepy_coder.canary.SURE_SECONDS", 0.0)
+    watching.promote(1)
+    watching.clock.sleep(SETTINGS.hours * 3600)
+    watching.watch.look()
+    state = last_state(watching.store, SETTINGS)
+    assert state is not None and state.trial.stage == "holdback"
 
 
 def test_a_look_that_fails_in_a_way_nobody_foresaw_does_not_end_the_watch(

@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from sleepy_coder import log
 from sleepy_coder.adapter_manifest import is_adapter_name
@@ -30,6 +30,10 @@ _SLOWEST_SECONDS: Final = 60.0
 _OPENING_SECONDS: Final = 10.0
 
 
+Held = Literal["proved", "refused", "unproved"]
+"""Loaded and proved; refused, by the server or for its files; or not proved, which may be the server's fault."""
+
+
 class Users(Protocol):
     """Who uses an adapter now; the gateway's `InFlight` counts its own callers."""
 
@@ -42,7 +46,7 @@ class Keeper:
     """Looks after the replicas of `server`, each by itself: one that is gone does not keep the others waiting for long.
 
     `lock` is the file that a running night holds: while it does, nothing is unloaded. At most `max_loras` adapters
-    stay loaded. `on_load` hears of each adapter that was loaded, or could not be, and why ("": it was).
+    stay loaded. `on_load` hears in each look, of each adapter and server (its URL), whether it is there: `Held`.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class Keeper:
         users: Users,
         lock: Path,
         max_loras: int,
-        on_load: Callable[[str, str], object] = lambda adapter, refusal: None,
+        on_load: Callable[[str, str, Held], object] = lambda adapter, server, held: None,
     ) -> None:
         self._on_load = on_load
         self._registry, self._server, self._canary = registry, server, canary
@@ -118,8 +122,9 @@ class Keeper:
         if previous := self._registry.previous():
             try:
                 wanted.append(self._registry.get(previous))
-            except AdapterError as error:  # a rollback goes to the base instead
-                self._on_load(previous, error.message)
+            except AdapterError:  # a rollback goes to the base instead
+                for server in self._proved:
+                    self._on_load(previous, server, "refused")
         return tuple(adapter for adapter in wanted if adapter is not None)
 
     def _look_at(self, replica: Replica, wanted: tuple[Adapter, ...]) -> bool:
@@ -130,7 +135,11 @@ class Keeper:
                 return True
             held = {model.name for model in replica.models()}
             proved &= held
-            self._load(replica, [adapter for adapter in wanted if adapter.name not in proved], proved)
+            missing = [adapter for adapter in wanted if adapter.name not in proved]
+            for adapter in wanted:
+                if adapter not in missing:
+                    self._on_load(adapter.name, replica.url, "proved")
+            self._load(replica, missing, proved)
             self._make_room(replica, {adapter.name for adapter in wanted})
         except ServerUnreachable as error:
             proved.clear()
@@ -154,11 +163,11 @@ class Keeper:
                 refused.append(error)
                 # Wrong bytes of what serves are stepped back from, and its wrong answers may be the server's.
                 wrong = isinstance(error, AdapterError) and adapter.state is not AdapterState.ACTIVE
-                if wrong or isinstance(error, ServerError):
-                    self._on_load(adapter.name, error.message)
+                blamed = wrong or isinstance(error, ServerError)
+                self._on_load(adapter.name, replica.url, "refused" if blamed else "unproved")
             else:
                 proved.add(adapter.name)
-                self._on_load(adapter.name, "")
+                self._on_load(adapter.name, replica.url, "proved")
         if refused:
             raise refused[0]
 

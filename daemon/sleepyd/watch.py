@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Final
 
 from sleepy_coder import log
-from sleepy_coder.canary import abandon, look, roll_back
+from sleepy_coder.canary import Hours, abandon, look, roll_back
 from sleepy_coder.config import CanarySettings
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.judge.replies import ReplyWatch, heard
@@ -24,6 +24,7 @@ from sleepy_coder.store import Store
 from sleepy_coder.store_canary import LiveTrial
 from sleepy_coder.types import Exchange
 
+from .keeper import Held
 from .lots import Lots
 
 _log = log.get("canary")
@@ -41,7 +42,8 @@ class CanaryWatch:
         self._lock = threading.Lock()
         self._trial: LiveTrial | None = None
         self._replies = ReplyWatch(settings)
-        self._refused: dict[str, int] = {}
+        self._refused: dict[tuple[str, str], int] = {}
+        self._hours = Hours()
         self._complaint = ""
         self._taken_up = False
 
@@ -75,7 +77,7 @@ class CanaryWatch:
         with self._lock:
             self._take_up()
             self._save_lots()
-            trial = look(self._store, self._registry, self._settings, self._base, self._clock.now())
+            trial = look(self._store, self._registry, self._settings, self._base, self._clock.now(), self._hours)
             if trial is None:
                 self._trial = None
                 return
@@ -102,26 +104,38 @@ class CanaryWatch:
 
     def _act(self, trial: LiveTrial) -> None:
         """The hard triggers: no statistics are needed for an adapter that cannot even be loaded."""
-        of_new, of_old = (self._refused.get(name, 0) for name in (trial.adapter, trial.previous))
+        of_new, of_old = self._refusals(trial)
         if self._replies.alarm:
             roll_back(self._store, self._registry, trial, self._replies.alarm, self._clock.now())
-        elif of_new >= self._settings.refusals and not of_old:
+        elif of_new >= self._settings.refusals:
             why = f"a model server refused to load it {of_new} times, but not what served before"
             # The base is never loaded: it does not show that this server takes adapters at all.
             blamed = trial.previous != self._base
             roll_back(self._store, self._registry, trial, why, self._clock.now(), quarantine=blamed)
-        elif of_old >= self._settings.refusals and not of_new:
+        elif of_old >= self._settings.refusals:
             why = f"{trial.previous} cannot be loaded any more"
             abandon(self._store, trial, why, self._clock.now())
             self._lots.set_share(trial.id, 1.0)
             self._lots.forget()
 
+    def _refusals(self, trial: LiveTrial) -> tuple[int, int]:
+        """In how many looks in a row one server refused the new adapter, but not the old; and the old, proving the new.
+
+        What befalls both on a server, as when it was restarted with another dtype, speaks against neither.
+        """
+        new, old = trial.adapter, trial.previous
+        of_new = [n for (name, at), n in self._refused.items() if name == new and not self._refused.get((old, at))]
+        of_old = [n for (name, at), n in self._refused.items() if name == old and self._refused.get((new, at)) == 0]
+        return max(of_new, default=0), max(of_old, default=0)
+
     # What others saw
 
-    def loaded(self, adapter: str, refusal: str) -> None:
-        """`adapter` was loaded on a model server, or could not be; `refusal` is the reason, "" when it was."""
+    def loaded(self, adapter: str, server: str, held: Held) -> None:
+        """What the keeper found of `adapter` on a server, once a look. Kept are refusals in a row; 0: it is proved."""
         with self._lock:
-            self._refused[adapter] = self._refused.get(adapter, 0) + 1 if refusal else 0
+            before = self._refused.pop((adapter, server), 0)
+            if held != "unproved":
+                self._refused[adapter, server] = before + 1 if held == "refused" else 0
 
     def hear(self, exchanges: Sequence[Exchange]) -> None:
         """Replies that have been saved. Raises StoreError."""

@@ -6,18 +6,25 @@ from sleepy_coder.canary import Arm, CanaryState
 from sleepy_coder.report.words import counted
 
 _STAGES = {
-    "holdback": "has passed its test; a few sessions stay with {previous}",
-    "passed": "has passed",
+    "holdback": "has passed its test: {why}; a few sessions stay with {previous}",
+    "passed": "has passed its test: {why}",
     "rolled_back": "was rolled back: {why}",
     "superseded": "was superseded: {why}",
     "abandoned": "is not compared any more: {why}",
 }
 
 
+_UNTESTED = {
+    "holdback": "was not tested by day: {why}; a few sessions stay with {previous}",
+    "passed": "was not tested by day: {why}",
+}
+
+
 def sentence(state: CanaryState) -> str:
     """What became of the promotion that was watched last."""
-    trial = state.trial
-    stage = _STAGES.get(trial.stage, "is watched; it gets {share:.0%} of the sessions, {previous} the others")
+    trial, found = state.trial, state.evidence
+    stages = _STAGES if found.new.sessions + found.old.sessions else _STAGES | _UNTESTED
+    stage = stages.get(trial.stage, "is watched; it gets {share:.0%} of the sessions, {previous} the others")
     said = stage.format(previous=trial.previous, why=trial.why, share=trial.share)
     return f"{trial.adapter} {said} ({evidence(state)})"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Generator
@@ -19,10 +20,17 @@ from sleepy_coder.adapter_manifest import CONFIG, FULL_PRECISION, WEIGHTS, quant
 from sleepy_coder.errors import AdapterError
 
 PREFIX: Final = "doctor-"
+DRILL: Final = "drill-"
+_NAME: Final = re.compile(rf"({PREFIX}|{DRILL})[0-9a-f]{{8}}", re.ASCII)
 BROKEN: Final = 100.0
 """A strength at which an adapter drowns what the model knows."""
 _MODULES: Final = ("o_proj", "q_proj", "down_proj")  # whichever the model has: most do
 _LAYERS: Final = 2
+
+
+def is_throwaway(name: str) -> bool:
+    """Whether a folder, or an adapter on a server, of that name is one of these; killed processes leave some behind."""
+    return _NAME.fullmatch(name) is not None
 
 
 @contextmanager

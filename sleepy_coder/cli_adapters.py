@@ -223,20 +223,21 @@ def push(
     """
     with explained(), TemporaryDirectory() as folder:
         bundle = _export(load_config(), name, form, dtype, Path(folder) / name)
-        url = None
+        pushed = None
         if not dry_run:
             if bundle.withdrawn:
                 confirm("Upload it all the same?")
             if not yes:
                 _show_files(bundle, err)
                 confirm(f"Upload this to {repo} ({'public' if public else 'private'})?")
-            url = hub.push(bundle, repo, public=public)
+            pushed = hub.push(bundle, repo, public=public)
+    told = pushed or hub.Pushed(url=None, public=public)
     if json:
-        as_json({"repo": repo, "public": public, "files": bundle.files, "url": url})
+        as_json({"repo": repo, "files": bundle.files, **told.model_dump()})
         return
     if dry_run:
         _show_files(bundle)
-    say(url or f"nothing was uploaded to {repo}")
+    say(told.url or f"nothing was uploaded to {repo}")
 
 
 def _export(config: Config, name: str, form: model_card.Form, dtype: Literal["base", "float32"], to: Path) -> Bundle:

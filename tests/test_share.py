@@ -348,8 +348,8 @@ def test_a_push_is_one_private_commit_of_all_files(house: House, monkeypatch: py
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     bundle = exported(house, judged(house).name)
     with fake_hub() as hub:
-        url = push(bundle, "me/coder", endpoint=hub.url)
-    assert url == f"{hub.url}/me/coder/commit/1"
+        pushed = push(bundle, "me/coder", endpoint=hub.url)
+    assert (pushed.url, pushed.public) == (f"{hub.url}/me/coder/commit/1", False)
     assert hub.private == {"me/coder": True}
     assert hub.commits == [f"{bundle.adapter} (peft)"]
     assert hub.files["me/coder"] == {file: (bundle.folder / file).read_bytes() for file in bundle.files}
@@ -366,6 +366,80 @@ def test_a_public_repository_takes_a_push_only_when_that_is_said(house: House, m
         assert hub.files["me/coder"] == {}
         push(bundle, "me/coder", public=True, endpoint=hub.url)
     assert set(hub.files["me/coder"]) == set(bundle.files)
+
+
+def test_a_private_repository_does_not_become_public_by_a_push(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    bundle = exported(house, judged(house).name)
+    with fake_hub() as hub:
+        hub.private["me/coder"], hub.files["me/coder"] = True, {}
+        with pytest.raises(HubError, match="is private") as refused:
+            push(bundle, "me/coder", public=True, endpoint=hub.url)
+        assert (hub.commits, hub.private["me/coder"]) == ([], True)
+    assert f"{hub.url}/me/coder/settings" in refused.value.remedy
+
+
+def as_form(bundle: Bundle, form: Form, *names: str) -> Bundle:
+    """The same with other weights in it."""
+    kept = {name: size for name, size in bundle.files.items() if not name.startswith("adapter_")}
+    for name in names:
+        (bundle.folder / name).write_text(name)
+    return bundle.model_copy(update={"form": form, "files": kept | {name: len(name) for name in names}})
+
+
+def test_a_push_leaves_no_file_of_an_earlier_one_that_a_loader_would_take(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    bundle = exported(house, judged(house).name)
+    shards = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json")
+    forms = [
+        as_form(bundle, "merged", "config.json", "tokenizer.json", "chat_template.jinja", *shards),
+        bundle,
+        as_form(bundle, "gguf", "sc-0001-11111111.gguf"),
+        as_form(bundle, "gguf", "sc-0002-22222222.gguf"),
+        as_form(bundle, "merged", "config.json", "tokenizer.json", "model.safetensors"),
+    ]
+    with fake_hub() as hub:
+        for one in forms:
+            pushed = push(one, "me/coder", endpoint=hub.url)
+            assert set(hub.files["me/coder"]) == set(one.files)
+    assert pushed.deleted == ("sc-0002-22222222.gguf",)
+    assert len(hub.commits) == len(forms)
+
+
+def test_a_push_deletes_nothing_that_somebody_else_put_there(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    bundle = exported(house, judged(house).name)
+    own = {name: b"mine" for name in (".gitattributes", "EVAL.md", "tokenizer.json", "quantised/model.q4.gguf")}
+    with fake_hub() as hub:
+        push(bundle, "me/coder", endpoint=hub.url)
+        hub.files["me/coder"] |= own
+        push(bundle, "me/coder", endpoint=hub.url)
+    assert own.items() <= hub.files["me/coder"].items()
+
+
+@pytest.mark.parametrize("manifest", [None, b"{}", b"\x89", b"[]"])
+def test_a_repository_with_weights_of_somebody_else_is_refused(
+    house: House, monkeypatch: pytest.MonkeyPatch, manifest: bytes | None
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    bundle = exported(house, judged(house).name)
+    files = {"model.safetensors": b"", **({} if manifest is None else {"manifest.json": manifest})}
+    with fake_hub() as hub:
+        hub.private["me/coder"], hub.files["me/coder"] = True, dict(files)
+        with pytest.raises(HubError, match="name another repository"):
+            push(bundle, "me/coder", endpoint=hub.url)
+    assert hub.files["me/coder"] == files
+
+
+def test_a_repository_that_was_made_by_hand_takes_a_push(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    bundle = exported(house, judged(house).name)
+    with fake_hub() as hub:
+        hub.private["me/coder"], hub.files["me/coder"] = True, {"README.md": b"", ".gitattributes": b""}
+        push(bundle, "me/coder", endpoint=hub.url)
+    assert set(hub.files["me/coder"]) == {*bundle.files, ".gitattributes"}
 
 
 def test_a_wrong_token_a_wrong_name_and_no_network_each_say_what_to_do(

@@ -22,7 +22,7 @@ from peft import PeftModel
 from torch.nn import functional
 from transformers import AutoConfig, AutoTokenizer
 
-from sleepy_coder.adapter_manifest import TOKENIZER_FILES
+from sleepy_coder.adapter_manifest import PROCESSOR_FILES, TOKENIZER_FILES
 from sleepy_coder.errors import SleepyError, TrainingError
 from sleepy_coder.learn.child import say
 from sleepy_coder.learn.lora_run import open_model
@@ -30,8 +30,6 @@ from sleepy_coder.learn.merge import STEPS, MergeJob, MergeProof
 from sleepy_coder.serve.canary import PROMPTS
 
 TOLERANCE = 0.05  # of the update
-# What turns images and films into tokens; no part of the tokenizer's hash, for we train on text.
-PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 NOISE = 1e-6  # nats: two float32 runs of the same weights are closer
 
 

@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,13 @@ from report_data import skipped
 from safetensors.numpy import load_file
 from test_registry import House, lora, report, verdict
 
-from sleepy_coder.errors import AdapterError, ConfigError, HubError
+from sleepy_coder.errors import AdapterError, AlreadyRuns, ConfigError, HubError, InfraError
+from sleepy_coder.learn.launch import TRAINER_VARIABLE
 from sleepy_coder.learn.merge import MergeJob, merge
 from sleepy_coder.model_card import Edition, Form, model_card
 from sleepy_coder.share.bundle import Bundle, Exporter, shareable
 from sleepy_coder.share.gguf_lora import interleaved
-from sleepy_coder.share.hub import push
+from sleepy_coder.share.hub import push, workroom
 from sleepy_coder.types import Adapter, AdapterState, Choice, Contender, Decision
 
 PRIVATE = "the customer's own words"
@@ -265,6 +269,60 @@ def test_a_quantised_base_is_not_merged_into(house: House) -> None:
         merge(job)
 
 
+def test_a_disk_without_room_for_a_merged_model_is_called_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = house.root / "child"
+    child.write_text("#!/bin/sh\necho 'I/O error: No space left on device (os error 28)'\nexit 1\n")
+    child.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(child))
+    job = MergeJob(model=house.base, adapter=house.base, out=house.root / "out", dtype="base")
+    with pytest.raises(InfraError, match="is full.*Free as much as the base takes"):
+        merge(job)
+
+
+def processes_of(words: str) -> list[int]:
+    """Who has `words` in the command line."""
+    found: list[int] = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            if words.encode() in file.read_bytes():
+                found.append(int(file.parent.name))
+    return found
+
+
+def until(happened: Callable[[], object]) -> None:
+    for _ in range(600):
+        if happened():
+            return
+        time.sleep(0.1)
+    pytest.fail("it never happened")
+
+
+def test_a_sigterm_leaves_neither_a_half_merged_model_nor_a_child_that_goes_on(house: House) -> None:
+    (house.root / "sleepy-coder.toml").write_text('[model]\npath = "base"\n')
+    name, out = judged(house).name, house.root / "models" / "merged"
+    argv = [sys.executable, "-m", "sleepy_coder", "adapters", "export", name, "--format", "merged", "--out", str(out)]
+    env = {**os.environ, "SLEEPY_CODER_HOME": str(house.root)}
+    with subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True) as export:
+        until(lambda: len(processes_of(str(out.parent))) == 2)
+        export.terminate()
+        said = export.communicate()[1]
+    assert (export.returncode, said) == (130, "stopped; what was finished is kept\n")
+    assert not list(out.parent.iterdir())
+    assert not processes_of(str(out.parent))
+
+
+def test_a_child_that_merges_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    child = "import time; from sleepy_coder.learn.child import end_with_parent; end_with_parent(); time.sleep(100)"
+    start = (
+        f"import os, subprocess, sys, time; os.environ[{TRAINER_VARIABLE!r}] = str(os.getpid());"
+        f" subprocess.Popen([sys.executable, '-c', {child!r}, {str(tmp_path)!r}]); time.sleep(100)"
+    )
+    with subprocess.Popen([sys.executable, "-c", start]) as parent:
+        until(lambda: len(processes_of(str(tmp_path))) == 2)
+        parent.kill()
+    until(lambda: not processes_of(str(tmp_path)))
+
+
 def test_a_merged_model_keeps_the_precision_and_the_processor_of_a_base_that_sees_images(tmp_path: Path) -> None:
     import torch
 
@@ -477,6 +535,25 @@ def test_the_command_shows_first_and_then_pushes_to_the_hub_of_the_environment(h
     assert {file: len(data) for file, data in hub.files["me/coder"].items()} == dry["files"]
     weights = load_file(house.adapters / name / "adapter_model.safetensors")
     assert hub.objects and weights.keys() == lora(1).keys()
+
+
+def test_a_push_that_the_hub_would_refuse_is_told_before_a_model_is_merged(house: House) -> None:
+    words = ("push", judged(house).name, "--repo", "me/coder", "--format", "merged", "--yes")
+    with fake_hub() as hub:
+        hub.private["me/coder"], hub.files["me/coder"] = False, {}
+        refused = command(house.root, *words, HF_ENDPOINT=hub.url, HF_TOKEN=TOKEN)
+    assert (refused.returncode, "is public" in refused.stderr) == (1, True), refused.stderr
+
+
+def test_a_push_works_on_the_homes_disk_alone_and_clears_what_a_killed_one_left(tmp_path: Path) -> None:
+    (tmp_path / "push" / "half").mkdir(parents=True)
+    with workroom(tmp_path) as room:
+        assert room.parent == tmp_path and not room.exists()
+        room.mkdir()
+        with pytest.raises(AlreadyRuns), workroom(tmp_path):
+            pass
+        assert room.exists()
+    assert not room.exists()
 
 
 def test_an_adapter_that_was_rolled_back_is_pushed_only_by_who_says_so_again(house: House) -> None:

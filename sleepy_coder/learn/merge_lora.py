@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from sleepy_coder.adapter_manifest import PROCESSOR_FILES, TOKENIZER_FILES
 from sleepy_coder.errors import SleepyError, TrainingError
-from sleepy_coder.learn.child import say
+from sleepy_coder.learn.child import end_with_parent, say
 from sleepy_coder.learn.lora_run import open_model
 from sleepy_coder.learn.merge import STEPS, MergeJob, MergeProof
 from sleepy_coder.serve.canary import PROMPTS
@@ -99,6 +99,7 @@ def step(name: str) -> None:
 
 def main() -> None:
     """Merge, and say the proof; an error of ours is said in one line instead of a traceback."""
+    end_with_parent()
     try:
         proof = merge(MergeJob.model_validate_json(sys.argv[1]))
     except SleepyError as error:

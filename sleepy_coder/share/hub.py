@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,8 @@ from sleepy_coder.adapter_manifest import (
     is_adapter_name,
 )
 from sleepy_coder.errors import HubError
+from sleepy_coder.files import private_folder
+from sleepy_coder.journal import alone
 from sleepy_coder.share.bundle import Bundle
 from sleepy_coder.types import Record
 
@@ -91,6 +94,22 @@ def leftovers(there: Collection[str], bundle: Bundle) -> tuple[str, ...]:
         return name.endswith(".gguf") and is_adapter_name(name.removesuffix(".gguf"))
 
     return tuple(sorted(name for name in there if ours(name) and name not in bundle.files))
+
+
+@contextmanager
+def workroom(state: Path) -> Generator[Path]:
+    """A folder in `state` to export to, for as long as this is open: a merged model may be too large for /tmp.
+
+    What a push that was killed left there is removed first. Raises AlreadyRuns while another push is at it.
+    """
+    private_folder(state)
+    room = state / "push"
+    with alone(state / "push.lock", "push"):
+        shutil.rmtree(room, ignore_errors=True)
+        try:
+            yield room
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
 
 
 def _api(endpoint: str | None) -> HfApi:

@@ -263,6 +263,8 @@ def _export(config: Config, name: str, form: model_card.Form, dtype: Literal["ba
             progress.update(bar, completed=progress.tasks[bar].total, note="")
     if bundle.withdrawn:
         say(f"{name} is {bundle.withdrawn}", err)
+    if not bundle.base_model:
+        say("the base's name on the Hub is not known, and nobody else finds it by another: set model.hub_id", err)
     return bundle
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import PurePath
 from typing import Final, Literal
 
@@ -25,7 +26,7 @@ class Edition(Record):
 
     `base_model` is the base's name on the Hub, empty where it has none; `license` is in the Hub's spelling;
     `rounding` is, of a merged model, the share of the update that its precision lost; `rolled_back` why these bytes
-    were, "" where they were not.
+    were, "" where they were not; `renamed`: PEFT's config calls the base by another name than when it was judged.
     """
 
     form: Form = "peft"
@@ -34,8 +35,10 @@ class Edition(Record):
     night: NightReport | None = None
     rounding: float | None = None
     rolled_back: str = ""
+    renamed: bool = False
 
 
+_CACHED: Final = re.compile(r"/.*/models--([^/]+)/snapshots/[^/]+/?")
 _CARD: Final = """\
 ---
 license: {{ e.license or "unknown" }}
@@ -193,9 +196,10 @@ nights of 5; smaller changes, also for the worse, may go unseen.
 | base model | `{{ m.base_sha256 }}` |
 | tokenizer | `{{ m.tokenizer_sha256 }}` |
 | training mix | `{{ m.mix_sha256 }}` |
-{% if e.form == "peft" and e.base_model %}
+{% if e.renamed %}
 
-Judged were these weights; `adapter_config.json` has since been given the base's name on the Hub.
+Judged were these weights; `adapter_config.json` has since been given \
+the base's name{{ " on the Hub" if e.base_model }}.
 {% endif %}
 """
 
@@ -224,9 +228,15 @@ _environment.filters["nats"] = _nats
 _template = _environment.from_string(_CARD)
 
 
+def hub_name(folder: str) -> str:
+    """The name on the Hub of a model in huggingface_hub's cache, whose folder is called by a commit; "" of others."""
+    found = _CACHED.fullmatch(folder)
+    return found[1].replace("--", "/", 1) if found else ""
+
+
 def plain_name(model: str) -> str:
     """The name of a model that its server may call by a folder of this machine, which is nobody's business."""
-    return PurePath(model).name if model.startswith("/") else model
+    return hub_name(model) or PurePath(model).name if model.startswith("/") else model
 
 
 def withdrawn(manifest: Manifest, rolled_back: str) -> str:

@@ -88,6 +88,40 @@ def test_an_export_names_the_base_as_the_hub_does_and_changes_nothing_else(house
     assert "has since been given the base's name" in (folder / "README.md").read_text()
 
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize("named", [COMMIT, f"/home/me/.cache/hub/models--acme--coder-7b/snapshots/{COMMIT}"])
+def test_a_base_from_the_hubs_cache_is_called_as_on_the_hub(house: House, named: str) -> None:
+    cached = house.root / "hub" / "models--acme--coder-7b" / "snapshots" / COMMIT
+    cached.parent.mkdir(parents=True)
+    house.base.rename(cached)
+    house.base = cached
+    bundle = exported(house, house.stage(base_model_name_or_path=named).name)
+    assert bundle.base_model == "acme/coder-7b"
+    assert config_of(bundle)["base_model_name_or_path"] == "acme/coder-7b"
+    assert front_matter((bundle.folder / "README.md").read_text())["base_model"] == "acme/coder-7b"
+
+
+def test_a_base_that_took_the_place_of_another_does_not_lend_it_its_name(house: House) -> None:
+    name = house.stage(base_model_name_or_path=COMMIT).name
+    cached = house.root / "hub" / "models--acme--other" / "snapshots" / COMMIT[::-1]
+    bundle = Exporter(house.registry, lambda: cached).export(name, Edition(), house.root / "out")
+    assert bundle.base_model == ""
+    assert config_of(bundle)["base_model_name_or_path"] == "acme/tiny-coder"  # as its server called it
+
+
+def test_a_folder_of_this_machine_does_not_leave_it_in_pefts_config(house: House) -> None:
+    bundle = exported(house, house.stage(base_model_name_or_path="/srv/private/m").name)
+    assert config_of(bundle)["base_model_name_or_path"] == "acme/tiny-coder"
+    assert not [file for file in bundle.files if b"/srv/private" in (bundle.folder / file).read_bytes()]
+    assert "has since been given the base's name.\n" in (bundle.folder / "README.md").read_text()
+
+
+def config_of(bundle: Bundle) -> dict[str, Any]:
+    return json.loads((bundle.folder / "adapter_config.json").read_bytes())
+
+
 def test_an_adapter_that_changed_on_disk_is_not_passed_on(house: House) -> None:
     adapter = judged(house)
     (adapter.path / "adapter_config.json").write_text("{}")
@@ -525,10 +559,12 @@ def command(home: Path, *words: str, answer: str = "", **environment: str) -> su
 def test_the_command_shows_first_and_then_pushes_to_the_hub_of_the_environment(house: House) -> None:
     name = judged(house).name
     words = ("push", name, "--repo", "me/coder", "--json")
+    (house.root / "sleepy-coder.toml").write_text('[model]\nhub_id = "acme/coder"\n')
     with fake_hub(lfs=True) as hub:
         env = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
-        dry = json.loads(command(house.root, *words, "--dry-run", **env).stdout)
-        assert (dry["url"], dry["public"], hub.private) == (None, False, {})
+        tried = command(house.root, *words, "--dry-run", **env)
+        dry = json.loads(tried.stdout)
+        assert (dry["url"], dry["public"], tried.stderr, hub.private) == (None, False, "", {})
         assert "hf auth login" in command(house.root, *words, "--yes", **env).stderr
         done = command(house.root, *words, "--yes", HF_TOKEN=TOKEN, **env)
         assert json.loads(done.stdout)["url"] == f"{hub.url}/me/coder/commit/1", done.stderr
@@ -564,6 +600,7 @@ def test_an_adapter_that_was_rolled_back_is_pushed_only_by_who_says_so_again(hou
         env = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN}
         refused = command(house.root, *words, **env)
         assert f"{name} is quarantined (too slow)" in refused.stderr
+        assert "set model.hub_id" in refused.stderr
         assert (refused.returncode, hub.commits) == (1, [])
         done = command(house.root, *words, answer="y\n", **env)
     assert len(hub.commits) == 1, done.stderr

@@ -26,7 +26,8 @@ class Edition(Record):
 
     `base_model` is the base's name on the Hub, empty where it has none; `license` is in the Hub's spelling;
     `rounding` is, of a merged model, the share of the update that its precision lost; `rolled_back` why these bytes
-    were, "" where they were not; `renamed`: PEFT's config calls the base by another name than when it was judged.
+    were, "" where they were not; `renamed`: PEFT's config calls the base by another name than when it was judged;
+    `dtype` is the precision of a merged model; `sees`: the base sees images, so that its text part is one part of the model.
     """
 
     form: Form = "peft"
@@ -36,6 +37,8 @@ class Edition(Record):
     rounding: float | None = None
     rolled_back: str = ""
     renamed: bool = False
+    dtype: str = ""
+    sees: bool = False
 
 
 _CACHED: Final = re.compile(r"/.*/models--([^/]+)/snapshots/[^/]+/?")
@@ -45,7 +48,7 @@ license: {{ e.license or "unknown" }}
 library_name: {{ {"peft": "peft", "merged": "transformers", "gguf": "gguf"}[e.form] }}
 base_model: {{ base | quoted }}
 base_model_relation: {{ "finetune" if e.form == "merged" else "adapter" }}
-pipeline_tag: text-generation
+pipeline_tag: {{ "image-text-to-text" if e.sees else "text-generation" }}
 tags:
 - {{ "merge" if e.form == "merged" else "lora" }}
 - sleepy-coder
@@ -146,13 +149,17 @@ lost: {{ c.lost | join(", ") or "none" }}.
 {% if e.form == "merged" %}
 With vLLM, in the folder of this page:
 
-    vllm serve .
+    vllm serve .{{ " --dtype float32" if e.dtype == "float32" }}
 
+{% if e.dtype == "float32" %}
+Without `--dtype float32` vLLM rounds the weights again.
+
+{% endif %}
 With transformers:
 
-    from transformers import AutoModelForCausalLM
+    from transformers import {{ auto }}
 
-    model = AutoModelForCausalLM.from_pretrained("PATH/{{ m.name }}")
+    model = {{ auto }}.from_pretrained("PATH/{{ m.name }}")
 {% elif e.form == "gguf" %}
 With llama.cpp, beside a GGUF of the base in any precision:
 
@@ -166,9 +173,9 @@ With vLLM:
 With PEFT:
 
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
+    from transformers import {{ auto }}
 
-    base = AutoModelForCausalLM.from_pretrained({{ base | quoted }})
+    base = {{ auto }}.from_pretrained({{ base | quoted }})
     model = PeftModel.from_pretrained(base, "PATH/{{ m.name }}")
 {% endif %}
 
@@ -255,6 +262,7 @@ def model_card(manifest: Manifest, edition: Edition = Edition()) -> str:  # noqa
         e=edition,
         base=edition.base_model or plain_name(manifest.base_model),
         recipe=(recipe | {"alpha": f"{manifest.alpha:g}"}).items(),
+        auto="AutoModelForImageTextToText" if edition.sees else "AutoModelForCausalLM",
         vllm_rank=rank_flag(manifest.recipe.rank),
         withdrawn=withdrawn(manifest, edition.rolled_back),
     )

@@ -20,12 +20,12 @@ from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 from report_data import skipped
-from safetensors.numpy import load_file
-from test_registry import House, lora, report, verdict
+from safetensors.numpy import load_file, save_file
+from test_registry import LAYERS, House, lora, report, verdict
 
 from sleepy_coder.errors import AdapterError, AlreadyRuns, ConfigError, HubError, InfraError
 from sleepy_coder.learn.launch import TRAINER_VARIABLE
-from sleepy_coder.learn.merge import MergeJob, merge
+from sleepy_coder.learn.merge import MergeJob, MergeProof, merge
 from sleepy_coder.model_card import Edition, Form, model_card
 from sleepy_coder.share.bundle import Bundle, Exporter, shareable
 from sleepy_coder.share.gguf_lora import interleaved
@@ -170,6 +170,32 @@ def test_the_card_of_each_form_says_what_it_is_and_how_to_load_it(
     assert (front["base_model"], front["license"]) == ("acme/coder-7b", "apache-2.0")
     assert command in card
     assert ModelCard(card).data.base_model == "acme/coder-7b"
+
+
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+def test_the_card_of_a_model_in_float32_has_it_served_so(
+    house: House, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    def merged(job: MergeJob, _: object) -> MergeProof:
+        (job.out / "config.json").write_text(json.dumps({key: "float32"}))
+        return MergeProof(update=1, error=0)
+
+    monkeypatch.setattr("sleepy_coder.share.bundle.merge", merged)
+    card = (exported(house, judged(house).name, "merged").folder / "README.md").read_text()
+    assert "    vllm serve . --dtype float32\n" in card
+    assert "--dtype" not in model_card(house.registry.manifest(judged(house).name), Edition(form="merged"))
+
+
+def test_the_card_of_an_adapter_for_a_base_that_sees_images_loads_the_base_whole(house: House) -> None:
+    layers = {name.replace(".model.layers", ".model.language_model.layers"): half for name, half in lora(1).items()}
+    shapes = {f"{layer.replace('model.', 'model.language_model.', 1)}.weight": np.ones((6, 5)) for layer in LAYERS}
+    save_file(shapes, house.base / "model.safetensors")
+    name = house.stage(tensors=layers).name
+    for folder in (house.adapters / name, exported(house, name).folder):
+        card = (folder / "README.md").read_text()
+        assert "base = AutoModelForImageTextToText.from_pretrained(" in card
+        assert "AutoModelForCausalLM" not in card
+        assert front_matter(card)["pipeline_tag"] == "image-text-to-text"
 
 
 def test_a_card_without_settings_names_an_unknown_license_and_no_folder_of_this_machine(house: House) -> None:

@@ -27,7 +27,7 @@ class Edition(Record):
     `base_model` is the base's name on the Hub, empty where it has none; `license` is in the Hub's spelling;
     `rounding` is, of a merged model, the share of the update that its precision lost; `rolled_back` why these bytes
     were, "" where they were not; `renamed`: PEFT's config calls the base by another name than when it was judged;
-    `dtype` is the precision of a merged model; `sees`: the base sees images, so that its text part is one part of the model.
+    `dtype` is the precision of a merged model; `sees`: the base sees images, so that what is learned is a part of it.
     """
 
     form: Form = "peft"

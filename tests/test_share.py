@@ -518,11 +518,12 @@ def test_a_push_leaves_no_file_of_an_earlier_one_that_a_loader_would_take(
         as_form(bundle, "gguf", "sc-0002-22222222.gguf"),
         as_form(bundle, "merged", "config.json", "tokenizer.json", "model.safetensors"),
     ]
+    deleted: tuple[str, ...] = ()
     with fake_hub() as hub:
         for one in forms:
-            pushed = push(one, "me/coder", endpoint=hub.url)
+            deleted = push(one, "me/coder", endpoint=hub.url).deleted
             assert set(hub.files["me/coder"]) == set(one.files)
-    assert pushed.deleted == ("sc-0002-22222222.gguf",)
+    assert deleted == ("sc-0002-22222222.gguf",)
     assert len(hub.commits) == len(forms)
 
 

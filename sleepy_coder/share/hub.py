@@ -155,7 +155,8 @@ def _is_ours(api: HfApi, repo: str, files: Collection[str]) -> bool:
         return False
     with TemporaryDirectory() as cache:
         try:
-            said = json.loads(Path(api.hf_hub_download(repo, MANIFEST, cache_dir=cache)).read_bytes())
+            file = api.hf_hub_download(repo, MANIFEST, cache_dir=cache)  # pyright: ignore[reportUnknownMemberType]
+            said = json.loads(Path(file).read_bytes())
         except ValueError:
             return False
     name = cast("dict[str, Any]", said).get("name") if isinstance(said, dict) else None

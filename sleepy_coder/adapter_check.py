@@ -24,6 +24,7 @@ from sleepy_coder.types import Recipe
 
 _TENSOR: Final = re.compile(r"base_model\.model\.([A-Za-z0-9_.]+)\.lora_([AB])\.weight", re.ASCII)
 _HEADS: Final = re.compile(r"(^|\.)(lm_head|embed_tokens|wte|word_embeddings|embed_in|embed_out)(\.|$)")
+_TEXT_PART: Final = re.compile(r"\.(language|text)_model\.")
 _DTYPES: Final = ("F32", "F16")
 _PLAIN_ONLY: Final = (
     "use_dora",
@@ -90,6 +91,18 @@ def check_adapter(folder: Path, recipe: Recipe, base: Path, scale: float = 1.0) 
         )
     pairs = _read_pairs(folder / WEIGHTS, config.r)
     _match_base(pairs, base_shapes(base), config.fan_in_fan_out)
+
+
+def sees_images(folder: Path) -> bool:
+    """Whether the adapter in `folder` is of a model that sees images: the layers of its text part are called so.
+
+    False where the weights cannot be read, which is for others to complain of.
+    """
+    try:
+        with _opened(folder / WEIGHTS) as tensors:
+            return any(_TEXT_PART.search(name) for name in tensors.keys())  # noqa: SIM118  (not a mapping)
+    except AdapterError:
+        return False
 
 
 def _refused(reason: str) -> AdapterError:

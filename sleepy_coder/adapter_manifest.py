@@ -36,6 +36,8 @@ TOKENIZER_FILES: Final = (
     "chat_template.jinja",
     "chat_template.json",
 )
+# What turns images and films into tokens; no part of the tokenizer's hash, for we train on text.
+PROCESSOR_FILES: Final = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
 
 class Manifest(Record):

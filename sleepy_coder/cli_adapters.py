@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
@@ -15,7 +14,7 @@ from sleepy_coder.adapter_manifest import CARD, adapter_cycle
 from sleepy_coder.canary import look
 from sleepy_coder.config import Config
 from sleepy_coder.config_load import load_config
-from sleepy_coder.console import Json, Yes, as_json, confirm, err, explained, out, progress_bar, say, table
+from sleepy_coder.console import Json, Yes, as_json, confirm, err, explained, out, progress_bar, say, stop_tidily, table
 from sleepy_coder.deploy import ensure_loaded, held_by
 from sleepy_coder.errors import ServerError, SleepyError
 from sleepy_coder.learn.merge import STEPS
@@ -206,6 +205,7 @@ def export(
 
     Example: [bold]sleepy-coder adapters export sc-0001-1a2b3c4d --format gguf --out ./my-adapter[/]
     """
+    stop_tidily()
     with explained():
         target = out_ or Path(name if form == "peft" else f"{name}-{form}")
         bundle = _export(load_config(), name, form, dtype, target)
@@ -234,22 +234,31 @@ def push(
 
     Example: [bold]sleepy-coder adapters push sc-0001-1a2b3c4d --repo me/my-adapter --dry-run[/]
     """
-    with explained(), TemporaryDirectory() as folder:
-        bundle = _export(load_config(), name, form, dtype, Path(folder) / name)
-        url = None
+    stop_tidily()
+    with explained():
+        config, pushed, there = load_config(), None, ()
+        with wiring.read_registry(config) as registry:
+            registry.get(name)
         if not dry_run:
-            if bundle.withdrawn:
-                confirm("Upload it all the same?")
-            if not yes:
-                _show_files(bundle, err)
-                confirm(f"Upload this to {repo} ({'public' if public else 'private'})?")
-            url = hub.push(bundle, repo, public=public)
+            there = hub.look(repo, public=public)  # before a model is merged that nobody takes
+        with hub.workroom(config.state) as room:
+            bundle = _export(config, name, form, dtype, room / name)
+            if not dry_run:
+                if bundle.withdrawn:
+                    confirm("Upload it all the same?")
+                if not yes:
+                    _show_files(bundle, err)
+                    if gone := hub.leftovers(there, bundle):
+                        say(f"deleted there, left by an earlier push: {', '.join(gone)}", err)
+                    confirm(f"Upload this to {repo} ({'public' if public else 'private'})?")
+                pushed = hub.push(bundle, repo, public=public)
+    told = pushed or hub.Pushed(url=None, public=public)
     if json:
-        as_json({"repo": repo, "public": public, "files": bundle.files, "url": url})
+        as_json({"repo": repo, "files": bundle.files, **told.model_dump()})
         return
     if dry_run:
         _show_files(bundle)
-    say(url or f"nothing was uploaded to {repo}")
+    say(told.url or f"nothing was uploaded to {repo}")
 
 
 def _export(config: Config, name: str, form: model_card.Form, dtype: Literal["base", "float32"], to: Path) -> Bundle:
@@ -267,6 +276,8 @@ def _export(config: Config, name: str, form: model_card.Form, dtype: Literal["ba
             progress.update(bar, completed=progress.tasks[bar].total, note="")
     if bundle.withdrawn:
         say(f"{name} is {bundle.withdrawn}", err)
+    if not bundle.base_model:
+        say("the base's name on the Hub is not known, and nobody else finds it by another: set model.hub_id", err)
     return bundle
 
 

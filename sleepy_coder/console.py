@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
@@ -61,6 +62,13 @@ def explained() -> Generator[None]:
     except KeyboardInterrupt:
         say("stopped; what was finished is kept", err)
         raise typer.Exit(130) from None
+
+
+def stop_tidily() -> None:
+    """Take a service manager's SIGTERM, and the end of a terminal, for a Ctrl-C: what is half written is removed."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is signal.SIG_DFL:  # not under nohup
+            signal.signal(ending, signal.default_int_handler)
 
 
 def as_json(value: Any) -> None:

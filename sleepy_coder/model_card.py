@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import PurePath
 from typing import Final, Literal
 
@@ -25,7 +26,8 @@ class Edition(Record):
 
     `base_model` is the base's name on the Hub, empty where it has none; `license` is in the Hub's spelling;
     `rounding` is, of a merged model, the share of the update that its precision lost; `rolled_back` why these bytes
-    were, "" where they were not.
+    were, "" where they were not; `renamed`: PEFT's config calls the base by another name than when it was judged;
+    `dtype` is the precision of a merged model; `sees`: the base sees images, so that what is learned is a part of it.
     """
 
     form: Form = "peft"
@@ -34,15 +36,19 @@ class Edition(Record):
     night: NightReport | None = None
     rounding: float | None = None
     rolled_back: str = ""
+    renamed: bool = False
+    dtype: str = ""
+    sees: bool = False
 
 
+_CACHED: Final = re.compile(r"/.*/models--([^/]+)/snapshots/[^/]+/?")
 _CARD: Final = """\
 ---
 license: {{ e.license or "unknown" }}
 library_name: {{ {"peft": "peft", "merged": "transformers", "gguf": "gguf"}[e.form] }}
 base_model: {{ base | quoted }}
 base_model_relation: {{ "finetune" if e.form == "merged" else "adapter" }}
-pipeline_tag: text-generation
+pipeline_tag: {{ "image-text-to-text" if e.sees else "text-generation" }}
 tags:
 - {{ "merge" if e.form == "merged" else "lora" }}
 - sleepy-coder
@@ -143,13 +149,17 @@ lost: {{ c.lost | join(", ") or "none" }}.
 {% if e.form == "merged" %}
 With vLLM, in the folder of this page:
 
-    vllm serve .
+    vllm serve .{{ " --dtype float32" if e.dtype == "float32" }}
 
+{% if e.dtype == "float32" %}
+Without `--dtype float32` vLLM rounds the weights again.
+
+{% endif %}
 With transformers:
 
-    from transformers import AutoModelForCausalLM
+    from transformers import {{ auto }}
 
-    model = AutoModelForCausalLM.from_pretrained("PATH/{{ m.name }}")
+    model = {{ auto }}.from_pretrained("PATH/{{ m.name }}")
 {% elif e.form == "gguf" %}
 With llama.cpp, beside a GGUF of the base in any precision:
 
@@ -163,9 +173,9 @@ With vLLM:
 With PEFT:
 
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
+    from transformers import {{ auto }}
 
-    base = AutoModelForCausalLM.from_pretrained({{ base | quoted }})
+    base = {{ auto }}.from_pretrained({{ base | quoted }})
     model = PeftModel.from_pretrained(base, "PATH/{{ m.name }}")
 {% endif %}
 
@@ -193,9 +203,10 @@ nights of 5; smaller changes, also for the worse, may go unseen.
 | base model | `{{ m.base_sha256 }}` |
 | tokenizer | `{{ m.tokenizer_sha256 }}` |
 | training mix | `{{ m.mix_sha256 }}` |
-{% if e.form == "peft" and e.base_model %}
+{% if e.renamed %}
 
-Judged were these weights; `adapter_config.json` has since been given the base's name on the Hub.
+Judged were these weights; `adapter_config.json` has since been given \
+the base's name{{ " on the Hub" if e.base_model }}.
 {% endif %}
 """
 
@@ -224,9 +235,15 @@ _environment.filters["nats"] = _nats
 _template = _environment.from_string(_CARD)
 
 
+def hub_name(folder: str) -> str:
+    """The name on the Hub of a model in huggingface_hub's cache, whose folder is called by a commit; "" of others."""
+    found = _CACHED.fullmatch(folder)
+    return found[1].replace("--", "/", 1) if found else ""
+
+
 def plain_name(model: str) -> str:
     """The name of a model that its server may call by a folder of this machine, which is nobody's business."""
-    return PurePath(model).name if model.startswith("/") else model
+    return hub_name(model) or PurePath(model).name if model.startswith("/") else model
 
 
 def withdrawn(manifest: Manifest, rolled_back: str) -> str:
@@ -245,6 +262,7 @@ def model_card(manifest: Manifest, edition: Edition = Edition()) -> str:  # noqa
         e=edition,
         base=edition.base_model or plain_name(manifest.base_model),
         recipe=(recipe | {"alpha": f"{manifest.alpha:g}"}).items(),
+        auto="AutoModelForImageTextToText" if edition.sees else "AutoModelForCausalLM",
         vllm_rank=rank_flag(manifest.recipe.rank),
         withdrawn=withdrawn(manifest, edition.rolled_back),
     )

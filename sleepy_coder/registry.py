@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from sleepy_coder import log
-from sleepy_coder.adapter_check import check_adapter
+from sleepy_coder.adapter_check import check_adapter, sees_images
 from sleepy_coder.adapter_manifest import (
     CARD,
     CONFIG,
@@ -363,7 +363,7 @@ class Registry:
 
     def _describe(self, folder: Path, manifest: Manifest) -> None:
         write_atomic(folder / MANIFEST, manifest.model_dump_json(indent=2, round_trip=True) + "\n")
-        edition = Edition(rolled_back=self.quarantine.why(manifest.sha256))
+        edition = Edition(rolled_back=self.quarantine.why(manifest.sha256), sees=sees_images(folder))
         write_atomic(folder / CARD, model_card(manifest, edition))
 
     def _set_state(self, name: str, state: AdapterState, verdict: GateVerdict | None = None) -> None:

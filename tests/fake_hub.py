@@ -1,8 +1,9 @@
-"""A small Hugging Face Hub on this machine: what huggingface_hub asks of it for a commit, and nothing more."""
+"""A small Hugging Face Hub on this machine: what huggingface_hub asks for a look and a commit, and nothing more."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,10 @@ class FakeHub:
         if path.endswith("/commit/main"):
             return 200, self._commit(path.removeprefix("/api/models/").removesuffix("/commit/main"), body)
         repo = path.removeprefix("/api/models/")
-        return 200, {"id": repo, "private": self.private[repo], "siblings": []}
+        if repo not in self.private:
+            return 404, {"error": "Repository not found"}
+        siblings = [{"rfilename": name} for name in self.files[repo]]
+        return 200, {"id": repo, "private": self.private[repo], "siblings": siblings}
 
     def _commit(self, repo: str, body: bytes) -> dict[str, str]:
         for line in map(json.loads, body.splitlines()):
@@ -60,6 +64,8 @@ class FakeHub:
                 self.commits.append(value["summary"])
             elif line["key"] == "file":
                 self.files[repo][value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "deletedFile":
+                del self.files[repo][value["path"]]
             else:
                 self.files[repo][value["path"]] = self.objects[value["oid"]]
         return {"commitUrl": f"{self.url}/{repo}/commit/1", "commitOid": "1" * 40}
@@ -74,15 +80,22 @@ def fake_hub(lfs: bool = False) -> Iterator[FakeHub]:
         def respond(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             known = self.path.startswith("/lfs/") or self.headers.get("Authorization") == f"Bearer {TOKEN}"
-            status, said = hub.answer(self.path, body) if known else (401, {"error": "Invalid credentials"})
-            data = json.dumps(said).encode()
+            repo, _, file = self.path.removeprefix("/").partition("/resolve/main/")
+            if known and file:
+                status, data = 200, hub.files[repo][file]
+            else:
+                status, said = hub.answer(self.path, body) if known else (401, {"error": "Invalid credentials"})
+                data = json.dumps(said).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
+            self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
+            self.send_header("X-Repo-Commit", "1" * 40)
             self.end_headers()
-            self.wfile.write(data)
+            if self.command != "HEAD":
+                self.wfile.write(data)
 
-        do_GET = do_POST = do_PUT = respond  # noqa: N815
+        do_GET = do_HEAD = do_POST = do_PUT = respond  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:
             pass

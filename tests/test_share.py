@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,16 @@ from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 from report_data import skipped
-from safetensors.numpy import load_file
-from test_registry import House, lora, report, verdict
+from safetensors.numpy import load_file, save_file
+from test_registry import LAYERS, House, lora, report, verdict
 
-from sleepy_coder.errors import AdapterError, ConfigError, HubError
-from sleepy_coder.learn.merge import MergeJob, merge
+from sleepy_coder.errors import AdapterError, AlreadyRuns, ConfigError, HubError, InfraError
+from sleepy_coder.learn.launch import TRAINER_VARIABLE
+from sleepy_coder.learn.merge import MergeJob, MergeProof, merge
 from sleepy_coder.model_card import Edition, Form, model_card
 from sleepy_coder.share.bundle import Bundle, Exporter, shareable
 from sleepy_coder.share.gguf_lora import interleaved
-from sleepy_coder.share.hub import push
+from sleepy_coder.share.hub import push, workroom
 from sleepy_coder.types import Adapter, AdapterState, Choice, Contender, Decision
 
 PRIVATE = "the customer's own words"
@@ -84,6 +88,40 @@ def test_an_export_names_the_base_as_the_hub_does_and_changes_nothing_else(house
     assert "has since been given the base's name" in (folder / "README.md").read_text()
 
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize("named", [COMMIT, f"/home/me/.cache/hub/models--acme--coder-7b/snapshots/{COMMIT}"])
+def test_a_base_from_the_hubs_cache_is_called_as_on_the_hub(house: House, named: str) -> None:
+    cached = house.root / "hub" / "models--acme--coder-7b" / "snapshots" / COMMIT
+    cached.parent.mkdir(parents=True)
+    house.base.rename(cached)
+    house.base = cached
+    bundle = exported(house, house.stage(base_model_name_or_path=named).name)
+    assert bundle.base_model == "acme/coder-7b"
+    assert config_of(bundle)["base_model_name_or_path"] == "acme/coder-7b"
+    assert front_matter((bundle.folder / "README.md").read_text())["base_model"] == "acme/coder-7b"
+
+
+def test_a_base_that_took_the_place_of_another_does_not_lend_it_its_name(house: House) -> None:
+    name = house.stage(base_model_name_or_path=COMMIT).name
+    cached = house.root / "hub" / "models--acme--other" / "snapshots" / COMMIT[::-1]
+    bundle = Exporter(house.registry, lambda: cached).export(name, Edition(), house.root / "out")
+    assert bundle.base_model == ""
+    assert config_of(bundle)["base_model_name_or_path"] == "acme/tiny-coder"  # as its server called it
+
+
+def test_a_folder_of_this_machine_does_not_leave_it_in_pefts_config(house: House) -> None:
+    bundle = exported(house, house.stage(base_model_name_or_path="/srv/private/m").name)
+    assert config_of(bundle)["base_model_name_or_path"] == "acme/tiny-coder"
+    assert not [file for file in bundle.files if b"/srv/private" in (bundle.folder / file).read_bytes()]
+    assert "has since been given the base's name.\n" in (bundle.folder / "README.md").read_text()
+
+
+def config_of(bundle: Bundle) -> dict[str, Any]:
+    return json.loads((bundle.folder / "adapter_config.json").read_bytes())
+
+
 def test_an_adapter_that_changed_on_disk_is_not_passed_on(house: House) -> None:
     adapter = judged(house)
     (adapter.path / "adapter_config.json").write_text("{}")
@@ -132,6 +170,32 @@ def test_the_card_of_each_form_says_what_it_is_and_how_to_load_it(
     assert (front["base_model"], front["license"]) == ("acme/coder-7b", "apache-2.0")
     assert command in card
     assert ModelCard(card).data.base_model == "acme/coder-7b"
+
+
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+def test_the_card_of_a_model_in_float32_has_it_served_so(
+    house: House, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    def merged(job: MergeJob, _: object) -> MergeProof:
+        (job.out / "config.json").write_text(json.dumps({key: "float32"}))
+        return MergeProof(update=1, error=0)
+
+    monkeypatch.setattr("sleepy_coder.share.bundle.merge", merged)
+    card = (exported(house, judged(house).name, "merged").folder / "README.md").read_text()
+    assert "    vllm serve . --dtype float32\n" in card
+    assert "--dtype" not in model_card(house.registry.manifest(judged(house).name), Edition(form="merged"))
+
+
+def test_the_card_of_an_adapter_for_a_base_that_sees_images_loads_the_base_whole(house: House) -> None:
+    layers = {name.replace(".model.layers", ".model.language_model.layers"): half for name, half in lora(1).items()}
+    shapes = {f"{layer.replace('model.', 'model.language_model.', 1)}.weight": np.ones((6, 5)) for layer in LAYERS}
+    save_file(shapes, house.base / "model.safetensors")
+    name = house.stage(tensors=layers).name
+    for folder in (house.adapters / name, exported(house, name).folder):
+        card = (folder / "README.md").read_text()
+        assert "base = AutoModelForImageTextToText.from_pretrained(" in card
+        assert "AutoModelForCausalLM" not in card
+        assert front_matter(card)["pipeline_tag"] == "image-text-to-text"
 
 
 def test_a_card_without_settings_names_an_unknown_license_and_no_folder_of_this_machine(house: House) -> None:
@@ -265,6 +329,60 @@ def test_a_quantised_base_is_not_merged_into(house: House) -> None:
         merge(job)
 
 
+def test_a_disk_without_room_for_a_merged_model_is_called_so(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = house.root / "child"
+    child.write_text("#!/bin/sh\necho 'I/O error: No space left on device (os error 28)'\nexit 1\n")
+    child.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(child))
+    job = MergeJob(model=house.base, adapter=house.base, out=house.root / "out", dtype="base")
+    with pytest.raises(InfraError, match="is full.*Free as much as the base takes"):
+        merge(job)
+
+
+def processes_of(words: str) -> list[int]:
+    """Who has `words` in the command line."""
+    found: list[int] = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            if words.encode() in file.read_bytes():
+                found.append(int(file.parent.name))
+    return found
+
+
+def until(happened: Callable[[], object]) -> None:
+    for _ in range(600):
+        if happened():
+            return
+        time.sleep(0.1)
+    pytest.fail("it never happened")
+
+
+def test_a_sigterm_leaves_neither_a_half_merged_model_nor_a_child_that_goes_on(house: House) -> None:
+    (house.root / "sleepy-coder.toml").write_text('[model]\npath = "base"\n')
+    name, out = judged(house).name, house.root / "models" / "merged"
+    argv = [sys.executable, "-m", "sleepy_coder", "adapters", "export", name, "--format", "merged", "--out", str(out)]
+    env = {**os.environ, "SLEEPY_CODER_HOME": str(house.root)}
+    with subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True) as export:
+        until(lambda: len(processes_of(str(out.parent))) == 2)
+        export.terminate()
+        said = export.communicate()[1]
+    assert (export.returncode, said) == (130, "stopped; what was finished is kept\n")
+    assert not list(out.parent.iterdir())
+    assert not processes_of(str(out.parent))
+
+
+def test_a_child_that_merges_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    child = "import time; from sleepy_coder.learn.child import end_with_parent; end_with_parent(); time.sleep(100)"
+    start = (
+        f"import os, subprocess, sys, time; os.environ[{TRAINER_VARIABLE!r}] = str(os.getpid());"
+        f" subprocess.Popen([sys.executable, '-c', {child!r}, {str(tmp_path)!r}]); time.sleep(100)"
+    )
+    with subprocess.Popen([sys.executable, "-c", start]) as parent:
+        until(lambda: len(processes_of(str(tmp_path))) == 2)
+        parent.kill()
+    until(lambda: not processes_of(str(tmp_path)))
+
+
 def test_a_merged_model_keeps_the_precision_and_the_processor_of_a_base_that_sees_images(tmp_path: Path) -> None:
     import torch
 
@@ -348,8 +466,8 @@ def test_a_push_is_one_private_commit_of_all_files(house: House, monkeypatch: py
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     bundle = exported(house, judged(house).name)
     with fake_hub() as hub:
-        url = push(bundle, "me/coder", endpoint=hub.url)
-    assert url == f"{hub.url}/me/coder/commit/1"
+        pushed = push(bundle, "me/coder", endpoint=hub.url)
+    assert (pushed.url, pushed.public) == (f"{hub.url}/me/coder/commit/1", False)
     assert hub.private == {"me/coder": True}
     assert hub.commits == [f"{bundle.adapter} (peft)"]
     assert hub.files["me/coder"] == {file: (bundle.folder / file).read_bytes() for file in bundle.files}
@@ -366,6 +484,81 @@ def test_a_public_repository_takes_a_push_only_when_that_is_said(house: House, m
         assert hub.files["me/coder"] == {}
         push(bundle, "me/coder", public=True, endpoint=hub.url)
     assert set(hub.files["me/coder"]) == set(bundle.files)
+
+
+def test_a_private_repository_does_not_become_public_by_a_push(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    bundle = exported(house, judged(house).name)
+    with fake_hub() as hub:
+        hub.private["me/coder"], hub.files["me/coder"] = True, {}
+        with pytest.raises(HubError, match="is private") as refused:
+            push(bundle, "me/coder", public=True, endpoint=hub.url)
+        assert (hub.commits, hub.private["me/coder"]) == ([], True)
+    assert f"{hub.url}/me/coder/settings" in refused.value.remedy
+
+
+def as_form(bundle: Bundle, form: Form, *names: str) -> Bundle:
+    """The same with other weights in it."""
+    kept = {name: size for name, size in bundle.files.items() if not name.startswith("adapter_")}
+    for name in names:
+        (bundle.folder / name).write_text(name)
+    return bundle.model_copy(update={"form": form, "files": kept | {name: len(name) for name in names}})
+
+
+def test_a_push_leaves_no_file_of_an_earlier_one_that_a_loader_would_take(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    bundle = exported(house, judged(house).name)
+    shards = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json")
+    forms = [
+        as_form(bundle, "merged", "config.json", "tokenizer.json", "chat_template.jinja", *shards),
+        bundle,
+        as_form(bundle, "gguf", "sc-0001-11111111.gguf"),
+        as_form(bundle, "gguf", "sc-0002-22222222.gguf"),
+        as_form(bundle, "merged", "config.json", "tokenizer.json", "model.safetensors"),
+    ]
+    deleted: tuple[str, ...] = ()
+    with fake_hub() as hub:
+        for one in forms:
+            deleted = push(one, "me/coder", endpoint=hub.url).deleted
+            assert set(hub.files["me/coder"]) == set(one.files)
+    assert deleted == ("sc-0002-22222222.gguf",)
+    assert len(hub.commits) == len(forms)
+
+
+def test_a_push_deletes_nothing_that_somebody_else_put_there(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    bundle = exported(house, judged(house).name)
+    own = {name: b"mine" for name in (".gitattributes", "EVAL.md", "tokenizer.json", "quantised/model.q4.gguf")}
+    with fake_hub() as hub:
+        push(bundle, "me/coder", endpoint=hub.url)
+        hub.files["me/coder"] |= own
+        push(bundle, "me/coder", endpoint=hub.url)
+    assert own.items() <= hub.files["me/coder"].items()
+
+
+@pytest.mark.parametrize("manifest", [None, b"{}", b"\x89", b"[]"])
+def test_a_repository_with_weights_of_somebody_else_is_refused(
+    house: House, monkeypatch: pytest.MonkeyPatch, manifest: bytes | None
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    bundle = exported(house, judged(house).name)
+    files = {"model.safetensors": b"", **({} if manifest is None else {"manifest.json": manifest})}
+    with fake_hub() as hub:
+        hub.private["me/coder"], hub.files["me/coder"] = True, dict(files)
+        with pytest.raises(HubError, match="name another repository"):
+            push(bundle, "me/coder", endpoint=hub.url)
+    assert hub.files["me/coder"] == files
+
+
+def test_a_repository_that_was_made_by_hand_takes_a_push(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    bundle = exported(house, judged(house).name)
+    with fake_hub() as hub:
+        hub.private["me/coder"], hub.files["me/coder"] = True, {"README.md": b"", ".gitattributes": b""}
+        push(bundle, "me/coder", endpoint=hub.url)
+    assert set(hub.files["me/coder"]) == {*bundle.files, ".gitattributes"}
 
 
 def test_a_wrong_token_a_wrong_name_and_no_network_each_say_what_to_do(
@@ -393,16 +586,37 @@ def command(home: Path, *words: str, answer: str = "", **environment: str) -> su
 def test_the_command_shows_first_and_then_pushes_to_the_hub_of_the_environment(house: House) -> None:
     name = judged(house).name
     words = ("push", name, "--repo", "me/coder", "--json")
+    (house.root / "sleepy-coder.toml").write_text('[model]\nhub_id = "acme/coder"\n')
     with fake_hub(lfs=True) as hub:
         env = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
-        dry = json.loads(command(house.root, *words, "--dry-run", **env).stdout)
-        assert (dry["url"], dry["public"], hub.private) == (None, False, {})
+        tried = command(house.root, *words, "--dry-run", **env)
+        dry = json.loads(tried.stdout)
+        assert (dry["url"], dry["public"], tried.stderr, hub.private) == (None, False, "", {})
         assert "hf auth login" in command(house.root, *words, "--yes", **env).stderr
         done = command(house.root, *words, "--yes", HF_TOKEN=TOKEN, **env)
         assert json.loads(done.stdout)["url"] == f"{hub.url}/me/coder/commit/1", done.stderr
     assert {file: len(data) for file, data in hub.files["me/coder"].items()} == dry["files"]
     weights = load_file(house.adapters / name / "adapter_model.safetensors")
     assert hub.objects and weights.keys() == lora(1).keys()
+
+
+def test_a_push_that_the_hub_would_refuse_is_told_before_a_model_is_merged(house: House) -> None:
+    words = ("push", judged(house).name, "--repo", "me/coder", "--format", "merged", "--yes")
+    with fake_hub() as hub:
+        hub.private["me/coder"], hub.files["me/coder"] = False, {}
+        refused = command(house.root, *words, HF_ENDPOINT=hub.url, HF_TOKEN=TOKEN)
+    assert (refused.returncode, "is public" in refused.stderr) == (1, True), refused.stderr
+
+
+def test_a_push_works_on_the_homes_disk_alone_and_clears_what_a_killed_one_left(tmp_path: Path) -> None:
+    (tmp_path / "push" / "half").mkdir(parents=True)
+    with workroom(tmp_path) as room:
+        assert room.parent == tmp_path and not room.exists()
+        room.mkdir()
+        with pytest.raises(AlreadyRuns), workroom(tmp_path):
+            pass
+        assert room.exists()
+    assert not room.exists()
 
 
 def test_an_adapter_that_was_rolled_back_is_pushed_only_by_who_says_so_again(house: House) -> None:
@@ -413,6 +627,7 @@ def test_an_adapter_that_was_rolled_back_is_pushed_only_by_who_says_so_again(hou
         env = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN}
         refused = command(house.root, *words, **env)
         assert f"{name} is quarantined (too slow)" in refused.stderr
+        assert "set model.hub_id" in refused.stderr
         assert (refused.returncode, hub.commits) == (1, [])
         done = command(house.root, *words, answer="y\n", **env)
     assert len(hub.commits) == 1, done.stderr

@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -57,3 +59,18 @@ class Parent:
     @property
     def gone(self) -> bool:
         return os.getppid() != self._own or (self._pid is not None and not Path("/proc", self._pid).exists())
+
+
+def end_with_parent() -> None:
+    """End this process within a second of its parent, which nobody can ask any more: for who has no steps to look at.
+
+    Also when the parent is gone already, as TRAINER_VARIABLE tells.
+    """
+    parent = Parent()
+
+    def watch() -> None:
+        while not parent.gone:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import Final, Literal, cast
 
 from sleepy_coder.adapter_manifest import quantised_by
-from sleepy_coder.errors import ConfigError, TrainingError
+from sleepy_coder.errors import ConfigError, InfraError, TrainingError
+from sleepy_coder.learn.launch import TRAINER_VARIABLE
 from sleepy_coder.learn.trainer import message_in
 from sleepy_coder.types import Record
 
 STEPS: Final = ("load", "ask", "merge", "write", "prove")
 _QUOTED_LINES: Final = 20
+_ROOM: Final = (
+    "Free as much as the base takes, with --dtype float32 up to twice that; `export` takes another disk (--out)"
+)
 
 
 class MergeJob(Record):
@@ -50,15 +54,22 @@ class MergeProof(Record):
 def merge(job: MergeJob, on_step: Callable[[str, int], None] = lambda _, __: None) -> MergeProof:
     """Merge in `python -m sleepy_coder.learn.merge_lora`; `on_step` hears each of STEPS with its number from 1.
 
-    Raises ConfigError for a quantised base, whose weights cannot take the update, and TrainingError, with the end of
-    the child's own words, when it ends without a model whose proof holds.
+    Raises ConfigError for a quantised base, whose weights cannot take the update, InfraError when the disk is full,
+    and TrainingError, with the end of the child's own words, when it ends without a model whose proof holds.
     """
     if quantised_by(job.model):
         raise ConfigError("the base is quantised", "serve the adapter beside it, or set model.path to the full weights")
     argv = [sys.executable, "-m", "sleepy_coder.learn.merge_lora", job.model_dump_json()]
     last: deque[str] = deque(maxlen=_QUOTED_LINES)
     proof: MergeProof | None = None
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0) as child:
+    with subprocess.Popen(
+        argv,
+        env={**os.environ, TRAINER_VARIABLE: str(os.getpid())},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+    ) as child:
         try:
             for line in cast("list[str]", child.stdout):
                 said = message_in(line)
@@ -73,6 +84,8 @@ def merge(job: MergeJob, on_step: Callable[[str, int], None] = lambda _, __: Non
                 os.killpg(child.pid, signal.SIGKILL)
             raise
     if child.returncode != 0 or proof is None:
+        if any("No space left" in line for line in last):
+            raise InfraError(f"the disk of {job.out.parent} is full; nothing was written", _ROOM)
         killed = child.returncode == -signal.SIGKILL
         remedy = "it needs 4 bytes of memory per parameter" if killed else "nothing was written"
         raise TrainingError("\n".join((f"merging ended with status {child.returncode}", *last)), remedy)

@@ -22,16 +22,14 @@ from peft import PeftModel
 from torch.nn import functional
 from transformers import AutoConfig, AutoTokenizer
 
-from sleepy_coder.adapter_manifest import TOKENIZER_FILES
+from sleepy_coder.adapter_manifest import PROCESSOR_FILES, TOKENIZER_FILES
 from sleepy_coder.errors import SleepyError, TrainingError
-from sleepy_coder.learn.child import say
+from sleepy_coder.learn.child import end_with_parent, say
 from sleepy_coder.learn.lora_run import open_model
 from sleepy_coder.learn.merge import STEPS, MergeJob, MergeProof
 from sleepy_coder.serve.canary import PROMPTS
 
 TOLERANCE = 0.05  # of the update
-# What turns images and films into tokens; no part of the tokenizer's hash, for we train on text.
-PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 NOISE = 1e-6  # nats: two float32 runs of the same weights are closer
 
 
@@ -101,6 +99,7 @@ def step(name: str) -> None:
 
 def main() -> None:
     """Merge, and say the proof; an error of ours is said in one line instead of a traceback."""
+    end_with_parent()
     try:
         proof = merge(MergeJob.model_validate_json(sys.argv[1]))
     except SleepyError as error:

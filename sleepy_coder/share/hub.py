@@ -1,38 +1,166 @@
-"""Uploads to the Hugging Face Hub, or to whatever HF_ENDPOINT names: one commit with all files of an export."""
+"""Uploads to the Hugging Face Hub, or to whatever HF_ENDPOINT names: one commit makes the repository what was exported.
+
+A loader takes what it finds first: an adapter's config beside a whole model, the index of shards that are gone. So the
+commit also deletes what an earlier push left, and weights that are not ours are never put beside others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import json
+import re
+import shutil
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
-from typing import Final
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from sleepy_coder.adapter_manifest import (
+    CONFIG,
+    MANIFEST,
+    PROCESSOR_FILES,
+    TOKENIZER_FILES,
+    WEIGHTS,
+    is_adapter_name,
+)
 from sleepy_coder.errors import HubError
+from sleepy_coder.files import private_folder
+from sleepy_coder.journal import alone
 from sleepy_coder.share.bundle import Bundle
+from sleepy_coder.types import Record
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 _LOGIN: Final = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
+_MODEL: Final = "config.json"  # of a whole model, and of no adapter
+_BESIDE_MODEL: Final = frozenset(("generation_config.json", *PROCESSOR_FILES, *TOKENIZER_FILES))
+_WEIGHTS: Final = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
+_LOADABLE: Final = frozenset((".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack"))
 
 
-def push(bundle: Bundle, repo: str, *, public: bool = False, endpoint: str | None = None) -> str:
-    """Upload `bundle` to the model repository `repo` ("user/name"), which is made when it is missing; the commit's URL.
+class Pushed(Record):
+    """The commit's URL, None without one; whether everybody sees it, and what of earlier pushes it deleted."""
 
-    Private unless `public`: what is there already in public is refused then. The token is the one of the
-    environment or of `hf auth login`. Raises HubError when there is none or the Hub refuses or cannot be reached.
+    url: str | None
+    public: bool
+    deleted: tuple[str, ...] = ()
+
+
+def look(repo: str, *, public: bool = False, endpoint: str | None = None) -> tuple[str, ...]:
+    """The files that the repository `repo` holds now, none where it has yet to be made. Changes nothing.
+
+    Raises HubError for whatever `push` would be refused for.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    api = _api(endpoint)
+    with _explained(api.endpoint, repo):
+        return _look(api, repo, public) or ()
+
+
+def push(bundle: Bundle, repo: str, *, public: bool = False, endpoint: str | None = None) -> Pushed:
+    """Upload `bundle` to the model repository `repo` ("user/name"), which is made when it is missing.
+
+    Private unless `public`; one that is there already and is otherwise is refused, and so is one with other people's
+    weights. The token is the one of the environment or of `hf auth login`. Raises HubError when there is none or the
+    Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    api = _api(endpoint)
+    with _explained(api.endpoint, repo):
+        there = _look(api, repo, public)
+        if there is None:
+            api.create_repo(repo, private=not public, exist_ok=True)
+            there = _look(api, repo, public) or ()  # what the Hub made of it
+        gone = leftovers(there, bundle)
+        done = api.create_commit(
+            repo,
+            [
+                *(CommitOperationAdd(name, bundle.folder / name) for name in bundle.files),
+                *(CommitOperationDelete(name, is_folder=False) for name in gone),
+            ],
+            commit_message=f"{bundle.adapter} ({bundle.form})",
+        )
+    return Pushed(url=str(done.commit_url), public=public, deleted=gone)
+
+
+def leftovers(there: Collection[str], bundle: Bundle) -> tuple[str, ...]:
+    """Which of the files `there` an earlier push wrote and `bundle` does not: another form's, or another night's."""
+    beside = _BESIDE_MODEL if _MODEL in there else frozenset[str]()
+
+    def ours(name: str) -> bool:
+        if name in (CONFIG, WEIGHTS, _MODEL) or name in beside or _WEIGHTS.fullmatch(name):
+            return True
+        return name.endswith(".gguf") and is_adapter_name(name.removesuffix(".gguf"))
+
+    return tuple(sorted(name for name in there if ours(name) and name not in bundle.files))
+
+
+@contextmanager
+def workroom(state: Path) -> Generator[Path]:
+    """A folder in `state` to export to, for as long as this is open: a merged model may be too large for /tmp.
+
+    What a push that was killed left there is removed first. Raises AlreadyRuns while another push is at it.
+    """
+    private_folder(state)
+    room = state / "push"
+    with alone(state / "push.lock", "push"):
+        shutil.rmtree(room, ignore_errors=True)
+        try:
+            yield room
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+
+
+def _api(endpoint: str | None) -> HfApi:
+    from huggingface_hub import HfApi, get_token
 
     if get_token() is None:
         raise HubError("there is no token for the Hub", _LOGIN)
-    api = HfApi(endpoint=endpoint)
-    with _explained(api.endpoint, repo):
-        api.create_repo(repo, private=not public, exist_ok=True)
-        if not public and not api.model_info(repo).private:
-            raise HubError(f"{repo} is there already, and is public", "name another one, or say --public")
-        done = api.create_commit(
-            repo,
-            [CommitOperationAdd(name, bundle.folder / name) for name in bundle.files],
-            commit_message=f"{bundle.adapter} ({bundle.form})",
+    return HfApi(endpoint=endpoint)
+
+
+def _look(api: HfApi, repo: str, public: bool) -> tuple[str, ...] | None:
+    """Its files, None when there is no such repository. Raises HubError when it is not what a push may go to."""
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import validate_repo_id
+
+    validate_repo_id(repo)
+    if repo.count("/") != 1:
+        raise HubError(f"{repo!r} cannot be a repository's name", "name it USER/NAME")
+    try:
+        found = api.model_info(repo)
+    except HfHubHTTPError as error:
+        if error.response.status_code != 404:
+            raise
+        return None
+    if public and found.private:
+        remedy = f"make it public at {api.endpoint}/{repo}/settings first, name another one, or leave out --public"
+        raise HubError(f"{repo} is there already, and is private", remedy)
+    if not public and not found.private:
+        raise HubError(f"{repo} is there already, and is public", "name another one, or say --public")
+    files = tuple(file.rfilename for file in found.siblings or ())
+    foreign = [name for name in files if name in (_MODEL, CONFIG) or PurePosixPath(name).suffix in _LOADABLE]
+    if foreign and not _is_ours(api, repo, files):
+        raise HubError(
+            f"{repo} holds {foreign[0]}, and was not pushed by sleepy-coder: a loader might take that for the adapter",
+            "name another repository, or delete its weights there first",
         )
-    return str(done.commit_url)
+    return files
+
+
+def _is_ours(api: HfApi, repo: str, files: Collection[str]) -> bool:
+    """Whether an earlier push made the repository: it holds an adapter's manifest."""
+    if MANIFEST not in files:
+        return False
+    with TemporaryDirectory() as cache:
+        try:
+            file = api.hf_hub_download(repo, MANIFEST, cache_dir=cache)  # pyright: ignore[reportUnknownMemberType]
+            said = json.loads(Path(file).read_bytes())
+        except ValueError:
+            return False
+    name = cast("dict[str, Any]", said).get("name") if isinstance(said, dict) else None
+    return isinstance(name, str) and is_adapter_name(name)
 
 
 @contextmanager

@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # How often a failed test is tried again before it counts. Here never: a test that fails now and then is a defect.
 RERUNS ?= 0
+# The tests that need nothing to themselves run in so many processes, of about 1 GB each.
+WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest --reruns $(RERUNS) --rerun-show-tracebacks -rfER
 
 .PHONY: help demo test test-agents test-vllm test-systemd test-faults vllm check lint types bench nano card koans results study study-quick docs clean machine
@@ -24,7 +26,7 @@ demo: machine .venv/.ready ## a day and three nights: promoted, poisoned, killed
 	@$(BIN)/sleepy-coder --home .demo demo
 
 test: machine .venv/.ready ## all tests but those with real agents, a real vLLM, a real systemd and random faults
-	$(PYTEST) --ignore=tests/agents
+	$(PYTEST) --ignore=tests/agents --numprocesses=$(WORKERS) --dist=worksteal
 
 test-agents: machine .venv/.ready ## real coding agents from their registries at work through the gateway
 	@scripts/check-machine --agents

@@ -23,14 +23,12 @@ _CANARIES: Final = """
 SELECT c.id, c.adapter, c.previous, c.began, c.after, s.stage, s.share, s.at, s.why
  FROM canaries c JOIN canary_stages s ON s.position = (SELECT max(position) FROM canary_stages WHERE canary = c.id)
 """
-# A verifier speaks of announced sessions only. Of a session with several episodes the first counts.
+# A verifier speaks of announced sessions only, and all that it may say counts: what an episode trains may hang on what
+# the agent did after its lot, and this must not. Without `passed` a verifier's word is from before it was kept.
 _WAITING: Final = """
-SELECT a.session, a.new, a.share, c.started, e.id, e.outcome,
-       coalesce(json_extract(c.payload, '$.verdict.outcome') = 'infra', 0) FROM canary_sessions a
+SELECT a.session, a.new, a.share, c.started, c.passed, c.payload IS NOT NULL,
+       coalesce(json_extract(c.payload, '$.verdict.outcome'), 'nothing to verify') FROM canary_sessions a
  JOIN session_checks c ON c.session = a.session
- LEFT JOIN episodes e ON e.position = (
-  SELECT min(position) FROM episodes
-   WHERE session = a.session AND source = 'gateway' AND tried IS NOT NULL AND outcome IN ('pass', 'fail'))
  WHERE a.canary = :id AND NOT EXISTS
   (SELECT 1 FROM canary_outcomes o WHERE o.canary = a.canary AND o.kind = 'session' AND o.session = a.session)
  ORDER BY a.position
@@ -68,7 +66,7 @@ class Assigned(Record):
 
 
 class Counted(Record):
-    """A session that ended, and how."""
+    """A session that ended, and how: one has `failed` that did not end verified, or whose replies were bad."""
 
     session: str
     new: bool
@@ -132,16 +130,17 @@ class CanaryStore:
         return self._db.rows("SELECT count(*) FROM canary_sessions WHERE canary = :id", {"id": id})[0][0]
 
     def count_finished(self, id: str, announced_after: datetime, announced_until: datetime) -> int:
-        """Count the sessions that a verifier has judged by now, in the order of their lots; how many are new.
+        """Count the sessions that ended by now, by whether a verifier passed them, in the order of their lots; how many
+        are new.
 
-        A session whose verifier was announced between these times and has not led to an episode yet holds up those
-        behind it, unless the machine failed: else the sessions of a merely slower adapter would be missing at first.
+        A session whose verifier was announced between these times and has not spoken yet holds up those behind it: else
+        the sessions of a merely slower adapter would be missing at first.
         """
         ready: list[tuple[str, str, bool, float, bool, str]] = []
-        for session, new, share, started, episode, outcome, infra in self._db.rows(_WAITING, {"id": id}):
-            if episode is not None:
-                ready.append((id, session, new, share, outcome == "fail", episode))
-            elif not infra and announced_after < datetime.fromisoformat(started) <= announced_until:
+        for session, new, share, started, passed, spoken, how in self._db.rows(_WAITING, {"id": id}):
+            if passed is not None:
+                ready.append((id, session, new, share, not passed, how))
+            elif not spoken and announced_after < datetime.fromisoformat(started) <= announced_until:
                 break
         if ready:
             with self._db.write() as db:

@@ -72,8 +72,8 @@ def run_command(
 def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path, installed: Installed) -> str:
     """Verify what the agent left and have the gateway keep the verdict; what came of it, in words.
 
-    A session of which the verifier has nothing to say has passed nothing. Only where no verifier can be opened, whatever
-    the agent did, is it left out: else what the canary counts would hang on what an adapter did.
+    A session of which the verifier has nothing to say has passed nothing. It is left out only where no verifier can be
+    opened, whatever the agent did: else what the canary counts would hang on what an adapter did.
     Raises ServerError, InfraError or SandboxUnavailable.
     """
     instead = awaited.model_copy(update={"state": "silent"})

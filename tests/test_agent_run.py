@@ -554,8 +554,11 @@ class Told:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.words: list[VerifierWord] = []
         monkeypatch.chdir(folder)
-        monkeypatch.setattr("sleepy_coder.cli_run.gateway_answers", lambda _: True)
-        monkeypatch.setattr("sleepy_coder.cli_run.tell_verdict", lambda _, word: self.words.append(word))
+        monkeypatch.setattr("sleepy_coder.cli_run.gateway_answers", bool)
+        monkeypatch.setattr("sleepy_coder.cli_run.tell_verdict", self._hear)
+
+    def _hear(self, _: object, word: VerifierWord) -> None:
+        self.words.append(word)
 
     def ends(self, agent: str) -> list[str]:
         with suppress(typer.Exit):

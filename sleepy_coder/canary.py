@@ -32,7 +32,7 @@ _LARGEST = 1e12  # JSON has no infinity, and beyond this nobody asks how much
 
 
 class Arm(Record):
-    """Sessions that a verifier judged, and how many of them failed."""
+    """Sessions that ended before their verifier, and how many of them did not pass it, for whatever reason."""
 
     sessions: int
     failures: int
@@ -163,7 +163,7 @@ def replay_log_e(replayed: Sequence[Replayed]) -> float:
 def harm(evidence: Evidence, settings: CanarySettings) -> str:
     """Why to roll back, "" while nothing says so."""
     if evidence.sessions_e >= settings.threshold:
-        return f"its sessions fail more often than the old adapter's (E {evidence.sessions_e:.3g})"
+        return f"fewer of its sessions pass than of the old adapter's (E {evidence.sessions_e:.3g})"
     if evidence.replay_e >= settings.threshold:
         return f"what served before does better on the same tasks (E {evidence.replay_e:.3g})"
     if evidence.replies_e >= settings.explosion_threshold:

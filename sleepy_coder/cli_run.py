@@ -72,17 +72,21 @@ def run_command(
 def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path, installed: Installed) -> str:
     """Verify what the agent left and have the gateway keep the verdict; what came of it, in words.
 
+    A session of which the verifier has nothing to say has passed nothing. It is left out only where no verifier can be
+    opened, whatever the agent did: else what the canary counts would hang on what an adapter did.
     Raises ServerError, InfraError or SandboxUnavailable.
     """
-    silent = awaited.model_copy(update={"state": "silent"})
+    instead = awaited.model_copy(update={"state": "silent"})
     try:
-        check = checked(wiring.open_project_verifier(installed), awaited.session, task, folder, installed)
+        verifier = wiring.open_project_verifier(installed)
+        instead = awaited.model_copy(update={"state": "not_passed"})
+        check = checked(verifier, awaited.session, task, folder, installed)
     except (SleepyError, OSError, KeyboardInterrupt):
         with suppress(SleepyError):
-            tell_verdict(config.gateway, silent)  # or the session waits for this word for a day
+            tell_verdict(config.gateway, instead)  # or the session waits for this word for a day
         raise
     if check is None:
-        tell_verdict(config.gateway, silent)
+        tell_verdict(config.gateway, instead)
         return "not verified, for no program file that the check speaks of was changed"
     if not check.verdict.passed:
         say(check.verdict.feedback or check.verdict.detail, err)

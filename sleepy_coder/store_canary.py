@@ -6,15 +6,17 @@ Append-only (triggers of migration 0011), so that a restart goes on with the sam
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple, TypeVar
 
 from sleepy_coder.store_database import StoreDatabase
 from sleepy_coder.types import Record
 
 Stage = Literal["split", "holdback", "passed", "rolled_back", "superseded", "abandoned"]
-Kind = Literal["session", "reply"]
+Kind = Literal["session", "reply", "form"]
+"""Whether a session ended verified; whether its first reply is bad beside the old adapter's; whether it is broken."""
+T = TypeVar("T")
 RUNNING: Final[Collection[Stage]] = ("split", "holdback")
 REMEMBERED_SESSIONS: Final = 20_000
 """Sessions of a canary that are remembered, by the lots as by the replies; after a restart the lots read them here."""
@@ -23,14 +25,12 @@ _CANARIES: Final = """
 SELECT c.id, c.adapter, c.previous, c.began, c.after, s.stage, s.share, s.at, s.why
  FROM canaries c JOIN canary_stages s ON s.position = (SELECT max(position) FROM canary_stages WHERE canary = c.id)
 """
-# A verifier speaks of announced sessions only. Of a session with several episodes the first counts.
+# A verifier speaks of announced sessions only, and all that it may say counts: what an episode trains may hang on what
+# the agent did after its lot, and this must not. Without `passed` a verifier's word is from before it was kept.
 _WAITING: Final = """
-SELECT a.session, a.new, a.share, c.started, e.id, e.outcome,
-       coalesce(json_extract(c.payload, '$.verdict.outcome') = 'infra', 0) FROM canary_sessions a
+SELECT a.session, a.new, a.share, c.started, c.passed, c.payload IS NOT NULL,
+       coalesce(json_extract(c.payload, '$.verdict.outcome'), 'nothing to verify') FROM canary_sessions a
  JOIN session_checks c ON c.session = a.session
- LEFT JOIN episodes e ON e.position = (
-  SELECT min(position) FROM episodes
-   WHERE session = a.session AND source = 'gateway' AND tried IS NOT NULL AND outcome IN ('pass', 'fail'))
  WHERE a.canary = :id AND NOT EXISTS
   (SELECT 1 FROM canary_outcomes o WHERE o.canary = a.canary AND o.kind = 'session' AND o.session = a.session)
  ORDER BY a.position
@@ -68,12 +68,43 @@ class Assigned(Record):
 
 
 class Counted(Record):
-    """A session that ended, and how."""
+    """A session that ended, and how: one has `failed` that did not end verified, or whose replies were bad."""
 
     session: str
     new: bool
     share: float
     failed: bool
+
+
+class FirstReply(Record):
+    """A session's first reply: whether it was `broken`, or has `failed` beside the old adapter's (None without any)."""
+
+    session: str
+    broken: bool
+    failed: bool | None
+    how: str
+
+
+class Patience(NamedTuple):
+    """What began between these times is waited for."""
+
+    after: datetime
+    until: datetime
+
+    def waits_for(self, began: datetime) -> bool:
+        return self.after < began <= self.until
+
+
+def in_lot_order(lots: Iterable[T], ended: Callable[[T], bool], awaited: Callable[[T], bool]) -> Iterator[T]:
+    """Those of `lots`, in the order in which they were drawn, that have ended, up to the first that is `awaited`.
+
+    In the order of ending, the sessions of a merely slower adapter would be missing at first.
+    """
+    for one in lots:
+        if ended(one):
+            yield one
+        elif awaited(one):
+            return
 
 
 class CanaryStore:
@@ -137,17 +168,18 @@ class CanaryStore:
         return self._db.rows("SELECT count(*) FROM canary_sessions WHERE canary = :id", {"id": id})[0][0]
 
     def count_finished(self, id: str, announced_after: datetime, announced_until: datetime) -> int:
-        """Count the sessions that a verifier has judged by now, in the order of their lots; how many are new.
+        """Count the sessions that ended by now, by whether a verifier passed them, in the order of their lots; how many
+        are new.
 
-        A session whose verifier was announced between these times and has not led to an episode yet holds up those
-        behind it, unless the machine failed: else the sessions of a merely slower adapter would be missing at first.
+        A session whose verifier was announced between these times and has not spoken yet holds up those behind it.
         """
-        ready: list[tuple[str, str, bool, float, bool, str]] = []
-        for session, new, share, started, episode, outcome, infra in self._db.rows(_WAITING, {"id": id}):
-            if episode is not None:
-                ready.append((id, session, new, share, outcome == "fail", episode))
-            elif not infra and announced_after < datetime.fromisoformat(started) <= announced_until:
-                break
+        patience = Patience(announced_after, announced_until)
+        ended = in_lot_order(
+            self._db.rows(_WAITING, {"id": id}),
+            lambda row: row[4] is not None,
+            lambda row: not row[5] and patience.waits_for(datetime.fromisoformat(row[3])),
+        )
+        ready = [(id, session, new, share, not passed, how) for session, new, share, _, passed, _, how in ended]
         if ready:
             with self._db.write() as db:
                 db.executemany(
@@ -157,14 +189,19 @@ class CanaryStore:
                 )
         return len(ready)
 
-    def count_replies(self, id: str, said: Mapping[str, tuple[bool, str]]) -> None:
-        """Count how sessions of this canary reply, each once: whether badly, and in what way."""
+    def count_replies(self, id: str, said: Sequence[FirstReply]) -> None:
+        """Count how sessions of this canary begin, each once: whether badly, and in what way."""
+        rows: list[tuple[Kind, bool, str, str, str]] = []
+        for one in said:
+            rows.append(("form", one.broken, one.how, id, one.session))
+            if one.failed is not None:
+                rows.append(("reply", one.failed, one.how, id, one.session))
         with self._db.write() as db:
             db.executemany(
                 "INSERT INTO canary_outcomes (canary, kind, session, new, share, failed, evidence)"
-                " SELECT canary, 'reply', session, new, share, ?, ? FROM canary_sessions"
+                " SELECT canary, ?, session, new, share, ?, ? FROM canary_sessions"
                 " WHERE canary = ? AND session = ?",
-                [(failed, how, id, session) for session, (failed, how) in said.items()],
+                rows,
             )
 
     def counted(self, id: str, kind: Kind = "session") -> tuple[Counted, ...]:

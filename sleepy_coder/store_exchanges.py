@@ -42,7 +42,7 @@ class ExchangeStore:
         """
         where = (
             "collected = 0 AND session NOT IN (SELECT session FROM session_checks"
-            " WHERE payload IS NULL AND started > :after_time AND started <= :until_time)"
+            " WHERE payload IS NULL AND passed IS NULL AND started > :after_time AND started <= :until_time)"
         )
         between = {"after_time": announced_after.isoformat(), "until_time": announced_until.isoformat()}
         return self._stream(where, between)
@@ -96,13 +96,22 @@ class ExchangeStore:
 
     def save_check(self, check: SessionCheck, nonce: str = "") -> bool:
         """Keep what the verifier says, the last word counts. False when nobody announced it with `nonce`."""
-        row = [encode(check), check.session, nonce]
+        row = [encode(check), check.verdict.passed, check.session, nonce]
+        sql = "UPDATE session_checks SET payload = ?, passed = ? WHERE session = ? AND nonce = ?"
         with self._db.write() as db:
-            kept = db.execute("UPDATE session_checks SET payload = ? WHERE session = ? AND nonce = ?", row)
-        return kept.rowcount == 1
+            return db.execute(sql, row).rowcount == 1
+
+    def end_unpassed(self, session: str, nonce: str = "") -> bool:
+        """`session` is over and passed nothing, and the verifier has no more to say: what it said may be collected.
+
+        False when nobody announced a verifier with `nonce`.
+        """
+        sql = "UPDATE session_checks SET payload = NULL, passed = 0 WHERE session = ? AND nonce = ?"
+        with self._db.write() as db:
+            return db.execute(sql, [session, nonce]).rowcount == 1
 
     def drop_check(self, session: str, nonce: str) -> bool:
-        """No verifier says anything of `session` after all: what it said itself may be collected.
+        """The verifier of `session` could not be run: what it said itself may be collected, and nobody counts it.
 
         False when nobody announced one with `nonce`.
         """

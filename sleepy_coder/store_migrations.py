@@ -343,3 +343,13 @@ def claimed_tasks(db: Database) -> None:
 def nonces(db: Database) -> None:
     """Who announced a session's verifier is the only one who speaks for it."""
     db.conn.execute("ALTER TABLE session_checks ADD COLUMN nonce TEXT NOT NULL DEFAULT ''")
+
+
+@MIGRATIONS(name="0016_passed")
+def passed(db: Database) -> None:
+    """Whether a session ended verified: 1 or 0, NULL while nobody said so. What was no failure then is none now."""
+    db.conn.execute("ALTER TABLE session_checks ADD COLUMN passed INTEGER")
+    db.conn.execute(
+        "UPDATE session_checks SET passed = json_extract(payload, '$.verdict.outcome') = 'pass'"
+        " WHERE json_extract(payload, '$.verdict.outcome') IN ('pass', 'fail')"
+    )

@@ -10,17 +10,19 @@ import subprocess
 import sys
 import venv as builder
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import typer
 from conftest import TinyServer
 from fakes import passed_examples
 from planted import plant
 from talks import START, Talk, assistant, bash, exchanges_of, result, system, user
 from test_gateway_main import process, wait_for
 
+from sleepy_coder.cli_run import run_command
 from sleepy_coder.collect.agent_run import command_line, environment
 from sleepy_coder.collect.check_command import check_of, lacks_tool, typed
 from sleepy_coder.collect.gathering import gather_resting
@@ -28,7 +30,8 @@ from sleepy_coder.collect.project import as_found, checked, harmless
 from sleepy_coder.collect.project_files import left_out, missing_words, read_project
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import CONFIG_FILE
-from sleepy_coder.errors import ConfigError, InfraError, TaskFormatError
+from sleepy_coder.errors import ConfigError, InfraError, SandboxUnavailable, TaskFormatError
+from sleepy_coder.serve.gateway_client import VerifierWord
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.store import Store
 from sleepy_coder.types import Outcome, SessionCheck, Task, Verdict
@@ -545,17 +548,58 @@ def test_an_agent_run_for_real_is_recorded_verified_and_ends_with_its_own_status
         assert store.feedback() == {said["session"]: (True, "quick")}
 
 
+class Told:
+    """`run` in this process, with a gateway that only listens: what it is told of the session that `agent` had."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.words: list[VerifierWord] = []
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr("sleepy_coder.cli_run.gateway_answers", bool)
+        monkeypatch.setattr("sleepy_coder.cli_run.tell_verdict", self._hear)
+
+    def _hear(self, _: object, word: VerifierWord) -> None:
+        self.words.append(word)
+
+    def ends(self, agent: str) -> list[str]:
+        with suppress(typer.Exit):
+            run_command([sys.executable, "-c", agent])
+        assert len({word.nonce for word in self.words}) == 1
+        return [word.state for word in self.words]
+
+
+REMOVES = "import pathlib\nfor file in pathlib.Path().iterdir(): file.unlink()"
+GROWS = "import pathlib\nfor n in range(9): pathlib.Path(f'{n}.txt').write_text('x' * 1_000_000)"
+
+
+@pytest.mark.parametrize("agent", ["", REMOVES, GROWS])
+def test_whatever_an_agent_leaves_that_no_verifier_speaks_of_its_session_has_not_passed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, agent: str
+) -> None:
+    """Or an adapter that does nothing would have no sessions that the canary counts."""
+    assert Told(project, monkeypatch).ends(agent) == ["awaited", "not_passed"]
+
+
+@pytest.mark.parametrize("agent", ["", REMOVES])
+def test_where_no_verifier_can_be_opened_the_session_is_left_out_whatever_the_agent_did(
+    project: Path, monkeypatch: pytest.MonkeyPatch, agent: str
+) -> None:
+    def none(_: object) -> None:
+        raise SandboxUnavailable("bubblewrap is missing", "Install it")
+
+    monkeypatch.setattr("sleepy_coder.cli_run.wiring.open_project_verifier", none)
+    assert Told(project, monkeypatch).ends(agent) == ["awaited", "silent"]
+
+
 @pytest.mark.slow
 def test_a_session_whose_verifier_fails_is_awaited_no_more(
     tmp_path: Path, project: Path, tiny_server: TinyServer
 ) -> None:
     home = tmp_path / "home"
-    removes = "import pathlib\nfor file in pathlib.Path().iterdir(): file.unlink()"
     with a_gateway(home, tiny_server) as port:
-        done = run(project, port, "--", sys.executable, "-c", removes)
+        done = run(project, port, "--", sys.executable, "-c", REMOVES)
     assert done.returncode == 1 and "no files" in done.stderr
     with closing(sqlite3.connect(home / "state" / "sleepy.db")) as raw:
-        assert raw.execute("SELECT count(*) FROM session_checks").fetchone() == (0,)
+        assert raw.execute("SELECT payload, passed FROM session_checks").fetchall() == [(None, 0)]
 
 
 def test_without_a_gateway_it_says_what_to_start_and_runs_nothing(tmp_path: Path, project: Path) -> None:

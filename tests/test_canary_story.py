@@ -124,5 +124,5 @@ def test_a_bad_adapter_is_found_by_its_users_sessions_and_they_are_back_on_the_o
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
     [back] = [line for line in lines if line["event"] == "adapter.rolled_back"]
     assert back["adapter"] == bad and back["now"] is None
-    assert "fail more often" in back["reason"] and back["statistics"]["e"] >= served.canary.threshold
+    assert "fewer of its sessions pass" in back["reason"] and back["statistics"]["e"] >= served.canary.threshold
     assert not [line for line in lines if line["event"] == "canary.watch_failed"]

@@ -19,6 +19,7 @@ from sleepy_coder.types import Outcome, SessionCheck, Verdict
 PASSED = SessionCheck(session="run-1", task=TASK, verdict=Verdict(outcome=Outcome.PASS, stage="done"))
 AWAITED = VerifierWord(session="run-1", nonce="drawn", state="awaited")
 SPOKEN = VerifierWord(session="run-1", nonce="drawn", state="spoken", check=PASSED)
+NOT_PASSED = VerifierWord(session="run-1", nonce="drawn", state="not_passed")
 SILENT = VerifierWord(session="run-1", nonce="drawn", state="silent")
 
 
@@ -49,17 +50,18 @@ def test_the_last_word_counts(tmp_path: Path) -> None:
     run(story)
 
 
-def test_a_verifier_that_stays_silent_after_all_is_awaited_no_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("over", [NOT_PASSED, SILENT])
+def test_a_verifier_that_stays_silent_after_all_is_awaited_no_more(tmp_path: Path, over: VerifierWord) -> None:
     async def story() -> None:
         async with gateway_house(tmp_path, says(b"")) as house:
-            for word in (AWAITED, SPOKEN, SILENT):
+            for word in (AWAITED, SPOKEN, over):
                 assert await tell(house, word) == 200
             assert house.store.checks(["run-1"]) == {}
 
     run(story)
 
 
-@pytest.mark.parametrize("word", [SPOKEN, SILENT, AWAITED])
+@pytest.mark.parametrize("word", [SPOKEN, NOT_PASSED, SILENT, AWAITED])
 def test_an_agent_that_speaks_for_its_verifier_is_not_heard(tmp_path: Path, word: VerifierWord) -> None:
     failed = PASSED.model_copy(update={"verdict": Verdict(outcome=Outcome.FAIL, stage="test", detail="1 failed")})
     forged = word.model_copy(update={"nonce": "guessed"})

@@ -85,6 +85,17 @@ def test_a_verifier_that_was_announced_while_the_clock_was_ahead_is_not_waited_f
     assert gather_resting(store, LATER, REST) == 1
 
 
+def test_a_session_that_passed_nothing_for_there_was_nothing_to_verify_keeps_the_label_of_its_hints(
+    store: Store,
+) -> None:
+    store.save_exchanges(exchanges_of(Talk(talk("a"), session="run-1", source="path"), "x"))
+    store.begin_check("run-1", START)
+    assert gather_resting(store, LATER, REST) == 0
+    assert store.end_unpassed("run-1")
+    assert gather_resting(store, LATER, REST) == 1
+    assert [episode.outcome_source for episode in store.episodes()] == ["tool-text"]
+
+
 def test_a_verdict_goes_to_one_conversation_of_its_session_and_waits_for_all_of_them(store: Store) -> None:
     mine = exchanges_of(Talk(talk("main", 4), session="run-1", source="path"), "x")
     helper = exchanges_of(Talk(talk("helper", 1), session="run-1", source="path"), "y")

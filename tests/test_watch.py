@@ -21,9 +21,12 @@ from test_registry import House
 from sleepy_coder.canary import last_state
 from sleepy_coder.config import CanarySettings
 from sleepy_coder.errors import ServerError, StoreError
+from sleepy_coder.judge.replies import PATIENCE
+from sleepy_coder.judge.rollback import lot
 from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.fleet import Fleet
 from sleepy_coder.store import Store
+from sleepy_coder.store_canary import Kind
 from sleepy_coder.types import AdapterState, Exchange
 
 SETTINGS = CanarySettings()  # pyright: ignore[reportCallIssue]
@@ -37,8 +40,7 @@ class Watching:
         self.home = home
         self.house = House(home)
         self.store = Store(home / "store.db")
-        self._heard = 0
-        self.clock = FakeClock()
+        self._heard, self.clock = 0, FakeClock()
         self.lots, self.serving, self.watch = self.start()
 
     def start(self) -> tuple[Lots, Serving, CanaryWatch]:
@@ -85,9 +87,10 @@ class Watching:
         self.watch.hear([exchange.model_copy(update=more)])
 
     def sessions(self, model: str, count: int, prefix: str = "s") -> list[str]:
-        """So many sessions whose lot is `model`."""
+        """So many sessions whose lot is `model`; they have not drawn it yet."""
+        promotion, active = self.house.registry.pointer().promotion, self.active()
         names = (f"{prefix}{number}" for number in range(10_000))
-        found = (name for name in names if self.serving.name_for(name) == model)
+        found = (name for name in names if (lot(promotion, name) < SETTINGS.share) == (model == active))
         return [next(found) for _ in range(count)]
 
     def active(self) -> str | None:
@@ -118,7 +121,7 @@ def usual(watching: Watching, old: str, count: int = 20) -> None:
 def test_broken_replies_in_a_row_roll_back_at_once(watching: Watching, what: str, reply: dict[str, Any]) -> None:
     old, new = watching.promote(1, 2)
     usual(watching, old, 7)  # too few for the test of lengths and times
-    for session in watching.sessions(new, 10, what):
+    for session in watching.sessions(new, 11, what):
         watching.reply(session, **reply)
     watching.watch.look()
     assert watching.active() == old
@@ -172,6 +175,57 @@ def test_an_adapter_that_needs_fewer_replies_does_not_look_worse(watching: Watch
     state = last_state(watching.store, SETTINGS)
     assert watching.active() == new
     assert state is not None and state.evidence.replies_e < 2
+
+
+def counted(watching: Watching, kind: Kind = "form") -> list[str]:
+    return [one.session for one in watching.store.counted(watching.house.registry.pointer().promotion, kind)]
+
+
+def test_first_replies_count_in_the_order_of_the_lots_while_a_slow_one_is_waited_for(watching: Watching) -> None:
+    """Or an adapter that is only slower would have its sound replies missing after a burst of sessions."""
+    old, new = watching.promote(1, 2)
+    usual(watching, old)
+    before = counted(watching)
+    [slow, lost], [quick, late] = watching.sessions(new, 2, "n"), watching.sessions(old, 2, "o")
+    for session in (slow, quick, lost, late):
+        watching.serving.name_for(session)
+    for session in (quick, late):
+        watching.reply(session)
+    assert counted(watching) == before
+    watching.reply(slow)
+    assert counted(watching) == [*before, slow, quick]
+    assert counted(watching, "reply")[-2:] == [slow, quick]
+    watching.clock.sleep(PATIENCE.total_seconds())
+    watching.watch.look()
+    assert counted(watching) == [*before, slow, quick, late]
+
+
+def test_a_run_of_broken_replies_goes_on_after_a_restart(watching: Watching) -> None:
+    old, new = watching.promote(1, 2)
+    usual(watching, old, 7)
+    broken = watching.sessions(new, 11, "broken")
+    for session in broken[:6]:
+        watching.reply(session, text="")
+    watching.start()
+    for session in broken[6:]:
+        assert watching.active() == new
+        watching.reply(session, text="")
+    watching.watch.look()
+    assert watching.active() == old
+
+
+def test_replies_that_the_store_refused_to_count_are_counted_by_the_next_look(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, _ = watching.promote(1, 2)
+    usual(watching, old, 7)
+    [session] = watching.sessions(old, 1, "refused")
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "count_replies", locked)
+        with pytest.raises(StoreError):
+            watching.reply(session)
+    watching.watch.look()
+    assert counted(watching)[7:] == [session]
 
 
 @pytest.mark.parametrize(

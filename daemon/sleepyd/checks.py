@@ -19,6 +19,8 @@ def keeping_checks(store: Store, redactor: Redactor, clock: Clock) -> KeepCheck:
     def keep(word: VerifierWord) -> bool:
         if word.check is not None:
             return store.save_check(harmless(redactor, word.check), word.nonce)
+        if word.state == "not_passed":
+            return store.end_unpassed(word.session, word.nonce)
         if word.state == "silent":
             return store.drop_check(word.session, word.nonce)
         store.begin_check(word.session, clock.now(), word.nonce)

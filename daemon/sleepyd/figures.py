@@ -169,7 +169,7 @@ def _of_canary(canary: CanaryState | None) -> Iterator[Metric]:
     judged = {"new": found.new.sessions, "old": found.old.sessions}
     yield _counts("sleepy_canary_sessions", "Sessions that a verifier judged, by adapter.", "arm", judged)
     failures = {"new": found.new.failures, "old": found.old.failures}
-    yield _counts("sleepy_canary_failures", "Those that failed, by adapter.", "arm", failures)
+    yield _counts("sleepy_canary_failures", "Those that it did not pass, by adapter.", "arm", failures)
 
 
 def _of_outlook(outlook: Outlook) -> Iterator[Metric]:

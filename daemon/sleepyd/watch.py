@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from itertools import groupby
 from typing import Final
 
@@ -17,11 +18,11 @@ from sleepy_coder import log
 from sleepy_coder.canary import Hours, abandon, look, roll_back
 from sleepy_coder.config import CanarySettings
 from sleepy_coder.errors import SleepyError
-from sleepy_coder.judge.replies import ReplyWatch, heard
+from sleepy_coder.judge.replies import PATIENCE, ReplyWatch, heard
 from sleepy_coder.ports import Clock
 from sleepy_coder.registry import Registry
 from sleepy_coder.store import Store
-from sleepy_coder.store_canary import LiveTrial
+from sleepy_coder.store_canary import LiveTrial, Patience
 from sleepy_coder.types import Exchange
 
 from .keeper import Held
@@ -41,7 +42,7 @@ class CanaryWatch:
         self._settings, self._base, self._clock = settings, base, clock
         self._lock = threading.Lock()
         self._trial: LiveTrial | None = None
-        self._replies = ReplyWatch(settings)
+        self._replies: dict[str, ReplyWatch] = {}
         self._refused: dict[tuple[str, str], int] = {}
         self._hours = Hours()
         self._complaint = ""
@@ -77,12 +78,14 @@ class CanaryWatch:
         with self._lock:
             self._take_up()
             self._save_lots()
+            self._count_replies()
             trial = look(self._store, self._registry, self._settings, self._base, self._clock.now(), self._hours)
             if trial is None:
-                self._trial = None
+                self._trial, self._replies = None, {}
                 return
+            self._replies = {trial.id: self._replies_of(trial.id)}
             if self._trial is None or self._trial.id != trial.id:
-                self._replies, self._refused = ReplyWatch(self._settings), {}
+                self._refused = {}
             self._trial = trial
             self._lots.set_share(trial.id, trial.share)
             if trial.running:
@@ -98,15 +101,36 @@ class CanaryWatch:
         self._taken_up = True
 
     def _save_lots(self) -> None:
-        for promotion, drawn in groupby(self._lots.drawn(), key=lambda one: one[0]):
-            self._store.save_assigned(promotion, [lot for _, lot in drawn])
+        """Keep what was drawn; from then on the first replies of these sessions are waited for."""
+        now, drawn = self._clock.now(), self._lots.drawn()
+        for promotion, lots in groupby(drawn, key=lambda one: one[0]):
+            self._store.save_assigned(promotion, [lot for _, lot in lots])
+        for promotion, lot in drawn:
+            self._replies_of(promotion).drew(lot, now)
         self._lots.saved()
+
+    def _replies_of(self, promotion: str) -> ReplyWatch:
+        if promotion not in self._replies:
+            replies = ReplyWatch(self._settings)
+            replies.resume(self._store.counted(promotion, "form"))
+            self._replies[promotion] = replies
+        return self._replies[promotion]
+
+    def _count_replies(self) -> None:
+        """Count the first replies that nothing holds up any more; what the store refuses is told it again."""
+        trial, now = self._trial, self._clock.now()
+        if trial is None or not trial.running:
+            return
+        replies = self._replies_of(trial.id)
+        if said := replies.said(Patience(now - PATIENCE, now + timedelta(days=1))):
+            self._store.count_replies(trial.id, said)
+            replies.kept()
 
     def _act(self, trial: LiveTrial) -> None:
         """The hard triggers: no statistics are needed for an adapter that cannot even be loaded."""
         of_new, of_old = self._refusals(trial)
-        if self._replies.alarm:
-            roll_back(self._store, self._registry, trial, self._replies.alarm, self._clock.now())
+        if alarm := self._replies[trial.id].alarm:
+            roll_back(self._store, self._registry, trial, alarm, self._clock.now())
         elif of_new >= self._settings.refusals:
             why = f"a model server refused to load it {of_new} times, but not what served before"
             # The base is never loaded: it does not show that this server takes adapters at all.
@@ -143,16 +167,13 @@ class CanaryWatch:
             trial = self._trial
             if trial is None or not trial.running:
                 return
-            said: dict[str, tuple[bool, str]] = {}
+            self._save_lots()
+            replies = self._replies_of(trial.id)
             for exchange in exchanges:
                 session, reply = self._lots.session_of(exchange.id), heard(exchange)
                 if session and reply and exchange.served_by in (trial.adapter, trial.previous):
-                    failed = self._replies.hear(session, exchange.served_by == trial.adapter, trial.share, reply)
-                    if failed is not None:
-                        said[session] = (failed, reply.broken or ("too long or slow" if failed else "sound"))
-            if said:
-                self._save_lots()
-                self._store.count_replies(trial.id, said)
+                    replies.hear(session, reply)
+            self._count_replies()
 
 
 def heard_by(save: Callable[[Sequence[Exchange]], object], watch: CanaryWatch) -> Callable[[Sequence[Exchange]], None]:

@@ -51,4 +51,4 @@ def rows(state: CanaryState) -> list[tuple[str, str]]:
 
 
 def arm(of: Arm) -> str:
-    return f"{of.failures} of {counted(of.sessions, 'judged session')} failed"
+    return f"{of.failures} of {counted(of.sessions, 'judged session')} not passed"

@@ -32,14 +32,15 @@ NEEDS_KEY = (
 
 
 class VerifierWord(Record):
-    """What `sleepy-coder run` says of a session's verifier: it is awaited, it has spoken (`check`), it stays silent.
+    """What `sleepy-coder run` says of a session's verifier: it is awaited, it has spoken (`check`), it has nothing to
+    speak of, since what would pass was not there (`not_passed`), or it could not be run at all (`silent`).
 
     `nonce` is the same in all words of one run, and nobody else's: the agent knows its session, and could speak too.
     """
 
     session: str
     nonce: str
-    state: Literal["awaited", "spoken", "silent"]
+    state: Literal["awaited", "spoken", "not_passed", "silent"]
     check: SessionCheck | None = None
 
     @model_validator(mode="after")
@@ -152,7 +153,8 @@ def gateway_answers(settings: GatewaySettings) -> bool:
 def tell_verdict(settings: GatewaySettings, word: VerifierWord) -> None:
     """Have the gateway keep a verifier's word, which it frees of secrets. Raises ServerError."""
     tell = partial(_said, settings, "gateway", "/admin/check", word.model_dump_json(), _START)
-    for pause in _PAUSES if word.state == "spoken" else ():  # an agent's work is behind it: a restart must not lose it
+    over = word.state in ("spoken", "not_passed")  # an agent's work is behind it: a restart must not lose it
+    for pause in _PAUSES if over else ():
         with suppress(ServerUnreachable):
             tell()
             return

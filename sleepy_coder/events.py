@@ -217,10 +217,12 @@ _ADAPTERS: Final = {
         "The pointer to what serves was damaged and is restored from its twin.", serving=str | None
     ),
     "train.killed": _event(
-        "The training child was killed from outside; how often by now, and how often at most.",
+        "The training child was killed from outside, or its processes lost each other; how often by now, and how often "
+        "at most.",
         cycle=int,
         tries=int,
         of=int,
+        reason=str,
     ),
     "server.adapter_loaded": _event("The model server loaded an adapter.", adapter=str, server=str),
     "server.adapter_unloaded": _event("The model server unloaded an adapter.", adapter=str, server=str),

@@ -17,9 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sleepy_coder.config import TrainingSettings
-from sleepy_coder.errors import TrainingError, TrainingKilled, TrainingPaused
+from sleepy_coder.errors import ProcessesLost, TrainingError, TrainingKilled, TrainingPaused
+from sleepy_coder.learn.endings import ending
 from sleepy_coder.learn.launch import command
 from sleepy_coder.learn.trainer import ChildTrainer, Step
+from sleepy_coder.serve.process import free_port
 from sleepy_coder.types import Example, Message, Recipe, TrainingMix
 
 WEIGHTS = "adapter_model.safetensors"
@@ -135,6 +137,47 @@ def test_what_the_owner_told_accelerate_for_other_work_changes_nothing(
     assert (read.gpu_ids, read.num_processes, read.mixed_precision) == ("all", 2, "no")
 
 
+# What is left of several
+
+TRACEBACK = """
+    File "ranks.py", line 96, in _highest
+      distributed.all_reduce(told, distributed.ReduceOp.MAX)
+"""
+GLOO = f"{TRACEBACK}  RuntimeError: [gloo/pair.cc:537] Read error [10.0.0.2]:4523: Connection reset by peer. See there."
+NCCL = "[rank0]: torch.distributed.DistBackendError: NCCL error in: NCCLUtils.hpp:5\nncclRemoteError: it exited"
+WATCHDOG = "[E] [PG ID 0 Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7)"
+NOBODY_CAME = "torch.distributed.DistStoreError: Timed out after 1801 seconds waiting for clients. 1/2 clients joined."
+ORPHANED = "  sleepy_coder.errors.TrainingError: the parent is gone. start the night again; it goes on from here"
+LAUNCHER = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [(GLOO, "reset by peer"), (NCCL, "NCCL error"), (WATCHDOG, "timeout"), (NOBODY_CAME, "1/2"), (ORPHANED, "parent")],
+)
+def test_processes_that_lost_one_of_them_leave_the_night_open(tmp_path: Path, said: str, told: str) -> None:
+    ended = ending(1, f"{said}\n{LAUNCHER}\n{said}", tmp_path, "sft", several=True)
+    assert isinstance(ended, ProcessesLost) and told in ended.message
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "  sleepy_coder.errors.TrainingError: training diverged at step 3",
+        "  KeyError: 'labels'",
+        "[rank1]: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB",
+        "ncclInvalidUsage: Duplicate GPU detected : rank 1 and rank 0 both on CUDA device",
+    ],
+)
+def test_a_process_that_failed_by_itself_is_not_told_as_one_that_the_others_lost(tmp_path: Path, own: str) -> None:
+    for said in (f"{GLOO}\n{own}", f"{own}\n{GLOO}", f"{NCCL}\n{own}"):
+        assert type(ending(1, f"{said}\n{LAUNCHER}\n", tmp_path, "sft", several=True)) is TrainingError
+
+
+def test_one_process_alone_has_nobody_to_lose(tmp_path: Path) -> None:
+    assert type(ending(1, GLOO, tmp_path, "sft", several=False)) is TrainingError
+
+
 # Two processes
 
 pytestmark = [
@@ -221,6 +264,10 @@ def ranks_in(folder: Path) -> list[int]:
     return found
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 @slow
 def test_the_death_of_one_process_ends_all_and_is_told_from_a_failure(model: Path, tmp_path: Path) -> None:
     def kill_one(step: Step) -> None:
@@ -231,6 +278,28 @@ def test_the_death_of_one_process_ends_all_and_is_told_from_a_failure(model: Pat
     with pytest.raises(TrainingKilled, match="killed from outside"):
         trainer.train(MIX, None, ENDLESS, tmp_path)
     assert not ranks_in(tmp_path)
+
+
+@slow
+@pytest.mark.timeout(300)
+def test_the_death_of_another_machine_leaves_the_night_open(model: Path, tmp_path: Path) -> None:
+    """Two launchers of one process each, as on two machines, of which the second loses its process."""
+    machines = ("--num_machines", "2", "--main_process_ip", "127.0.0.1", "--main_process_port", str(free_port()))
+    argv = command("sleepy_coder.learn.train_lora", tmp_path, 2, (*machines, "--machine_rank", "1"))
+    here = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(argv, env=here, stderr=subprocess.DEVNULL, process_group=0) as other:
+
+        def kill_other(step: Step) -> None:
+            if step.step == 2:
+                (pid,) = (pid for pid in ranks_in(tmp_path) if parent_of(pid) == other.pid)
+                os.kill(pid, signal.SIGKILL)
+
+        here_too = TWO.model_copy(update={"accelerate_args": (*machines, "--machine_rank", "0")})
+        try:
+            with pytest.raises(ProcessesLost, match="by peer"):
+                ChildTrainer(model, kill_other, threads=1, together=here_too).train(MIX, None, ENDLESS, tmp_path)
+        finally:
+            os.killpg(other.pid, signal.SIGKILL)
 
 
 @slow

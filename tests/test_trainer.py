@@ -599,10 +599,10 @@ def test_a_child_that_dies_on_a_disk_without_room_is_no_failed_training_whatever
 ) -> None:
     from types import SimpleNamespace
 
-    from sleepy_coder.learn import trainer
+    from sleepy_coder.learn import endings
 
     with_child(monkeypatch, "raise RuntimeError('unexpected pos 64 vs 0')")
-    monkeypatch.setattr(trainer.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    monkeypatch.setattr(endings.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
     with pytest.raises(InfraError, match="is full"):
         ChildTrainer(model).train(MIX, None, RECIPE, tmp_path)
 

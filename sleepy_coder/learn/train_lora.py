@@ -34,6 +34,7 @@ from sleepy_coder.errors import TrainingError
 from sleepy_coder.files import sha256_file, write_atomic
 from sleepy_coder.learn.batches import batch_of, passes
 from sleepy_coder.learn.child import Parent, Pause, only_child, say, say_left_out
+from sleepy_coder.learn.endings import ORPHANED
 from sleepy_coder.learn.held_out import held_out, probe
 from sleepy_coder.learn.lora_loss import losses, measure, references_of, refuse_other_head
 from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, save_memory, weights_of, write_folder
@@ -139,7 +140,7 @@ def train(job: TrainingJob, workdir: Path, pause: Pause, ranks: Ranks = ALONE) -
         if ranks.first and (run.step % CHECKPOINT_EVERY == 0 or gone or paused):
             run.save(workdir / CHECKPOINT, job_sha)
         if gone:
-            raise TrainingError("the parent is gone", "start the night again; it goes on from here")
+            raise TrainingError(ORPHANED, "start the night again; it goes on from here")
         if paused:
             raise SystemExit(PAUSED)
     finish(run, rows, probes, job, workdir, pad, ranks)

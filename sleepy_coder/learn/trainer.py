@@ -11,7 +11,6 @@ import importlib.util
 import json
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import threading
@@ -26,8 +25,9 @@ from sleepy_coder import log
 from sleepy_coder.adapter_check import check_adapter
 from sleepy_coder.adapter_manifest import CONFIG, FULL_PRECISION, fast_weights, quantised_by
 from sleepy_coder.config import ONE_PROCESS, TrainingSettings
-from sleepy_coder.errors import ConfigError, InfraError, TrainingError, TrainingKilled, TrainingPaused
+from sleepy_coder.errors import ConfigError, TrainingError, TrainingPaused
 from sleepy_coder.files import write_atomic
+from sleepy_coder.learn.endings import ending
 from sleepy_coder.learn.launch import TRAINER_VARIABLE, command
 from sleepy_coder.learn.outputs import OUTPUT
 from sleepy_coder.types import Adapter, Objective, Recipe, Record, TrainingMix
@@ -35,18 +35,12 @@ from sleepy_coder.types import Adapter, Objective, Recipe, Record, TrainingMix
 JOB_FILE = "job.json"
 LAST_STEP = "last_step.json"
 PAUSED = os.EX_TEMPFAIL  # the child's status when it stopped because it was asked to
-NOT_JUDGED = os.EX_UNAVAILABLE  # its status when the machine failed it: what it says last is how
 _LOOK_SECONDS = 1.0
-_LAST_LINES = 40  # a launcher frames the child's words with its own
+_LAST_LINES = 1000  # of several processes each may leave a traceback, and the launcher repeats them all
 _TRL: Final = "sleepy_coder.learn.train_trl"
 _CHILDREN: Final[Mapping[Objective, str]] = {"sft": "sleepy_coder.learn.train_lora", "grpo": _TRL, "sdft": _TRL}
-# Behind the launcher a status is lost: what it says last tells that SIGTERM came, or that a process was killed.
-_STOPPED: Final = "got signal: 15"
-_KILLED: Final = "Signal 9 (SIGKILL)"
-_NO_MEMORY: Final = ("out of memory", "outofmemoryerror", "can't allocate memory")  # the last are a CPU's words
+_STOPPED: Final = "got signal: 15"  # behind the launcher a status is lost: it says that SIGTERM came
 _GPUS: Final = "CUDA_VISIBLE_DEVICES"
-_NO_SPACE: Final = "No space left"
-_LITTLE_SPACE: Final = 64 << 20  # bytes; the checkpoint that found no room is removed again
 _log = log.get("train")
 
 
@@ -126,10 +120,11 @@ class ChildTrainer:
         """Train, or go on where an earlier child of the same job stopped; the folder of the new adapter.
 
         Raises TrainingPaused when `pause`, asked at least once a second, said so; TrainingKilled when the child was
-        killed from outside; InfraError when the disk is full or no answer can be judged (the same call goes on from the
-        last checkpoint then); TrainingError, with the end of the child's own words, when it ends without an adapter,
-        and beforehand when the base is quantised; AdapterError when the adapter is none of this recipe for this base;
-        and ConfigError when the recipe needs an extra that is not installed.
+        killed from outside, and ProcessesLost when several did not meet or lost each other; InfraError when the disk
+        is full or no answer can be judged (the same call goes on from the last checkpoint then); TrainingError, with
+        the end of the child's own words, when it ends without an adapter, and beforehand when the base is quantised;
+        AdapterError when the adapter is none of this recipe for this base; and ConfigError when the recipe needs an
+        extra that is not installed.
         """
         refuse_quantised(self._model)
         child_module, processes = _CHILDREN[recipe.objective], self._together.processes
@@ -168,11 +163,7 @@ class ChildTrainer:
         if asked and (child.returncode in (PAUSED, -signal.SIGTERM, -signal.SIGKILL) or _STOPPED in said):
             _log.warning("train.paused", workdir=str(workdir))
             raise TrainingPaused("training was asked to pause", "the same night goes on from the last checkpoint")
-        if child.returncode == -signal.SIGKILL or _KILLED in said:  # the kernel's way to get memory back
-            raise TrainingKilled(
-                "training was killed from outside", "look for `Out of memory` in the kernel's log (dmesg)"
-            )
-        raise _failure(child.returncode, said, workdir, recipe.objective)
+        raise ending(child.returncode, said, workdir, recipe.objective, processes > 1)
 
     def _follow(self, child: subprocess.Popen[str], last: deque[str], pause: Callable[[], bool]) -> bool:
         """Hear the child out, with its last words in `last`; whether it was asked to pause."""
@@ -235,28 +226,6 @@ def environment_for(objective: Objective, own: Mapping[str, str], threads: int =
     if _CHILDREN[objective] == _TRL:
         made[_GPUS] = own.get(_GPUS, "0").partition(",")[0]
     return made
-
-
-def _failure(status: int, said: str, workdir: Path, objective: Objective) -> TrainingError | InfraError:
-    """What to call it that a child ended by itself. The machine is no fault of the training's: it goes on later."""
-    if _NO_SPACE in said or shutil.disk_usage(workdir).free < _LITTLE_SPACE:
-        return InfraError(f"the disk of {workdir} is full", "Free some: the night goes on from its checkpoint")
-    if status == NOT_JUDGED:
-        return InfraError(said.rpartition("\n")[2], "See `sleepy-coder doctor`: the night goes on from its checkpoint")
-    kept = f"its work is kept in {workdir}"
-    if any(words in said.lower() for words in _NO_MEMORY):
-        return TrainingError(
-            f"training ran out of memory, with status {status}:\n{said}",
-            f"lower {less_memory(objective)}, or set night.share_gpu, so that the model server sleeps"
-            f" meanwhile; {kept}",
-        )
-    return TrainingError(f"training ended with status {status}:\n{said}", f"{kept}; the next night trains anew")
-
-
-def less_memory(objective: Objective) -> str:
-    """The settings that training takes less memory with when they are lowered. A batch is generated at once."""
-    usual = "training.rows_at_once or model.max_length"
-    return f"recipe.batch_size (for grpo to 8 at the least), {usual}" if _CHILDREN[objective] == _TRL else usual
 
 
 def require(package: str, extra: str) -> None:

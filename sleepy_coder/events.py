@@ -138,6 +138,12 @@ _NIGHTS: Final = {
     ),
     "train.resumed": _event("Training goes on from a checkpoint.", step=int, steps=int),
     "train.left_out": _event("Answers that are not trained on; the reason, and how many turns.", reason=str, turns=int),
+    "train.awaits_machines": _event(
+        "Training on several machines waits for the others, half an hour unless --rdzv_conf says otherwise; the "
+        "command for the second of them (a third has machine_rank 2).",
+        machines=int,
+        command=str,
+    ),
     "train.starts_afresh": _event(
         "Training does not go on from what would be its start; why.", adapter=str, reason=str
     ),

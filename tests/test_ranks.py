@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sleepy_coder.config import TrainingSettings
-from sleepy_coder.errors import ProcessesLost, TrainingError, TrainingKilled, TrainingPaused
+from sleepy_coder.errors import ConfigError, ProcessesLost, TrainingError, TrainingKilled, TrainingPaused
+from sleepy_coder.learn import trainer
 from sleepy_coder.learn.endings import ending
-from sleepy_coder.learn.launch import command
+from sleepy_coder.learn.launch import command, command_elsewhere, machines_in, read_launch
 from sleepy_coder.learn.trainer import ChildTrainer, Step
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.types import Example, Message, Recipe, TrainingMix
@@ -135,6 +137,39 @@ def test_what_the_owner_told_accelerate_for_other_work_changes_nothing(
         launch_command_parser().parse_args(arguments[arguments.index("accelerate.commands.launch") + 1 :])
     )[0]
     assert (read.gpu_ids, read.num_processes, read.mixed_precision) == ("all", 2, "no")
+
+
+PLACE = ("--main_process_ip", "10.0.0.1", "--main_process_port", "29500")
+ELSEWHERE = ("--num_machines", "2", "--machine_rank", "0", *PLACE)
+
+
+def test_what_the_launcher_makes_of_its_arguments_is_known_before_it_starts_anything() -> None:
+    found = read_launch(4, ELSEWHERE)
+    assert (found.machines, found.rank, found.here, found.met_at) == (2, 0, 2, "10.0.0.1:29500")
+
+
+@pytest.mark.parametrize(("wrong", "said"), [("--no-such-thing", "unrecognized"), ("stray", "no argument")])
+def test_arguments_that_the_launcher_does_not_take_are_refused_in_its_words(wrong: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_launch(2, [wrong])
+
+
+@pytest.mark.parametrize("arguments", [ELSEWHERE, ("--num-machines=2",)])
+def test_several_machines_are_seen_in_the_arguments(arguments: tuple[str, ...]) -> None:
+    assert machines_in(arguments) == 2
+    assert machines_in(("--gpu_ids", "0,2", "--num_machines")) == 1
+
+
+def test_the_second_machine_is_given_a_command_that_the_launcher_takes_for_its_own_and_waits_half_an_hour() -> None:
+    from accelerate.commands.launch import launch_command_parser  # pyright: ignore[reportMissingTypeStubs]
+
+    typed = shlex.split(command_elsewhere("child", Path("/home/a b/train"), 4, ELSEWHERE))
+    assert typed[:2] == ["accelerate", "launch"]
+    read: Any = launch_command_parser().parse_args(typed[2:])
+    assert (read.num_processes, read.num_machines, read.machine_rank) == (4, 2, 1)
+    assert (read.main_process_ip, read.training_script_args) == ("10.0.0.1", ["/home/a b/train"])
+    here = command("child", Path("work"), 4, ELSEWHERE)
+    assert read.rdzv_conf == here[here.index("--rdzv_conf") + 1] == "timeout=1800"
 
 
 # What is left of several
@@ -300,6 +335,20 @@ def test_the_death_of_another_machine_leaves_the_night_open(model: Path, tmp_pat
                 ChildTrainer(model, kill_other, threads=1, together=here_too).train(MIX, None, ENDLESS, tmp_path)
         finally:
             os.killpg(other.pid, signal.SIGKILL)
+
+
+@slow
+def test_a_machine_that_never_comes_is_waited_for_and_leaves_the_night_open(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr(trainer._log, "warning", lambda name, **fields: said.append({"event": name, **fields}))  # pyright: ignore
+    nobody = (*ELSEWHERE[:5], "127.0.0.1", "--main_process_port", str(free_port()), "--rdzv_conf", "timeout=2")
+    with pytest.raises(ProcessesLost, match="1/2 clients"):
+        together(model, [], TWO.model_copy(update={"accelerate_args": nobody})).train(MIX, None, RECIPE, tmp_path)
+    [waits] = said
+    assert (waits["event"], waits["machines"]) == ("train.awaits_machines", 2)
+    assert waits["command"].endswith(f"--machine_rank 1 --module sleepy_coder.learn.train_lora {tmp_path}")
 
 
 @slow

@@ -21,9 +21,10 @@ from torch import distributed
 from torch.distributed.fsdp import fully_shard
 
 from sleepy_coder.errors import TrainingError
+from sleepy_coder.learn.launch import MEETING_SECONDS
 
 Item = TypeVar("Item")
-_PATIENCE: Final = timedelta(minutes=30)  # gloo's own; NCCL's 10 may pass while one waits for the lock or the disk
+_PATIENCE: Final = timedelta(seconds=MEETING_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

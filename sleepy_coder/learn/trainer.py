@@ -28,7 +28,7 @@ from sleepy_coder.config import ONE_PROCESS, TrainingSettings
 from sleepy_coder.errors import ConfigError, TrainingError, TrainingPaused
 from sleepy_coder.files import write_atomic
 from sleepy_coder.learn.endings import ending
-from sleepy_coder.learn.launch import TRAINER_VARIABLE, command
+from sleepy_coder.learn.launch import TRAINER_VARIABLE, command, command_elsewhere, machines_in
 from sleepy_coder.learn.outputs import OUTPUT
 from sleepy_coder.types import Adapter, Objective, Recipe, Record, TrainingMix
 
@@ -145,7 +145,10 @@ class ChildTrainer:
         )
         write_atomic(workdir / JOB_FILE, job.model_dump_json())
         environment = environment_for(recipe.objective, os.environ, self._threads)
-        argv = command(child_module, workdir, processes, self._together.accelerate_args)
+        argv = command(child_module, workdir, processes, more := self._together.accelerate_args)
+        if processes > 1 and (machines := machines_in(more)) > 1:
+            there = command_elsewhere(child_module, workdir, processes, more)
+            _log.warning("train.awaits_machines", machines=machines, command=there)
         last: deque[str] = deque(maxlen=_LAST_LINES)
         self._steps, self._last, began = 0, None, time.monotonic()
         with _running(argv, environment, self._patience) as child:

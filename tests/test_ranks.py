@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_bases import base_of
 
 from sleepy_coder.config import TrainingSettings
 from sleepy_coder.errors import ConfigError, ProcessesLost, TrainingError, TrainingKilled, TrainingPaused
@@ -43,6 +44,8 @@ RECIPE = Recipe(
     max_length=256,
     seed=3,
 )
+GPT: dict[str, Any] = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 512}
+GPT |= {"bos_token_id": 1, "eos_token_id": 2, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 ENDLESS = RECIPE.model_copy(update={"steps": 1_000_000})
 
 
@@ -274,6 +277,32 @@ def test_with_fsdp_no_process_holds_the_layers_whole_after_any_pass(model: Path,
     assert first == second
     assert first.pop("whole") == 2 * first["spread"]
     assert set(first.values()) == {first["spread"]}, first  # no pass leaves a layer whole, with gradients or without
+
+
+def test_the_layers_that_fsdp_spreads_are_found_by_whatever_name_a_model_has_them(model: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from sleepy_coder.learn.ranks import layers_of
+
+    gpt: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", **GPT)).get_decoder()
+    assert layers_of(gpt) is gpt.h
+    qwen: Any = AutoModelForCausalLM.from_pretrained(model).get_decoder()
+    assert layers_of(qwen) is qwen.layers
+    gpt.also = torch.nn.ModuleList(gpt.h)
+    with pytest.raises(TrainingError, match=r'set training.strategy = "ddp"'):
+        layers_of(gpt)
+
+
+@slow
+def test_with_fsdp_a_model_with_layers_of_another_name_makes_the_adapter_of_one_process(
+    model: Path, tmp_path: Path
+) -> None:
+    base = base_of("gpt2", GPT, model, tmp_path / "gpt2")
+    short = RECIPE.model_copy(update={"steps": 2})
+    one = ChildTrainer(base, threads=1).train(MIX, None, short, tmp_path / "one")
+    spread = TWO.model_copy(update={"strategy": "fsdp"})
+    assert apart(together(base, [], spread).train(MIX, None, short, tmp_path / "two"), one) < 1e-5
 
 
 @slow

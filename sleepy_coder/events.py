@@ -137,6 +137,7 @@ _NIGHTS: Final = {
         reward=float,
     ),
     "train.resumed": _event("Training goes on from a checkpoint.", step=int, steps=int),
+    "train.not_resumed": _event("Training begins anew although there is a checkpoint; why.", reason=str),
     "train.left_out": _event("Answers that are not trained on; the reason, and how many turns.", reason=str, turns=int),
     "train.awaits_machines": _event(
         "Training on several machines waits for the others, half an hour unless --rdzv_conf says otherwise; the "
@@ -318,6 +319,12 @@ _DAYS: Final = {
     ),
     "gateway.upstream_failed": _event(
         "The model server did not answer, or broke off in the middle of a reply.", path=str, reason=str
+    ),
+    "gateway.server_aside": _event(
+        "One of several model servers refuses connections, or cannot load what serves: it is asked last for 15 seconds "
+        "at a time; why. Once until it answers.",
+        server=str,
+        reason=str,
     ),
     "gateway.held": _event(
         "The model server sleeps: from now on requests are held or refused; once per nap.", policy=str

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bases import base_of
 
-from sleepy_coder.config import TrainingSettings
+from sleepy_coder.config import ONE_PROCESS, TrainingSettings
 from sleepy_coder.errors import ConfigError, ProcessesLost, TrainingError, TrainingKilled, TrainingPaused
 from sleepy_coder.learn import trainer
 from sleepy_coder.learn.endings import ending
@@ -315,6 +315,25 @@ def test_two_processes_that_were_paused_make_the_same_adapter(
     trained = together(model, heard).train(MIX, None, RECIPE, tmp_path)
     assert [step.step for step in heard] == [1, 2, 3, 4, 5, 6]
     assert apart(trained, alone[0]) < 1e-5
+
+
+@slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("first", ["one", "fsdp"])
+def test_a_checkpoint_of_one_process_fits_fsdp_and_other_rows_at_once_and_the_other_way_round(
+    model: Path, tmp_path: Path, first: str
+) -> None:
+    longer = RECIPE.model_copy(update={"steps": 12, "checkpoints": (4, 12)})  # there is a checkpoint after ten
+    spread = TWO.model_copy(update={"strategy": "fsdp", "rows_at_once": 1})
+    both = {"one": ONE_PROCESS, "fsdp": spread}
+    then = next(name for name in both if name != first)
+    whole = shutil.copytree(
+        together(model, [], both[first]).train(MIX, None, longer, tmp_path / "work"), tmp_path / "whole"
+    )
+    heard: list[Step] = []
+    again = together(model, heard, both[then]).train(MIX, None, longer, tmp_path / "work")
+    assert [step.step for step in heard] == [11, 12]
+    assert apart(again, whole) < 1e-5
 
 
 def ranks_in(folder: Path) -> list[int]:

@@ -31,7 +31,7 @@ from transformers import AutoTokenizer
 
 from sleepy_coder.adapter_manifest import FAST
 from sleepy_coder.errors import TrainingError
-from sleepy_coder.files import sha256_file, write_atomic
+from sleepy_coder.files import write_atomic
 from sleepy_coder.learn.batches import batch_of, passes
 from sleepy_coder.learn.child import Parent, Pause, only_child, say, say_left_out
 from sleepy_coder.learn.endings import ORPHANED
@@ -115,8 +115,8 @@ def train(job: TrainingJob, workdir: Path, pause: Pause, ranks: Ranks = ALONE) -
     if job.spread and ranks.size > 1:
         spread(model)
     run = Run.begin(model.to(device()), recipe, job.parent, job.fast)
-    job_sha = sha256_file(workdir / JOB_FILE)
-    if run.restore(workdir / CHECKPOINT, job_sha):
+    identity = job.identity()
+    if run.restore(workdir / CHECKPOINT, identity, lambda reason: say("not_resumed", reason=reason)):
         say("resumed", step=run.step, steps=recipe.steps)
     ranks.refuse_other(run.step)
     probes = kept_probes(workdir, run.step) if ranks.first else []  # it also clears up
@@ -138,7 +138,7 @@ def train(job: TrainingJob, workdir: Path, pause: Pause, ranks: Ranks = ALONE) -
         gone, asked = ranks.any(parent.gone, pause.asked)
         paused = asked and run.step < recipe.steps
         if ranks.first and (run.step % CHECKPOINT_EVERY == 0 or gone or paused):
-            run.save(workdir / CHECKPOINT, job_sha)
+            run.save(workdir / CHECKPOINT, identity)
         if gone:
             raise TrainingError(ORPHANED, "start the night again; it goes on from here")
         if paused:

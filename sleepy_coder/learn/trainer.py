@@ -7,6 +7,7 @@ reaches it as what it is: a wish to stop at a checkpoint.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -23,9 +24,9 @@ from typing import Any, Final, cast
 
 from sleepy_coder import log
 from sleepy_coder.adapter_check import check_adapter
-from sleepy_coder.adapter_manifest import CONFIG, FULL_PRECISION, fast_weights, quantised_by
+from sleepy_coder.adapter_manifest import CONFIG, FULL_PRECISION, content_sha256, fast_weights, quantised_by
 from sleepy_coder.config import ONE_PROCESS, TrainingSettings
-from sleepy_coder.errors import ConfigError, TrainingError, TrainingPaused
+from sleepy_coder.errors import AdapterError, ConfigError, TrainingError, TrainingPaused
 from sleepy_coder.files import write_atomic
 from sleepy_coder.learn.endings import ending
 from sleepy_coder.learn.launch import TRAINER_VARIABLE, command, command_elsewhere, machines_in
@@ -50,7 +51,7 @@ class TrainingJob(Record):
     Training goes on from the adapter in `parent`, of two learners the fast one from the weights in `fast`.
     `max_tokens` bounds the answers of a child that generates while it trains; `spread` says that several processes
     hold the base model together (FSDP) and not one copy each; `rows_at_once` how many rows go through the model
-    together (None: what suits the machine).
+    together (None: what suits the machine). `base_sha256` is the model's hash, "" where nobody took it.
     """
 
     model: Path
@@ -61,6 +62,20 @@ class TrainingJob(Record):
     max_tokens: int = 160
     spread: bool = False
     rows_at_once: int | None = None
+    base_sha256: str = ""
+
+    def identity(self) -> dict[str, str]:
+        """What decides the result of learning from rows, each part by its content: a checkpoint fits an equal one.
+
+        Folders may have moved, and other processes or fewer rows at once make the same up to rounding.
+        """
+        contents = {"mix": self.mix.model_dump_json(), "recipe": self.recipe.model_dump_json()}
+        return {
+            **{part: hashlib.sha256(content.encode()).hexdigest() for part, content in contents.items()},
+            "model": self.base_sha256 or str(self.model),
+            "parent": _content_of(self.parent),
+            "fast": _content_of(self.fast),
+        }
 
 
 class Step(Record):
@@ -77,6 +92,16 @@ class Step(Record):
     reward: float | None = None
 
 
+def _content_of(adapter: Path | None) -> str:
+    """The hash of an adapter's folder; its path when it has none."""
+    if adapter is None:
+        return ""
+    try:
+        return content_sha256(adapter)
+    except AdapterError:
+        return str(adapter)
+
+
 def last_step(workdir: Path) -> Step | None:
     """The last step of the training that ended in `workdir`; None when its trainer did not say, or did none."""
     file = workdir / LAST_STEP
@@ -89,6 +114,7 @@ class ChildTrainer:
     `on_step` hears of every optimiser step; `threads` bounds the CPU threads, 0 leaves it to torch. A child that is
     asked to pause gets `patience` seconds for its step and a checkpoint, and is killed after that. `max_tokens` is
     the longest answer, for recipes that generate; those train in one process, others in as many as `together` says.
+    `base_sha256` is the model's hash, by which a checkpoint knows it again wherever it lies.
     """
 
     def __init__(
@@ -99,6 +125,7 @@ class ChildTrainer:
         patience: float = 120.0,
         max_tokens: int = 160,
         together: TrainingSettings = ONE_PROCESS,
+        base_sha256: str = "",
     ) -> None:
         self._model = model
         self._on_step = on_step
@@ -106,6 +133,7 @@ class ChildTrainer:
         self._patience = patience
         self._max_tokens = max_tokens
         self._together = together
+        self._base_sha256 = base_sha256
         self._steps = 0
         self._last: Step | None = None
 
@@ -142,6 +170,7 @@ class ChildTrainer:
             max_tokens=self._max_tokens,
             spread=processes > 1 and self._together.strategy == "fsdp",
             rows_at_once=self._together.rows_at_once,
+            base_sha256=self._base_sha256,
         )
         write_atomic(workdir / JOB_FILE, job.model_dump_json())
         environment = environment_for(recipe.objective, os.environ, self._threads)
@@ -192,6 +221,8 @@ class ChildTrainer:
         match data.pop("event"):
             case "resumed":
                 _log.warning("train.resumed", **data)
+            case "not_resumed":
+                _log.warning("train.not_resumed", **data)
             case "left_out":
                 _log.warning("train.left_out", **data)
             case "stopped_early":

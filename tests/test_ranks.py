@@ -44,8 +44,8 @@ RECIPE = Recipe(
     max_length=256,
     seed=3,
 )
-GPT: dict[str, Any] = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 512}
-GPT |= {"bos_token_id": 1, "eos_token_id": 2, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+_UNDISTURBED = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}  # masks of two processes differ from one's
+GPT: dict[str, Any] = {"n_layer": 2, "n_embd": 32, "n_head": 2, "bos_token_id": 1, "eos_token_id": 2} | _UNDISTURBED
 ENDLESS = RECIPE.model_copy(update={"steps": 1_000_000})
 
 

@@ -10,11 +10,12 @@ from typing import Final
 
 from sleepy_coder import wiring
 from sleepy_coder.adapter_manifest import model_sha256
-from sleepy_coder.config import CONFIG_FILE, NANO, Config
+from sleepy_coder.config import CONFIG_FILE, NANO, Config, TrainingSettings
 from sleepy_coder.drill import complaint
 from sleepy_coder.errors import ServerError, ServerUnreachable, SleepyError
 from sleepy_coder.files import private_folder, temporary_beside
 from sleepy_coder.judge.clusters import form_clusters
+from sleepy_coder.learn.launch import read_launch
 from sleepy_coder.learn.trainer import refuse_quantised
 from sleepy_coder.registry import Registry
 from sleepy_coder.report.episodes import short_reason
@@ -54,6 +55,8 @@ def examine(config: Config, on_check: Callable[[str], None] = lambda _: None) ->
         serving = checked("registry", lambda: _registry(registry))
         active = registry.active() if serving.level == "ok" else None
         findings += [serving, checked("base model", lambda: _base_model(config, registry, active))]
+        if config.training.processes > 1:
+            findings.append(checked("training", lambda: check_training(config.training)))
         findings.append(checked("drill", lambda: _drill(config)))
         findings.append(checked("frozen set", lambda: _frozen_set(config)))
         for url in config.server.urls:
@@ -176,6 +179,26 @@ def _base_model(config: Config, registry: Registry, active: Adapter | None) -> F
         )
     refuse_quantised(path)
     return ok("base model", f"{path}, sha256 {sha256[:12]}")
+
+
+def check_training(settings: TrainingSettings) -> Finding:
+    """Several processes are started only when a night has dreamed: what the launcher would refuse is found before."""
+    launch = read_launch(settings.processes, settings.accelerate_args)
+    machines, here, gpus = launch.machines, launch.here, launch.gpus
+    said = f"{settings.processes} processes"
+    if machines > 1:
+        said += f" on {machines} machines, {here} of them here"
+        if here * machines != settings.processes:
+            return fail("training", said, "Set training.processes to a multiple of the number of machines.")
+        if launch.rank:
+            where = f"{said}; this one is number {launch.rank}"
+            return fail("training", where, "Nights run on the machine with --machine_rank 0: its first process speaks.")
+        if not launch.met_at:
+            missing = f"{said}; they do not know where to meet"
+            return fail("training", missing, "Name --main_process_ip and --main_process_port in accelerate_args.")
+    if 0 < gpus < here:
+        return fail("training", f"{said}, and {gpus} GPUs here", "Lower training.processes: each needs its own GPU.")
+    return ok("training", f"{said}, on {f'{gpus} GPUs' if gpus else 'the CPU'}")
 
 
 def _server(config: Config, url: str, registry: Registry, active: Adapter | None) -> list[Finding]:

@@ -6,6 +6,7 @@ SleepyError                 always carries what to do about it
 ├── InfraError              the machine failed, not the model (missing toolchain, full disk, ...)
 │   ├── ContextTooLong      the conversation does not fit the model's context: nothing was asked, nothing failed
 │   └── TrainingKilled      the training child was killed by somebody else: a machine without memory does that
+│       └── ProcessesLost   one of several training processes is gone, cannot be reached, or never came
 ├── ServerError             the model server answered with an error
 │   ├── ServerUnreachable   nobody answered
 │   │   └── AnswerTimedOut  somebody listens, and did not answer in time
@@ -63,6 +64,10 @@ class ContextTooLong(InfraError):
 
 class TrainingKilled(InfraError):
     """The training child was killed from outside; the same call goes on from its last checkpoint."""
+
+
+class ProcessesLost(TrainingKilled):
+    """The processes of a training did not meet, or lost each other: a machine or the network between them is gone."""
 
 
 class ServerError(SleepyError):

@@ -137,7 +137,14 @@ _NIGHTS: Final = {
         reward=float,
     ),
     "train.resumed": _event("Training goes on from a checkpoint.", step=int, steps=int),
+    "train.not_resumed": _event("Training begins anew although there is a checkpoint; why.", reason=str),
     "train.left_out": _event("Answers that are not trained on; the reason, and how many turns.", reason=str, turns=int),
+    "train.awaits_machines": _event(
+        "Training on several machines waits for the others, half an hour unless --rdzv_conf says otherwise; the "
+        "command for the second of them (a third has machine_rank 2).",
+        machines=int,
+        command=str,
+    ),
     "train.starts_afresh": _event(
         "Training does not go on from what would be its start; why.", adapter=str, reason=str
     ),
@@ -223,10 +230,12 @@ _ADAPTERS: Final = {
         "The pointer to what serves was damaged and is restored from its twin.", serving=str | None
     ),
     "train.killed": _event(
-        "The training child was killed from outside; how often by now, and how often at most.",
+        "The training child was killed from outside, or its processes lost each other; how often by now, and how often "
+        "at most.",
         cycle=int,
         tries=int,
         of=int,
+        reason=str,
     ),
     "server.adapter_loaded": _event("The model server loaded an adapter.", adapter=str, server=str),
     "server.adapter_unloaded": _event("The model server unloaded an adapter.", adapter=str, server=str),
@@ -316,6 +325,12 @@ _DAYS: Final = {
     ),
     "gateway.upstream_failed": _event(
         "The model server did not answer, or broke off in the middle of a reply.", path=str, reason=str
+    ),
+    "gateway.server_aside": _event(
+        "One of several model servers refuses connections, or cannot load what serves: it is asked last for 15 seconds "
+        "at a time; why. Once until it answers.",
+        server=str,
+        reason=str,
     ),
     "gateway.held": _event(
         "The model server sleeps: from now on requests are held or refused; once per nap.", policy=str

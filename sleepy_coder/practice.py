@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sleepy_coder import log
-from sleepy_coder.errors import AdapterError, TrainingError, TrainingKilled
+from sleepy_coder.errors import AdapterError, ProcessesLost, TrainingError, TrainingKilled
 from sleepy_coder.fresh import apart_from_fresh, held_back, without_fresh
 from sleepy_coder.journal import Journal
 from sleepy_coder.learn.dream import Dreams
+from sleepy_coder.learn.endings import less_memory
 from sleepy_coder.learn.lengths import surely_beyond
 from sleepy_coder.learn.mix import Listed, Pool, compose, mix_of, of_tasks, with_all
 from sleepy_coder.learn.outputs import Training, training_of
@@ -21,7 +22,7 @@ from sleepy_coder.learn.rebase import JUDGED, rebase_due
 from sleepy_coder.learn.recipes import GENERATIONS, RECIPES, recipe_for
 from sleepy_coder.learn.replay import replay_pool
 from sleepy_coder.learn.surprise import Surprise
-from sleepy_coder.learn.trainer import last_step, less_memory
+from sleepy_coder.learn.trainer import last_step
 from sleepy_coder.material import (
     answers_tasks,
     note_on_own,
@@ -231,8 +232,9 @@ def choose_recipe(parts: Parts, cycle: int, mix: TrainingMix, serving: Adapter |
 def train_candidate(parts: Parts, night: Journal, mix: TrainingMix, parent: Adapter | None, recipe: Recipe) -> Training:
     """Train one LoRA on `mix`, warm-started from `parent`, in the night's folder.
 
-    Raises TrainingKilled when the child was killed, so that the night stays open and goes on from its checkpoint when
-    there may be more memory; TrainingError when that has happened three times.
+    Raises TrainingKilled when the child was killed or its processes lost each other, so that the night stays open and
+    goes on from its checkpoint when there may be more memory, or all machines are back; TrainingError when that has
+    happened three times.
     """
     cycle = night.cycle
     folder = night_folder(parts, cycle) / "train"
@@ -242,10 +244,11 @@ def train_candidate(parts: Parts, night: Journal, mix: TrainingMix, parent: Adap
         )
     except TrainingKilled as killed:
         tries = night.failed("train", killed.message)
-        _log.warning("train.killed", cycle=cycle, tries=tries, of=_TRAINING_TRIES)
+        _log.warning("train.killed", cycle=cycle, tries=tries, of=_TRAINING_TRIES, reason=killed.message)
         if tries < _TRAINING_TRIES:
             raise
-        remedy = f"give the machine more memory, or lower {less_memory(recipe.objective)}"
+        memory = f"give the machine more memory, or lower {less_memory(recipe.objective)}"
+        remedy = killed.remedy if isinstance(killed, ProcessesLost) else memory
         raise TrainingError(f"{killed.message}, {tries} times", remedy) from killed
     if (step := last_step(folder)) is not None and step.kl is not None:
         night.note(KL, step.kl)

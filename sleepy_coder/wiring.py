@@ -186,8 +186,10 @@ def open_redactor(config: Config) -> SecretRedactor:
     return SecretRedactor([key for key in (config.server.api_key, config.gateway.api_key) if key])
 
 
-def open_trainer(config: Config, watcher: Watcher, heard: Callable[[Step], None] = lambda _: None) -> ChildTrainer:
-    """The trainer for this home's base model; `heard` hears of each step besides `watcher`."""
+def open_trainer(
+    config: Config, watcher: Watcher, base_sha256: str, heard: Callable[[Step], None] = lambda _: None
+) -> ChildTrainer:
+    """The trainer for this home's base model, which has that hash; `heard` hears of each step besides `watcher`."""
 
     def on_step(step: Step) -> None:
         heard(step)
@@ -202,6 +204,7 @@ def open_trainer(config: Config, watcher: Watcher, heard: Callable[[Step], None]
         config.night.pause_seconds,
         config.agent.max_tokens,
         config.training,
+        base_sha256,
     )
 
 
@@ -245,7 +248,7 @@ def open_parts(config: Config, watcher: Watcher, *, until: datetime | None = Non
             server=server,
             canary=canary(config),
             verifier=judge,
-            trainer=open_trainer(config, watcher),
+            trainer=open_trainer(config, watcher, base.sha256),
             redactor=open_redactor(config),
             clock=SystemClock(),
             watcher=watcher,

@@ -113,7 +113,8 @@ FLOORS = {
     "__init__": 0,
 }
 HEAVY = {"torch", "transformers", "peft", "tokenizers"}
-LORA = {f"learn/{name}.py" for name in ("train_lora", "lora_loss", "lora_run", "ranks", "train_trl", "merge_lora")}
+CHILDREN = ("train_lora", "lora_loss", "lora_run", "ranks", "launch_probe", "train_trl", "merge_lora")
+LORA = {f"learn/{name}.py" for name in CHILDREN}
 MAY_IMPORT_TORCH = LORA | {"nano/build.py", "nano/train.py", "nano/init.py", "nano/tokenizer.py"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 DAEMON = sorted((PACKAGE.parent / "daemon" / "sleepyd").rglob("*.py"))

@@ -18,6 +18,7 @@ from fakes import FakeClock, make_episode
 from test_registry import MIX, RECIPE
 from typer.testing import CliRunner
 
+from sleepy_coder import doctor
 from sleepy_coder.cli import app
 from sleepy_coder.config import (
     HOME_VARIABLE,
@@ -29,9 +30,12 @@ from sleepy_coder.config import (
     NightSettings,
     RecipeSettings,
     ServerSettings,
+    TrainingSettings,
 )
 from sleepy_coder.deploy import ensure_loaded
-from sleepy_coder.doctor import examine
+from sleepy_coder.doctor import check_training, examine
+from sleepy_coder.errors import ConfigError
+from sleepy_coder.learn.launch import Launch
 from sleepy_coder.registry import Registry, model_sha256
 from sleepy_coder.serve.checkup import Finding, check_server
 from sleepy_coder.serve.client import VllmClient
@@ -335,6 +339,40 @@ def test_a_home_that_cannot_be_written_is_found(tmp_path: Path, tiny_server: Tin
     (tmp_path / "file").touch()
     found = examined(settings(tmp_path / "file", tiny_server, f"http://127.0.0.1:{free_port()}"))["home"]
     assert (found.level, "--home" in found.remedy) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("launch", "level", "said"),
+    [
+        ({}, "ok", "4 processes, on the CPU"),
+        ({"gpus": 4}, "ok", "on 4 GPUs"),
+        ({"gpus": 3}, "fail", "3 GPUs here"),
+        ({"machines": 2, "here": 2, "gpus": 2, "met_at": "10.0.0.1:29500"}, "ok", "2 of them here, on 2 GPUs"),
+        ({"machines": 3, "here": 1, "met_at": "10.0.0.1:29500"}, "fail", "on 3 machines"),
+        ({"machines": 2, "here": 2, "met_at": "10.0.0.1:29500", "rank": 1}, "fail", "number 1"),
+        ({"machines": 2, "here": 2}, "fail", "where to meet"),
+    ],
+)
+def test_a_training_that_could_not_start_is_found_before_a_night_dreams(
+    monkeypatch: pytest.MonkeyPatch, launch: dict[str, Any], level: str, said: str
+) -> None:
+    usual = {"machines": 1, "rank": 0, "here": 4, "gpus": 0, "met_at": ""}
+    monkeypatch.setattr(doctor, "read_launch", lambda *_: Launch.model_validate({**usual, **launch}))
+    found = check_training(TrainingSettings(processes=4))  # pyright: ignore[reportCallIssue]
+    assert found.level == level and said in found.what
+
+
+def test_the_training_of_several_processes_is_a_line_of_the_examination(
+    tmp_path: Path, tiny_server: TinyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Launch:
+        raise ConfigError("accelerate launch does not take these settings", "mend them")
+
+    monkeypatch.setattr(doctor, "read_launch", refuse)
+    one = settings(tmp_path, tiny_server)
+    assert "training" not in examined(one)
+    together = TrainingSettings(processes=2)  # pyright: ignore[reportCallIssue]
+    assert levels(examined(one.model_copy(update={"training": together})))["training"] == "fail"
 
 
 def test_each_of_several_servers_is_looked_at(tmp_path: Path, tiny_server: TinyServer) -> None:

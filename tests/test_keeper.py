@@ -15,7 +15,7 @@ import pytest
 import structlog
 from aiohttp import web
 from conftest import TinyServer
-from fakes import BASE, Arrived, FakeClock, FakeServer, says, solver
+from fakes import BASE, Arrived, FakeClock, FakeServer, Script, ScriptedUpstream, says, solver
 from gateway_house import gateway_house, run, until
 from sleepyd.keeper import Keeper, kept_by
 from sleepyd.serving import InFlight, Serving
@@ -249,6 +249,84 @@ def test_a_404_that_no_adapter_would_mend_is_passed_on(tmp_path: Path, body: byt
         async with gateway_house(tmp_path, says(json.dumps(UNKNOWN).encode(), 404), restore=restore) as house:
             assert (await house.post("/v1/chat/completions", body))[0] == 404  # the base serves
             await until(lambda: len(house.upstream.arrived) == 1)
+
+    run(story)
+
+
+def holding(*models: str) -> Script:
+    """A server with these models: it lists them, and answers 404 to others and to paths that it does not know."""
+
+    async def script(request: web.BaseRequest, arrived: Arrived) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.json_response({"object": "list", "data": [{"id": name} for name in models]})
+        known = arrived.json["model"] in models and request.path == "/v1/chat/completions"
+        return web.json_response({"model": arrived.json["model"]} if known else UNKNOWN, status=200 if known else 404)
+
+    return script
+
+
+def posts(upstream: ScriptedUpstream) -> int:
+    return sum(arrived.method == "POST" for arrived in upstream.arrived)
+
+
+async def look_in_vain() -> None:
+    """A keeper's look that loads nothing."""
+
+
+def test_a_server_that_cannot_load_what_serves_is_put_aside_and_another_one_answers(
+    kept: Kept, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.set_up(as_json=True)
+
+    async def story() -> None:
+        [name] = kept.serve(1)
+        async with ScriptedUpstream(holding(BASE, name)) as well:
+            server = {"replicas": (well.url,)}
+            async with gateway_house(tmp_path, holding(BASE), restore=look_in_vain, server=server) as house:
+                for _ in range(8):  # without a session the first server would have each, since none is in flight
+                    status, reply = await house.post("/v1/chat/completions", CHAT)
+                    assert (status, json.loads(reply)) == (200, {"model": "sleepy-coder"})
+                assert (posts(house.upstream), posts(well)) == (2, 8)  # once before the keeper's look, and once after
+                assert (await house.get("/readyz"))[0] == 200
+                assert [exchange.status for exchange in await house.recorded()] == [200] * 8
+
+    run(story)
+    assert events(capsys).count("gateway.server_aside") == 1
+
+
+def test_when_no_server_can_load_what_serves_its_404_is_the_reply(kept: Kept, tmp_path: Path) -> None:
+    async def story() -> None:
+        kept.serve(1)
+        async with ScriptedUpstream(holding(BASE)) as other:
+            server = {"replicas": (other.url,)}
+            async with gateway_house(tmp_path, holding(BASE), restore=look_in_vain, server=server) as house:
+                status, reply = await house.post("/v1/chat/completions", CHAT)
+                assert (status, json.loads(reply)) == (404, UNKNOWN)
+                assert (posts(house.upstream), posts(other)) == (2, 2)
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", b'{"model":"no-such-model","messages":[]}'),
+        ("/v1/responses", b'{"model":"sleepy-coder","previous_response_id":"resp_1","input":"x"}'),
+    ],
+)
+def test_a_404_for_another_reason_than_a_lacking_adapter_puts_no_server_aside(
+    kept: Kept, tmp_path: Path, path: str, body: bytes
+) -> None:
+    async def story() -> None:
+        [name] = kept.serve(1)
+        async with ScriptedUpstream(holding(BASE, name)) as other:
+            server = {"replicas": (other.url,)}
+            async with gateway_house(tmp_path, holding(BASE, name), restore=look_in_vain, server=server) as house:
+                assert (await house.post(path, body, session_id="s"))[0] == 404
+                asked = [posts(house.upstream), posts(other)]
+                assert 0 in asked
+                await house.post("/v1/chat/completions", CHAT, session_id="s")
+                assert [posts(house.upstream), posts(other)].index(0) == asked.index(0)
 
     run(story)
 

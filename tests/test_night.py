@@ -46,6 +46,7 @@ from sleepy_coder.errors import (
     AdapterError,
     InfraError,
     NightPaused,
+    ProcessesLost,
     SecretFound,
     ServerError,
     ServerUnreachable,
@@ -609,6 +610,23 @@ def test_a_training_that_was_killed_three_times_fails_the_night(house: House) ->
     assert (report.outcome, house.serving()) == ("failed", None)
     assert "3 times" in report.reason
     assert house.night().outcome == "promoted"
+
+
+def test_processes_that_lose_each_other_three_times_fail_the_night_with_what_was_said_and_what_helps(
+    house: House,
+) -> None:
+    class Lost(FakeTrainer):
+        def train(self, *arguments: Any) -> Path:
+            raise ProcessesLost("they lost each other: Connection closed by peer", "start training everywhere")
+
+    house.day()
+    trainer = Lost((*NEW, *SKILLS))
+    for _ in range(2):
+        with pytest.raises(ProcessesLost):
+            house.night(trainer=trainer)
+    report = house.night(trainer=trainer)
+    assert (report.cycle, report.outcome) == (1, "failed")
+    assert "Connection closed by peer, 3 times" in report.reason and "start training everywhere" in report.reason
 
 
 def test_training_that_gives_what_serves_already_fails_the_night_and_leaves_it_loaded(house: House) -> None:

@@ -542,20 +542,35 @@ def test_an_unreadable_checkpoint_is_as_good_as_none(attach: Attach, tmp_path: P
     from sleepy_coder.learn.lora_run import Run
 
     (tmp_path / "checkpoint.pt").write_bytes(content)
-    run = Run(attach(), optimizer(attach()), {}, 0)
-    assert not run.restore(tmp_path / "checkpoint.pt", "job")
+    run, heard = Run(attach(), optimizer(attach()), {}, 0), list[str]()
+    assert not run.restore(tmp_path / "checkpoint.pt", {"mix": "one"}, heard.append)
+    assert "cannot be read" in heard[0]
 
 
 def test_a_checkpoint_of_another_job_is_not_gone_on_with(attach: Attach, tmp_path: Path) -> None:
     from sleepy_coder.learn.lora_run import Run
 
     model = attach()
-    Run(model, optimizer(model), {}, 7).save(tmp_path / "checkpoint.pt", "one job")
-    run = Run(model, optimizer(model), {}, 0)
-    assert not run.restore(tmp_path / "checkpoint.pt", "another job")
-    assert run.step == 0
-    assert run.restore(tmp_path / "checkpoint.pt", "one job")
+    Run(model, optimizer(model), {}, 7).save(tmp_path / "checkpoint.pt", {"mix": "one", "recipe": "r", "parent": "p"})
+    run, heard = Run(model, optimizer(model), {}, 0), list[str]()
+    another = {"mix": "another", "recipe": "r", "parent": "q"}
+    assert not run.restore(tmp_path / "checkpoint.pt", another, heard.append)
+    assert (run.step, heard) == (0, ["the checkpoint is of another mix and parent"])
+    assert run.restore(tmp_path / "checkpoint.pt", {"mix": "one", "recipe": "r", "parent": "p"})
     assert run.step == 7
+
+
+def test_a_job_is_known_again_wherever_its_folders_lie_and_whatever_the_machine_bears(
+    model: Path, uninterrupted: tuple[Path, list[Step]], tmp_path: Path
+) -> None:
+    moved = Path(shutil.copytree(uninterrupted[0], tmp_path / "moved"))
+    job = TrainingJob(model=model, parent=uninterrupted[0], mix=MIX, recipe=RECIPE, base_sha256="b")
+    else_where = {"model": tmp_path, "parent": moved, "spread": True, "rows_at_once": 1, "max_tokens": 7}
+    assert job.model_copy(update=else_where).identity() == job.identity()
+    (moved / WEIGHTS).write_bytes(b"other weights")
+    others = [{"parent": moved}, {"recipe": RECIPE.model_copy(update={"seed": 99})}, {"mix": mix_of(row(8))}]
+    for other in ({"base_sha256": "c"}, {"parent": None}, {"fast": moved}, *others):
+        assert job.model_copy(update=other).identity() != job.identity()
 
 
 def test_a_training_that_diverged_is_an_error_at_once(tokenizer: Any, attach: Attach) -> None:
@@ -599,10 +614,10 @@ def test_a_child_that_dies_on_a_disk_without_room_is_no_failed_training_whatever
 ) -> None:
     from types import SimpleNamespace
 
-    from sleepy_coder.learn import trainer
+    from sleepy_coder.learn import endings
 
     with_child(monkeypatch, "raise RuntimeError('unexpected pos 64 vs 0')")
-    monkeypatch.setattr(trainer.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    monkeypatch.setattr(endings.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
     with pytest.raises(InfraError, match="is full"):
         ChildTrainer(model).train(MIX, None, RECIPE, tmp_path)
 

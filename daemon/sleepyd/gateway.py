@@ -168,7 +168,7 @@ class Gateway:
         try:
             with self.in_flight.one(named.served) if named.served else nullcontext():
                 client, place = self._open_client(), _session(request, target)
-                return await self._upstreams.first(place, lambda base: pass_on(client, base, passage))
+                return await self._upstreams.first(place, lambda base, others: pass_on(client, base, passage, others))
         except UpstreamBroke as error:
             passage.broke, passage.status = str(error), 502
             return problem(502, "upstream_error", f"The model server at {passage.base} failed: {error}.")
@@ -186,7 +186,7 @@ class Gateway:
             with self.in_flight.one(served) if served else nullcontext():
                 client, session = self._open_client(), _session(request, target)
                 response = await self._upstreams.first(
-                    session, lambda base: pass_socket(client, base, request, target, query, headers)
+                    session, lambda base, _: pass_socket(client, base, request, target, query, headers)
                 )
         except SocketRefused as error:
             return self._refuse(error.status, "upstream_error", "The model server refuses this WebSocket.")

@@ -22,6 +22,7 @@ from .usage import UsageTaker
 
 _READY_SECONDS: Final = 10.0
 _LENGTH: Final = frozenset(("content-length",))
+_KEYS: Final = frozenset(("authorization", "x-api-key"))
 _AUTOMATIC: Final = frozenset(("User-Agent", "Accept", "Content-Type"))
 _LARGE: Final = 1 << 20  # aiohttp sends larger bytes in one go, which holds up every other request
 
@@ -39,6 +40,10 @@ class UpstreamBroke(Exception):
 
 class Refused(UpstreamBroke):
     """The model server takes no connections: nothing of the request has reached it."""
+
+
+class Lacking(Refused):
+    """The model server answers, but does not have what serves and cannot load it: nothing was generated."""
 
 
 @contextmanager
@@ -117,8 +122,11 @@ async def _answer_expectation(request: web.BaseRequest) -> None:
         request.writer.output_size = 0  # the reply itself has not begun
 
 
-async def pass_on(client: aiohttp.ClientSession, base: str, passage: Passage) -> web.StreamResponse:
-    """Ask the model server and give its reply to the caller. Raises Refused or UpstreamBroke without any reply."""
+async def pass_on(client: aiohttp.ClientSession, base: str, passage: Passage, others: bool) -> web.StreamResponse:
+    """Ask the model server and give its reply to the caller. Raises Refused or UpstreamBroke without any reply.
+
+    Where `others` can be asked, a server that cannot load what serves raises Lacking; else its 404 is the reply.
+    """
     passage.base = base
     passage.added = time.perf_counter() - passage.arrived
     upstream = await _ask(client, base, passage)
@@ -126,6 +134,9 @@ async def pass_on(client: aiohttp.ClientSession, base: str, passage: Passage) ->
         upstream.close()
         await passage.restore()
         upstream = await _ask(client, base, passage)
+        if others and upstream.status == HTTPStatus.NOT_FOUND and await _lacks(client, base, passage):
+            upstream.close()
+            raise Lacking(f"it does not have {passage.served}")
     try:
         passage.status = upstream.status
         if passage.capture:
@@ -154,6 +165,18 @@ async def _ask(client: aiohttp.ClientSession, base: str, passage: Passage) -> ai
             allow_redirects=False,
             skip_auto_headers=_AUTOMATIC,
         )
+
+
+async def _lacks(client: aiohttp.ClientSession, base: str, passage: Passage) -> bool:
+    """Whether it is for want of the model that the server answers 404: a path may be unknown, or an id in the body."""
+    keys = {name: value for name, value in passage.headers.items() if name.lower() in _KEYS}
+    try:
+        async with client.get(
+            f"{base}{MODELS}", headers=keys, timeout=aiohttp.ClientTimeout(total=_READY_SECONDS)
+        ) as got:
+            return got.status == HTTPStatus.OK and f'"{passage.served}"'.encode() not in await got.read()
+    except (aiohttp.ClientError, OSError):
+        return False
 
 
 def _changes_as_a_whole(passage: Passage, upstream: aiohttp.ClientResponse) -> bool:

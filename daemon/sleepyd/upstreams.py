@@ -2,8 +2,8 @@
 
 A session stays where it is, because the server that answered it before has its beginning in the prefix cache:
 rendezvous hashing, so that a server that comes or goes moves only its own sessions. Requests without a session go
-where the fewest are in flight. A server that refuses the connection is put aside for a while; nothing is asked of
-it but when all others refuse too.
+where the fewest are in flight. A server that refuses the connection, or does not have what serves and cannot load it,
+is put aside for a while; nothing is asked of it but when all others refuse too.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
+from sleepy_coder import log
 from sleepy_coder.config import without_v1
 
 from .passing import Refused
 
 T = TypeVar("T")
+_log = log.get("gateway")
 
 ASIDE_SECONDS: Final = 15.0
 
@@ -32,6 +34,7 @@ class Upstreams:
         self._now = now
         self._in_flight = dict.fromkeys(self.bases, 0)
         self._back_at = dict.fromkeys(self.bases, 0.0)
+        self._told: set[str] = set()
 
     def order(self, session: str) -> list[str]:
         """All servers, the one to ask first in front; `session` may be empty."""
@@ -44,22 +47,32 @@ class Upstreams:
 
         return sorted(self.bases, key=rank)
 
-    async def first(self, session: str, ask: Callable[[str], Awaitable[T]]) -> T:
-        """What `ask` gets from the first server that takes the connection. Raises as `ask` does; Refused if none."""
+    async def first(self, session: str, ask: Callable[[str, bool], Awaitable[T]]) -> T:
+        """What `ask` gets from the first server that does not refuse; it is also told whether others can be asked.
+
+        Raises as `ask` does; Refused if all of them refuse.
+        """
         refused: Refused | None = None
-        for base in self.order(session):
+        order = self.order(session)
+        for base in order:
             try:
                 with self.one(base):
-                    return await ask(base)
+                    answer = await ask(base, base != order[-1])
             except Refused as error:
-                self.put_aside(base)
+                self.put_aside(base, str(error))
                 refused = error
+            else:
+                self._told.discard(base)
+                return answer
         assert refused is not None, "there is always one to ask"
         raise refused
 
-    def put_aside(self, base: str) -> None:
-        """`base` refused a connection."""
+    def put_aside(self, base: str, reason: str = "") -> None:
+        """`base` refused. Said once until it answers again."""
         self._back_at[base] = self._now() + ASIDE_SECONDS
+        if len(self.bases) > 1 and base not in self._told:
+            self._told.add(base)
+            _log.warning("gateway.server_aside", server=base, reason=reason)
 
     @contextmanager
     def one(self, base: str) -> Generator[None]:

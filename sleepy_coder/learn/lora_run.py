@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,10 +170,10 @@ class Run:
         optimizer = torch.optim.AdamW(learned, lr=recipe.learning_rate, weight_decay=0.0)
         return cls(model, optimizer, average, 0, bool(slow) and recipe.dual)
 
-    def save(self, path: Path, job_sha: str) -> None:
-        """Write a checkpoint whole."""
+    def save(self, path: Path, job: Mapping[str, str]) -> None:
+        """Write a checkpoint of `job`, which is described by its parts, whole."""
         state = {
-            "job": job_sha,
+            "job": dict(job),
             "step": self.step,
             "adapter": get_peft_model_state_dict(self.model),
             "optimizer": self.optimizer.state_dict(),
@@ -182,18 +182,21 @@ class Run:
         with atomic_writer(path) as file:
             torch.save(state, file)
 
-    def restore(self, path: Path, job_sha: str) -> bool:
+    def restore(self, path: Path, job: Mapping[str, str], tell: Callable[[str], None] = lambda _: None) -> bool:
         """Go on from `path` when it belongs to this job; an unreadable checkpoint is as good as none.
 
-        Raises TrainingError when its adapter is of other layers than the model's.
+        `tell` hears why one that is there is not gone on with. Raises TrainingError when its adapter is of other layers
+        than the model's.
         """
         if not path.is_file():
             return False
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)  # it may be another rank's
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            tell(f"the checkpoint cannot be read ({type(error).__name__})")
             return False
-        if state["job"] != job_sha:
+        if other := _differing(state["job"], job):
+            tell(f"the checkpoint is of another {other}")
             return False
         _take(self.model, state["adapter"], path)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -209,6 +212,13 @@ class Run:
         rate = decay if self.slow else min(decay, (1 + self.step) / (10 + self.step))
         for name, value in get_peft_model_state_dict(self.model).items():
             self.average[name].mul_(rate).add_(value.detach(), alpha=1 - rate)
+
+
+def _differing(one: Mapping[str, str] | str, other: Mapping[str, str]) -> str:
+    """The parts in which two jobs differ, in words; "" when they are the same. Earlier releases wrote one hash."""
+    if isinstance(one, str):
+        return "release"
+    return " and ".join(part for part in other if one.get(part) != other[part])
 
 
 def _take(model: PeftModel, tensors: Tensors, place: Path) -> None:

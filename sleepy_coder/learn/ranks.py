@@ -21,9 +21,10 @@ from torch import distributed
 from torch.distributed.fsdp import fully_shard
 
 from sleepy_coder.errors import TrainingError
+from sleepy_coder.learn.launch import MEETING_SECONDS
 
 Item = TypeVar("Item")
-_PATIENCE: Final = timedelta(minutes=30)  # gloo's own; NCCL's 10 may pass while one waits for the lock or the disk
+_PATIENCE: Final = timedelta(seconds=MEETING_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +101,27 @@ class Ranks:
 def spread(model: Any) -> None:
     """Spread the frozen weights of the decoder's layers over the processes (FSDP2); a layer is whole while it works.
 
-    The adapter, the embeddings and the head stay whole on each.
+    The adapter, the embeddings and the head stay whole on each. Raises TrainingError when the layers cannot be told.
     """
-    decoder = model.get_base_model().get_decoder()
+    layers = layers_of(model.get_base_model().get_decoder())
     learned = {weight for weight in model.parameters() if weight.requires_grad}
-    for layer in decoder.layers:
+    for layer in layers:
         # Each is a root of its own, which torch would by default leave whole after its forward pass.
         fully_shard(layer, ignored_params=learned, reshard_after_forward=True)
+
+
+def layers_of(decoder: Any) -> torch.nn.ModuleList:
+    """The decoder's layers: `layers` in most models, and else its only list of as many modules (GPT-2 has them in `h`).
+
+    Raises TrainingError when there is no such list.
+    """
+    named = getattr(decoder, "layers", None)
+    if isinstance(named, torch.nn.ModuleList):
+        return named
+    count = decoder.config.get_text_config().num_hidden_layers
+    lists = [part for part in decoder.children() if isinstance(part, torch.nn.ModuleList) and len(part) == count]
+    if len(lists) != 1:
+        raise TrainingError(
+            f"fsdp does not know the layers of {type(decoder).__name__}", 'set training.strategy = "ddp"'
+        )
+    return lists[0]

@@ -31,9 +31,10 @@ from transformers import AutoTokenizer
 
 from sleepy_coder.adapter_manifest import FAST
 from sleepy_coder.errors import TrainingError
-from sleepy_coder.files import sha256_file, write_atomic
+from sleepy_coder.files import write_atomic
 from sleepy_coder.learn.batches import batch_of, passes
 from sleepy_coder.learn.child import Parent, Pause, only_child, say, say_left_out
+from sleepy_coder.learn.endings import ORPHANED
 from sleepy_coder.learn.held_out import held_out, probe
 from sleepy_coder.learn.lora_loss import losses, measure, references_of, refuse_other_head
 from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, save_memory, weights_of, write_folder
@@ -114,8 +115,8 @@ def train(job: TrainingJob, workdir: Path, pause: Pause, ranks: Ranks = ALONE) -
     if job.spread and ranks.size > 1:
         spread(model)
     run = Run.begin(model.to(device()), recipe, job.parent, job.fast)
-    job_sha = sha256_file(workdir / JOB_FILE)
-    if run.restore(workdir / CHECKPOINT, job_sha):
+    identity = job.identity()
+    if run.restore(workdir / CHECKPOINT, identity, lambda reason: say("not_resumed", reason=reason)):
         say("resumed", step=run.step, steps=recipe.steps)
     ranks.refuse_other(run.step)
     probes = kept_probes(workdir, run.step) if ranks.first else []  # it also clears up
@@ -137,9 +138,9 @@ def train(job: TrainingJob, workdir: Path, pause: Pause, ranks: Ranks = ALONE) -
         gone, asked = ranks.any(parent.gone, pause.asked)
         paused = asked and run.step < recipe.steps
         if ranks.first and (run.step % CHECKPOINT_EVERY == 0 or gone or paused):
-            run.save(workdir / CHECKPOINT, job_sha)
+            run.save(workdir / CHECKPOINT, identity)
         if gone:
-            raise TrainingError("the parent is gone", "start the night again; it goes on from here")
+            raise TrainingError(ORPHANED, "start the night again; it goes on from here")
         if paused:
             raise SystemExit(PAUSED)
     finish(run, rows, probes, job, workdir, pad, ranks)

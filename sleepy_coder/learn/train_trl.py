@@ -35,12 +35,13 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from sleepy_coder.errors import InfraError, TrainingError
 from sleepy_coder.files import sha256_file, write_atomic
 from sleepy_coder.learn.child import Parent, Pause, only_child, say
+from sleepy_coder.learn.endings import NOT_JUDGED, ORPHANED
 from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, weights_of, write_folder
 from sleepy_coder.learn.outputs import OUTPUT, TOLD, Training
 from sleepy_coder.learn.recipes import GENERATIONS
 from sleepy_coder.learn.reward import Reward
 from sleepy_coder.learn.train_lora import learning_rate, rows_at_once
-from sleepy_coder.learn.trainer import JOB_FILE, NOT_JUDGED, PAUSED, TrainingJob
+from sleepy_coder.learn.trainer import JOB_FILE, PAUSED, TrainingJob
 from sleepy_coder.learn.trl_checkpoints import last_checkpoint, mark_whole, step_of
 from sleepy_coder.learn.trl_rows import TEACHER_PROMPT, Rows, openings, opens_a_thought, questions
 from sleepy_coder.ports import Verifier
@@ -235,7 +236,7 @@ def train(job: TrainingJob, workdir: Path, pause: Pause) -> None:
     trainer.train(resume_from_checkpoint=str(found) if found else None)
     if trainer.state.global_step < recipe.steps:
         if reporter.parent.gone:
-            raise TrainingError("the parent is gone", "start the night again; it goes on from here")
+            raise TrainingError(ORPHANED, "start the night again; it goes on from here")
         raise SystemExit(PAUSED)
     told = Training(steps=recipe.steps, too_long=rows.too_long)
     write_atomic(workdir / TOLD, told.model_dump_json())

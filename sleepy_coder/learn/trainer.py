@@ -7,11 +7,11 @@ reaches it as what it is: a wish to stop at a checkpoint.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import threading
@@ -24,29 +24,24 @@ from typing import Any, Final, cast
 
 from sleepy_coder import log
 from sleepy_coder.adapter_check import check_adapter
-from sleepy_coder.adapter_manifest import CONFIG, FULL_PRECISION, fast_weights, quantised_by
+from sleepy_coder.adapter_manifest import CONFIG, FULL_PRECISION, content_sha256, fast_weights, quantised_by
 from sleepy_coder.config import ONE_PROCESS, TrainingSettings
-from sleepy_coder.errors import ConfigError, InfraError, TrainingError, TrainingKilled, TrainingPaused
+from sleepy_coder.errors import AdapterError, ConfigError, TrainingError, TrainingPaused
 from sleepy_coder.files import write_atomic
-from sleepy_coder.learn.launch import TRAINER_VARIABLE, command
+from sleepy_coder.learn.endings import ending
+from sleepy_coder.learn.launch import TRAINER_VARIABLE, command, command_elsewhere, machines_in
 from sleepy_coder.learn.outputs import OUTPUT
 from sleepy_coder.types import Adapter, Objective, Recipe, Record, TrainingMix
 
 JOB_FILE = "job.json"
 LAST_STEP = "last_step.json"
 PAUSED = os.EX_TEMPFAIL  # the child's status when it stopped because it was asked to
-NOT_JUDGED = os.EX_UNAVAILABLE  # its status when the machine failed it: what it says last is how
 _LOOK_SECONDS = 1.0
-_LAST_LINES = 40  # a launcher frames the child's words with its own
+_LAST_LINES = 1000  # of several processes each may leave a traceback, and the launcher repeats them all
 _TRL: Final = "sleepy_coder.learn.train_trl"
 _CHILDREN: Final[Mapping[Objective, str]] = {"sft": "sleepy_coder.learn.train_lora", "grpo": _TRL, "sdft": _TRL}
-# Behind the launcher a status is lost: what it says last tells that SIGTERM came, or that a process was killed.
-_STOPPED: Final = "got signal: 15"
-_KILLED: Final = "Signal 9 (SIGKILL)"
-_NO_MEMORY: Final = ("out of memory", "outofmemoryerror", "can't allocate memory")  # the last are a CPU's words
+_STOPPED: Final = "got signal: 15"  # behind the launcher a status is lost: it says that SIGTERM came
 _GPUS: Final = "CUDA_VISIBLE_DEVICES"
-_NO_SPACE: Final = "No space left"
-_LITTLE_SPACE: Final = 64 << 20  # bytes; the checkpoint that found no room is removed again
 _log = log.get("train")
 
 
@@ -56,7 +51,7 @@ class TrainingJob(Record):
     Training goes on from the adapter in `parent`, of two learners the fast one from the weights in `fast`.
     `max_tokens` bounds the answers of a child that generates while it trains; `spread` says that several processes
     hold the base model together (FSDP) and not one copy each; `rows_at_once` how many rows go through the model
-    together (None: what suits the machine).
+    together (None: what suits the machine). `base_sha256` is the model's hash, "" where nobody took it.
     """
 
     model: Path
@@ -67,6 +62,20 @@ class TrainingJob(Record):
     max_tokens: int = 160
     spread: bool = False
     rows_at_once: int | None = None
+    base_sha256: str = ""
+
+    def identity(self) -> dict[str, str]:
+        """What decides the result of learning from rows, each part by its content: a checkpoint fits an equal one.
+
+        Folders may have moved, and other processes or fewer rows at once make the same up to rounding.
+        """
+        contents = {"mix": self.mix.model_dump_json(), "recipe": self.recipe.model_dump_json()}
+        return {
+            **{part: hashlib.sha256(content.encode()).hexdigest() for part, content in contents.items()},
+            "model": self.base_sha256 or str(self.model),
+            "parent": _content_of(self.parent),
+            "fast": _content_of(self.fast),
+        }
 
 
 class Step(Record):
@@ -83,6 +92,16 @@ class Step(Record):
     reward: float | None = None
 
 
+def _content_of(adapter: Path | None) -> str:
+    """The hash of an adapter's folder; its path when it has none."""
+    if adapter is None:
+        return ""
+    try:
+        return content_sha256(adapter)
+    except AdapterError:
+        return str(adapter)
+
+
 def last_step(workdir: Path) -> Step | None:
     """The last step of the training that ended in `workdir`; None when its trainer did not say, or did none."""
     file = workdir / LAST_STEP
@@ -95,6 +114,7 @@ class ChildTrainer:
     `on_step` hears of every optimiser step; `threads` bounds the CPU threads, 0 leaves it to torch. A child that is
     asked to pause gets `patience` seconds for its step and a checkpoint, and is killed after that. `max_tokens` is
     the longest answer, for recipes that generate; those train in one process, others in as many as `together` says.
+    `base_sha256` is the model's hash, by which a checkpoint knows it again wherever it lies.
     """
 
     def __init__(
@@ -105,6 +125,7 @@ class ChildTrainer:
         patience: float = 120.0,
         max_tokens: int = 160,
         together: TrainingSettings = ONE_PROCESS,
+        base_sha256: str = "",
     ) -> None:
         self._model = model
         self._on_step = on_step
@@ -112,6 +133,7 @@ class ChildTrainer:
         self._patience = patience
         self._max_tokens = max_tokens
         self._together = together
+        self._base_sha256 = base_sha256
         self._steps = 0
         self._last: Step | None = None
 
@@ -126,10 +148,11 @@ class ChildTrainer:
         """Train, or go on where an earlier child of the same job stopped; the folder of the new adapter.
 
         Raises TrainingPaused when `pause`, asked at least once a second, said so; TrainingKilled when the child was
-        killed from outside; InfraError when the disk is full or no answer can be judged (the same call goes on from the
-        last checkpoint then); TrainingError, with the end of the child's own words, when it ends without an adapter,
-        and beforehand when the base is quantised; AdapterError when the adapter is none of this recipe for this base;
-        and ConfigError when the recipe needs an extra that is not installed.
+        killed from outside, and ProcessesLost when several did not meet or lost each other; InfraError when the disk
+        is full or no answer can be judged (the same call goes on from the last checkpoint then); TrainingError, with
+        the end of the child's own words, when it ends without an adapter, and beforehand when the base is quantised;
+        AdapterError when the adapter is none of this recipe for this base; and ConfigError when the recipe needs an
+        extra that is not installed.
         """
         refuse_quantised(self._model)
         child_module, processes = _CHILDREN[recipe.objective], self._together.processes
@@ -147,10 +170,14 @@ class ChildTrainer:
             max_tokens=self._max_tokens,
             spread=processes > 1 and self._together.strategy == "fsdp",
             rows_at_once=self._together.rows_at_once,
+            base_sha256=self._base_sha256,
         )
         write_atomic(workdir / JOB_FILE, job.model_dump_json())
         environment = environment_for(recipe.objective, os.environ, self._threads)
-        argv = command(child_module, workdir, processes, self._together.accelerate_args)
+        argv = command(child_module, workdir, processes, more := self._together.accelerate_args)
+        if processes > 1 and (machines := machines_in(more)) > 1:
+            there = command_elsewhere(child_module, workdir, processes, more)
+            _log.warning("train.awaits_machines", machines=machines, command=there)
         last: deque[str] = deque(maxlen=_LAST_LINES)
         self._steps, self._last, began = 0, None, time.monotonic()
         with _running(argv, environment, self._patience) as child:
@@ -168,11 +195,7 @@ class ChildTrainer:
         if asked and (child.returncode in (PAUSED, -signal.SIGTERM, -signal.SIGKILL) or _STOPPED in said):
             _log.warning("train.paused", workdir=str(workdir))
             raise TrainingPaused("training was asked to pause", "the same night goes on from the last checkpoint")
-        if child.returncode == -signal.SIGKILL or _KILLED in said:  # the kernel's way to get memory back
-            raise TrainingKilled(
-                "training was killed from outside", "look for `Out of memory` in the kernel's log (dmesg)"
-            )
-        raise _failure(child.returncode, said, workdir, recipe.objective)
+        raise ending(child.returncode, said, workdir, recipe.objective, processes > 1)
 
     def _follow(self, child: subprocess.Popen[str], last: deque[str], pause: Callable[[], bool]) -> bool:
         """Hear the child out, with its last words in `last`; whether it was asked to pause."""
@@ -198,6 +221,8 @@ class ChildTrainer:
         match data.pop("event"):
             case "resumed":
                 _log.warning("train.resumed", **data)
+            case "not_resumed":
+                _log.warning("train.not_resumed", **data)
             case "left_out":
                 _log.warning("train.left_out", **data)
             case "stopped_early":
@@ -235,28 +260,6 @@ def environment_for(objective: Objective, own: Mapping[str, str], threads: int =
     if _CHILDREN[objective] == _TRL:
         made[_GPUS] = own.get(_GPUS, "0").partition(",")[0]
     return made
-
-
-def _failure(status: int, said: str, workdir: Path, objective: Objective) -> TrainingError | InfraError:
-    """What to call it that a child ended by itself. The machine is no fault of the training's: it goes on later."""
-    if _NO_SPACE in said or shutil.disk_usage(workdir).free < _LITTLE_SPACE:
-        return InfraError(f"the disk of {workdir} is full", "Free some: the night goes on from its checkpoint")
-    if status == NOT_JUDGED:
-        return InfraError(said.rpartition("\n")[2], "See `sleepy-coder doctor`: the night goes on from its checkpoint")
-    kept = f"its work is kept in {workdir}"
-    if any(words in said.lower() for words in _NO_MEMORY):
-        return TrainingError(
-            f"training ran out of memory, with status {status}:\n{said}",
-            f"lower {less_memory(objective)}, or set night.share_gpu, so that the model server sleeps"
-            f" meanwhile; {kept}",
-        )
-    return TrainingError(f"training ended with status {status}:\n{said}", f"{kept}; the next night trains anew")
-
-
-def less_memory(objective: Objective) -> str:
-    """The settings that training takes less memory with when they are lowered. A batch is generated at once."""
-    usual = "training.rows_at_once or model.max_length"
-    return f"recipe.batch_size (for grpo to 8 at the least), {usual}" if _CHILDREN[objective] == _TRL else usual
 
 
 def require(package: str, extra: str) -> None:

@@ -78,7 +78,9 @@ def house(bench: Bench, of: Trajectory, cycle: int) -> Generator[Parts]:
             verifier=bench.verifier,
             canary=Canary(bench.folder / "fingerprints", bench.base.name, config.server.logprob_tolerance),
             trainer=RememberingTrainer(
-                lambda heard: wiring.open_trainer(config, bench.watcher, heard), bench.folder / "trained", keep
+                lambda heard: wiring.open_trainer(config, bench.watcher, bench.base.sha256, heard),
+                bench.folder / "trained",
+                keep,
             ),
             frozen=bench.frozen,
             clusters=bench.clusters,

@@ -152,25 +152,21 @@ class Registry:
         `choice` says which weights of the training these are, and at what scale. The fast weights in `fast`, whose slow
         average they are, are kept beside them.
 
-        `base_model` is the name people know the base by, `base_sha256` what it hashed to when the training
-        began. Staging the same bytes for the same
-        cycle again gives the adapter that is there. Raises AdapterError with the reason of a refusal.
+        `base_model` is the name people know the base by, `base_sha256` what it hashed to when the training began.
+        Staging the same bytes for the same cycle again gives the adapter that is there. Raises AdapterError with the
+        reason of a refusal.
         """
         if model_sha256(base) != base_sha256:
             raise AdapterError(f"{base} is not the base this was trained on", "Train again on this base")
-        if parent is not None and self.manifest(parent).base_sha256 != base_sha256:
-            raise AdapterError(f"The parent {parent} belongs to another base", "Start again from the base")
-        if parent is not None and self.get(parent).state is AdapterState.QUARANTINED:
-            raise AdapterError(f"The parent {parent} was rolled back", "The next night trains from what serves now")
+        if parent is not None:
+            self._refuse_parent(parent, base_sha256)
         content_sha256(trained)
         with self._locked(), folder_in_the_making(self._root / "candidate") as temporary:
-            for file in (WEIGHTS, CONFIG):
-                shutil.copyfile(trained / file, temporary / file)
+            _copy_weights(trained, temporary)
             check_adapter(temporary, recipe, base, choice.chosen.scale if choice else 1.0)
             if fast is not None:
                 (temporary / FAST).mkdir()
-                for file in (WEIGHTS, CONFIG):
-                    shutil.copyfile(fast / file, temporary / FAST / file)
+                _copy_weights(fast, temporary / FAST)
             sha256 = content_sha256(temporary)
             name = adapter_name(cycle, sha256)
             if (self._root / name).exists():
@@ -196,6 +192,13 @@ class Registry:
             self._describe(temporary, manifest)
             publish_folder(temporary, self._root / name)
         return self.get(name)
+
+    def _refuse_parent(self, parent: str, base_sha256: str) -> None:
+        """Raises AdapterError for one that nothing may descend from on this base."""
+        if self.manifest(parent).base_sha256 != base_sha256:
+            raise AdapterError(f"The parent {parent} belongs to another base", "Start again from the base")
+        if self.get(parent).state is AdapterState.QUARANTINED:
+            raise AdapterError(f"The parent {parent} was rolled back", "The next night trains from what serves now")
 
     def attach(self, name: str, reports: Iterable[EvalReport] = (), verdict: GateVerdict | None = None) -> Adapter:
         """Put evaluations (without completions) and the gate's verdict into manifest and model card."""
@@ -403,3 +406,8 @@ class Registry:
             # Ends with the process, however that ends: no stale locks.
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _copy_weights(source: Path, to: Path) -> None:
+    for file in (WEIGHTS, CONFIG):
+        shutil.copyfile(source / file, to / file)

@@ -160,18 +160,7 @@ class ChildTrainer:
             require("trl", "trl")
             processes = 1
         workdir.mkdir(parents=True, exist_ok=True)
-        start = parent.path if parent else None
-        job = TrainingJob(
-            model=self._model,
-            parent=start,
-            fast=fast_weights(start) if start and recipe.dual else None,
-            mix=mix,
-            recipe=recipe,
-            max_tokens=self._max_tokens,
-            spread=processes > 1 and self._together.strategy == "fsdp",
-            rows_at_once=self._together.rows_at_once,
-            base_sha256=self._base_sha256,
-        )
+        job = self._job(mix, parent.path if parent else None, recipe, processes)
         write_atomic(workdir / JOB_FILE, job.model_dump_json())
         environment = environment_for(recipe.objective, os.environ, self._threads)
         argv = command(child_module, workdir, processes, more := self._together.accelerate_args)
@@ -183,19 +172,34 @@ class ChildTrainer:
         with _running(argv, environment, self._patience) as child:
             asked = self._follow(child, last, pause)
         if child.returncode == 0 and (workdir / OUTPUT / CONFIG).is_file():
-            seconds = round(time.monotonic() - began, 3)
-            if self._last is not None:
-                write_atomic(workdir / LAST_STEP, self._last.model_dump_json())
-            loss = self._last.loss if self._last else None
-            _log.info("train.finished", steps=self._steps, loss=loss, seconds=seconds)
-            check_adapter(workdir / OUTPUT, recipe, self._model)  # before anybody loads it
-            return workdir / OUTPUT
+            return self._finished(workdir, recipe, round(time.monotonic() - began, 3))
         said = "\n".join(last)
         # One that is still loading ends by SIGTERM itself, one that does not listen was killed.
         if asked and (child.returncode in (PAUSED, -signal.SIGTERM, -signal.SIGKILL) or _STOPPED in said):
             _log.warning("train.paused", workdir=str(workdir))
             raise TrainingPaused("training was asked to pause", "the same night goes on from the last checkpoint")
         raise ending(child.returncode, said, workdir, recipe.objective, processes > 1)
+
+    def _job(self, mix: TrainingMix, start: Path | None, recipe: Recipe, processes: int) -> TrainingJob:
+        return TrainingJob(
+            model=self._model,
+            parent=start,
+            fast=fast_weights(start) if start and recipe.dual else None,
+            mix=mix,
+            recipe=recipe,
+            max_tokens=self._max_tokens,
+            spread=processes > 1 and self._together.strategy == "fsdp",
+            rows_at_once=self._together.rows_at_once,
+            base_sha256=self._base_sha256,
+        )
+
+    def _finished(self, workdir: Path, recipe: Recipe, seconds: float) -> Path:
+        if self._last is not None:
+            write_atomic(workdir / LAST_STEP, self._last.model_dump_json())
+        loss = self._last.loss if self._last else None
+        _log.info("train.finished", steps=self._steps, loss=loss, seconds=seconds)
+        check_adapter(workdir / OUTPUT, recipe, self._model)  # before anybody loads it
+        return workdir / OUTPUT
 
     def _follow(self, child: subprocess.Popen[str], last: deque[str], pause: Callable[[], bool]) -> bool:
         """Hear the child out, with its last words in `last`; whether it was asked to pause."""

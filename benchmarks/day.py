@@ -189,7 +189,7 @@ def parts_of(store: Store, home: Path) -> Parts:
         store=store,
         registry=wiring.open_registry(config),
         server=missing,
-        canary=missing,
+        prover=missing,
         clusters=missing,
         verifier=missing,
         trainer=missing,

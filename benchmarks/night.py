@@ -32,7 +32,7 @@ def day(parts: Parts, met: set[str], count: int) -> float:
     started = time.perf_counter()
     tasks = choose_tasks(load_split("day"), met, count, None, 0)
     met |= {task.id for task in tasks}
-    serving = incumbent(parts.registry, parts.server, parts.canary)
+    serving = incumbent(parts.registry, parts.server, parts.prover)
     for _ in work_through(
         tasks,
         serving.name if serving else parts.base.name,

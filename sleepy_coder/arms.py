@@ -97,7 +97,7 @@ class Rivals:
     def _prove(self) -> None:
         for adapter in (self.serving, self.candidate):
             if adapter is not None:
-                ensure_loaded(self.parts.registry, self.parts.server, adapter, self.parts.canary)
+                ensure_loaded(self.parts.registry, self.parts.server, adapter, self.parts.prover)
 
 
 def baseline_arm(parts: Parts, cycle: int) -> EvalReport:

@@ -23,7 +23,7 @@ from sleepy_coder.learn.outputs import OUTPUT, Training
 from sleepy_coder.parts import Parts
 from sleepy_coder.ports import counting
 from sleepy_coder.practice import night_folder
-from sleepy_coder.serve.canary import Canary
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.types import (
     Adapter,
     AdapterState,
@@ -150,10 +150,10 @@ class _Trials:
         place = f"{one.weights.replace('/', '-')}-{one.scale:g}"
         weights = night_folder(self.parts, self.cycle) / "train" / one.weights
         adapter = self._adapter(scaled(weights, one.scale, self._folder / place))
-        known = self.parts.canary
-        canary = Canary(self._folder / "fingerprints", known.base, known.tolerance)
+        known = self.parts.prover
+        prover = Prover(self._folder / "fingerprints", known.base, known.tolerance)
         try:
-            load_proved(self.parts.server, adapter, self.parts.base.sha256, canary, keep=False)
+            load_proved(self.parts.server, adapter, self.parts.base.sha256, prover, keep=False)
         except AdapterError:
             return one
         try:

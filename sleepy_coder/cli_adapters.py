@@ -108,7 +108,7 @@ def promote(name: Annotated[str, typer.Argument()], yes: Yes = False, json: Json
             if not yes and (verdict is None or verdict.decision is not Decision.PROMOTE):
                 confirm(f"The gate said {said} of {name}. Serve it anyway?")
             with wiring.open_server(config) as server:
-                ensure_loaded(registry, server, adapter, wiring.canary(config))
+                ensure_loaded(registry, server, adapter, wiring.prover(config))
             before = registry.serving(config.server.base_name)
             now = registry.activate(name)
             _tell_canary(config, registry)

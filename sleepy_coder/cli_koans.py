@@ -135,7 +135,7 @@ def run_koans(
             progress_bar() as progress,
         ):
             judge = wiring.open_verifier(config)
-            active = incumbent(wiring.open_registry(config), server, wiring.canary(config))
+            active = incumbent(wiring.open_registry(config), server, wiring.prover(config))
             model = active.name if active else config.server.base_name
             bar = progress.add_task("tasks", total=len(chosen), note="")
             episodes: list[Episode] = []

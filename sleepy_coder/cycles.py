@@ -90,7 +90,7 @@ def live_a_day(parts: Parts, count: int) -> None:
         return
     parts.watcher.phase("day")
     tasks = choose_tasks(load_split("day"), parts.store.task_ids(), left, None, parts.config.seed)
-    active = incumbent(parts.registry, parts.server, parts.canary)
+    active = incumbent(parts.registry, parts.server, parts.prover)
     green = 0
     for number, episode in enumerate(
         work_through(

@@ -14,23 +14,23 @@ from sleepy_coder.judge.evaluate import Arm, evaluate
 from sleepy_coder.parts import Parts
 from sleepy_coder.ports import ModelServer, Replica
 from sleepy_coder.registry import Registry
-from sleepy_coder.serve.canary import Canary
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.serve.rollout import Hinter
 from sleepy_coder.types import Adapter, AdapterState, Decision, EvalReport, GateVerdict, Outcome, Task
 
 _log = log.get("server")
 
 
-def ensure_loaded(registry: Registry, server: ModelServer, adapter: Adapter, canary: Canary) -> None:
+def ensure_loaded(registry: Registry, server: ModelServer, adapter: Adapter, prover: Prover) -> None:
     """Have every replica of `server` hold `adapter` with the registry's bytes, and prove that it answers with them.
 
     Raises AdapterError when the files have changed, a server loaded them from elsewhere or answers with other weights.
     """
     serves = registry.verify(adapter.name).state is AdapterState.ACTIVE
-    load_proved(server, adapter, registry.manifest(adapter.name).base_sha256, canary, keep=serves)
+    load_proved(server, adapter, registry.manifest(adapter.name).base_sha256, prover, keep=serves)
 
 
-def load_proved(server: ModelServer, adapter: Adapter, base_sha256: str, canary: Canary, *, keep: bool) -> None:
+def load_proved(server: ModelServer, adapter: Adapter, base_sha256: str, prover: Prover, *, keep: bool) -> None:
     """Have every replica of `server` hold `adapter` from its folder, and prove that it answers with it.
 
     What one of them refuses, none keeps: it is unloaded again where this loaded it, unless `keep`. Raises AdapterError.
@@ -40,7 +40,7 @@ def load_proved(server: ModelServer, adapter: Adapter, base_sha256: str, canary:
         for replica in server.replicas:
             if _load(replica, adapter):
                 fresh.append(replica)
-            canary.prove(replica, adapter.name, base_sha256)
+            prover.prove(replica, adapter.name, base_sha256)
     except SleepyError:
         for replica in () if keep else fresh:
             with contextlib.suppress(ServerError):
@@ -84,11 +84,11 @@ def held_by(server: ModelServer) -> set[str]:
     return {model.name for replica in server.replicas for model in replica.models()}
 
 
-def incumbent(registry: Registry, server: ModelServer, canary: Canary) -> Adapter | None:
+def incumbent(registry: Registry, server: ModelServer, prover: Prover) -> Adapter | None:
     """The adapter that serves, loaded again if the server was restarted; None when the base serves."""
     active = registry.active()
     if active is not None:
-        ensure_loaded(registry, server, active, canary)
+        ensure_loaded(registry, server, active, prover)
     return active
 
 
@@ -122,10 +122,10 @@ def measure(
     The adapter's weights are proved before and after. A report with `hints` compares with none without.
     """
     if adapter is not None:
-        ensure_loaded(parts.registry, parts.server, adapter, parts.canary)
+        ensure_loaded(parts.registry, parts.server, adapter, parts.prover)
     report = ask(parts, arm, parts.answering(adapter), tasks, settings, on_sample, hints)
     if adapter is not None:
-        ensure_loaded(parts.registry, parts.server, adapter, parts.canary)
+        ensure_loaded(parts.registry, parts.server, adapter, parts.prover)
     keep(parts, report, cycle)
     return report
 
@@ -156,7 +156,7 @@ def promote(
     Raises AdapterError when `serving`, which it was judged against, does not serve any more.
     """
     parts.registry.attach(candidate.name, reports, verdict)
-    ensure_loaded(parts.registry, parts.server, candidate, parts.canary)
+    ensure_loaded(parts.registry, parts.server, candidate, parts.prover)
     judged_against = (serving.name if serving else None, candidate.name)
     return parts.registry.activate(candidate.name, instead_of=judged_against)
 

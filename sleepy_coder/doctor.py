@@ -209,7 +209,7 @@ def _server(config: Config, url: str, registry: Registry, active: Adapter | None
     sha256 = registry.manifest(active.name).base_sha256 if active else ""
     with VllmClient(url, config.server.api_key, config.server.timeout_seconds) as client:
         try:
-            found = check_server(client, config, base, active, wiring.canary(config), sha256)
+            found = check_server(client, config, base, active, wiring.prover(config), sha256)
         except SleepyError as error:
             found = [fail("server", error.message, error.remedy)]
     several = len(config.server.urls) > 1

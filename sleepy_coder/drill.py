@@ -108,7 +108,7 @@ def _hold(parts: Parts) -> Drill:
     """Ask in batches until both tests have seen it, or the tasks are used up."""
     active, batch = parts.registry.active(), max(parts.config.canary.shadow_tasks, 10)
     if active is not None:
-        ensure_loaded(parts.registry, parts.server, active, parts.canary)
+        ensure_loaded(parts.registry, parts.server, active, parts.prover)
     good, at = active.name if active else parts.base.name, parts.clock.now()
     tasks = random.Random(at.isoformat()).sample(parts.rehearsal, min(len(parts.rehearsal), _MOST_TASKS))
     replayed: tuple[Replayed, ...] = ()

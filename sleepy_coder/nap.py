@@ -25,7 +25,7 @@ from sleepy_coder.nap_files import Nap, NapFiles
 from sleepy_coder.parts import Parts
 from sleepy_coder.ports import Clock, ModelServer
 from sleepy_coder.registry import Registry
-from sleepy_coder.serve.canary import Canary
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.types import Message
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def _asleep(parts: Parts, files: NapFiles, why: str) -> Generator[None]:
             _log.info("nap.wanted")
     finally:
         # An error on the way to sleep leaves the server in a state that only looking at it tells.
-        _end(files, config, parts.registry, parts.server, parts.canary, parts.clock)
+        _end(files, config, parts.registry, parts.server, parts.prover, parts.clock)
         _log.info("nap.ended", seconds=round(time.monotonic() - began, 3))
 
 
@@ -107,11 +107,11 @@ def _wait_until_quiet(parts: Parts) -> None:
 
 
 def _end(
-    files: NapFiles, config: Config, registry: Registry, server: ModelServer, canary: Canary, clock: Clock
+    files: NapFiles, config: Config, registry: Registry, server: ModelServer, prover: Prover, clock: Clock
 ) -> None:
     """Wake the server and let requests through again. Raises what `rouse` raises."""
     try:
-        rouse(config.server, registry, server, canary, clock, weights_dropped=config.night.sleep_level == 2)
+        rouse(config.server, registry, server, prover, clock, weights_dropped=config.night.sleep_level == 2)
     except AdapterError:
         files.end()  # it is awake, and has all but the adapter
         raise
@@ -122,7 +122,7 @@ def rouse(
     settings: ServerSettings,
     registry: Registry,
     server: ModelServer,
-    canary: Canary,
+    prover: Prover,
     clock: Clock,
     *,
     weights_dropped: bool,
@@ -138,17 +138,17 @@ def rouse(
             if weights_dropped:
                 raise ServerError("a sleep of level 2 dropped the weights")
             server.wake_up()
-        _prove(registry, server, canary)
+        _prove(registry, server, prover)
     except (ServerError, AdapterError) as error:
         if not settings.restart_command:
             raise
         _restart(settings, server, clock, error)
-        _prove(registry, server, canary)
+        _prove(registry, server, prover)
 
 
-def _prove(registry: Registry, server: ModelServer, canary: Canary) -> None:
+def _prove(registry: Registry, server: ModelServer, prover: Prover) -> None:
     """One token from the model that serves: /health and /v1/models answer in the sleep as well."""
-    active = incumbent(registry, server, canary)
+    active = incumbent(registry, server, prover)
     server.chat(active.name if active else server.models()[0].name, _PROOF, max_tokens=1)
 
 
@@ -172,7 +172,7 @@ def _restart(settings: ServerSettings, server: ModelServer, clock: Clock, reason
     _log.warning("server.restarted", reason=reason.message)
 
 
-def recover(config: Config, registry: Registry, server: ModelServer, canary: Canary, clock: Clock) -> bool:
+def recover(config: Config, registry: Registry, server: ModelServer, prover: Prover, clock: Clock) -> bool:
     """End a nap that a killed night left behind; False when there is none or its night is alive.
 
     Raises ServerError when the server does not wake; the nap stays, and can be tried again. Raises AdapterError when it
@@ -183,7 +183,7 @@ def recover(config: Config, registry: Registry, server: ModelServer, canary: Can
         return False
     try:
         with alone(files.lock):
-            return _end_left_behind(files, config, registry, server, canary, clock)
+            return _end_left_behind(files, config, registry, server, prover, clock)
     except AlreadyRuns:
         return False
 
@@ -191,14 +191,14 @@ def recover(config: Config, registry: Registry, server: ModelServer, canary: Can
 def recover_own(parts: Parts) -> None:
     """The same for a night, which holds the lock already."""
     files, server = NapFiles(parts.config.state), parts.server
-    _end_left_behind(files, parts.config, parts.registry, server, parts.canary, parts.clock)
+    _end_left_behind(files, parts.config, parts.registry, server, parts.prover, parts.clock)
 
 
 def _end_left_behind(
-    files: NapFiles, config: Config, registry: Registry, server: ModelServer, canary: Canary, clock: Clock
+    files: NapFiles, config: Config, registry: Registry, server: ModelServer, prover: Prover, clock: Clock
 ) -> bool:
     if files.mark() is None:  # its night has ended it meanwhile
         return False
-    _end(files, config, registry, server, canary, clock)
+    _end(files, config, registry, server, prover, clock)
     _log.warning("nap.recovered")
     return True

@@ -161,7 +161,7 @@ def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> Nigh
     refuse_quantised(parts.base.path)
     serving = night.once("serve", Adapter | None, parts.registry.active)
     if serving is not None:  # a server that was restarted has forgotten it, also in the middle of a night
-        ensure_loaded(parts.registry, parts.server, serving, parts.canary)
+        ensure_loaded(parts.registry, parts.server, serving, parts.prover)
     if reason := night.noted("hopeless", str, lambda: hopeless(parts, night.cycle, day)):
         return _skip(parts, night, started, reason)
     anchors = night.once("anchors", tuple[Example, ...], lambda: write_anchors(parts))

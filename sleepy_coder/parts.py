@@ -10,7 +10,7 @@ from sleepy_coder.curfew import Curfew, PunctualServer
 from sleepy_coder.judge.clusters import Cluster
 from sleepy_coder.ports import Clock, ModelServer, Redactor, Trainer, Verifier, Watcher
 from sleepy_coder.registry import Registry
-from sleepy_coder.serve.canary import Canary
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.store import Store
 from sleepy_coder.types import Adapter, Task
 
@@ -40,7 +40,7 @@ class Parts:
     store: Store
     registry: Registry
     server: ModelServer
-    canary: Canary
+    prover: Prover
     verifier: Verifier
     trainer: Trainer
     redactor: Redactor

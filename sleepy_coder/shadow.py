@@ -77,7 +77,7 @@ def _both_loaded(parts: Parts, trial: LiveTrial) -> bool:
     for name in (trial.adapter, trial.previous):
         try:
             if name != parts.base.name:
-                ensure_loaded(parts.registry, parts.server, parts.registry.get(name), parts.canary)
+                ensure_loaded(parts.registry, parts.server, parts.registry.get(name), parts.prover)
         except (AdapterError, ServerError) as error:
             if isinstance(error, ServerUnreachable) or (isinstance(error, ServerError) and name == trial.adapter):
                 raise

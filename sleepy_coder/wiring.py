@@ -30,10 +30,10 @@ from sleepy_coder.ports import Watcher
 from sleepy_coder.registry import Registry
 from sleepy_coder.report.data import ReportData
 from sleepy_coder.report.days import days
-from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.fleet import Fleet
 from sleepy_coder.serve.process import EmbeddedServer
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.store import Store
 from sleepy_coder.tasks import load_split
 from sleepy_coder.tasks.frozen import FrozenSets
@@ -160,9 +160,9 @@ def answering_server(config: Config) -> Generator[Fleet]:
         yield server
 
 
-def canary(config: Config) -> Canary:
+def prover(config: Config) -> Prover:
     """What proves which weights answer, with this home's memory of it."""
-    return Canary(config.state / "fingerprints", config.server.base_name, config.server.logprob_tolerance)
+    return Prover(config.state / "fingerprints", config.server.base_name, config.server.logprob_tolerance)
 
 
 def night_lock(config: Config) -> Path:
@@ -246,7 +246,7 @@ def open_parts(config: Config, watcher: Watcher, *, until: datetime | None = Non
             store=store,
             registry=open_registry(config),
             server=server,
-            canary=canary(config),
+            prover=prover(config),
             verifier=judge,
             trainer=open_trainer(config, watcher, base.sha256),
             redactor=open_redactor(config),

@@ -50,7 +50,7 @@ from sleepy_coder.learn.rows import EncodedRow, encode_all
 from sleepy_coder.parts import BaseModel, Parts
 from sleepy_coder.ports import Clock, Fingerprint, Redactor, ServedModel, Trainer, Watcher
 from sleepy_coder.registry import Registry, model_sha256
-from sleepy_coder.serve.canary import Canary
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.store import Store
 from sleepy_coder.tasks import task_id
 from sleepy_coder.types import (
@@ -407,7 +407,7 @@ def parts(
         store=Store(config.state / "sleepy.db"),
         registry=Registry(config.adapters, FakeClock()),
         server=server,
-        canary=Canary(config.state / "fingerprints", BASE, 0.01),
+        prover=Prover(config.state / "fingerprints", BASE, 0.01),
         verifier=verifier or FakeVerifier(),
         trainer=trainer,
         redactor=redactor or SecretRedactor(),

@@ -20,9 +20,9 @@ from sleepy_coder.deploy import ensure_loaded
 from sleepy_coder.learn.recipes import recipe_for
 from sleepy_coder.nano import MODEL_DIR
 from sleepy_coder.registry import Registry
-from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.process import ServerProcess, free_port
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.serve.vllm_command import vllm_command
 from sleepy_coder.types import Adapter, TrainingMix
 from sleepy_coder.wiring import SystemClock
@@ -83,8 +83,8 @@ class Shelf:
     def load(self, client: VllmClient, adapter: Adapter) -> None:
         """Have vLLM hold `adapter`, and prove that it answers with it."""
         settings = ServerSettings(base_name=BASE)
-        canary = Canary(self.home / "state" / "fingerprints", BASE, settings.logprob_tolerance)
-        ensure_loaded(self.registry, client, adapter, canary)
+        prover = Prover(self.home / "state" / "fingerprints", BASE, settings.logprob_tolerance)
+        ensure_loaded(self.registry, client, adapter, prover)
 
     def stage(self, weights: int, cycle: int) -> Adapter:
         """An adapter of these weights under the name of this cycle.

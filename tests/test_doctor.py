@@ -41,7 +41,7 @@ from sleepy_coder.serve.checkup import Finding, check_server
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.types import Adapter, Outcome
-from sleepy_coder.wiring import canary, open_store
+from sleepy_coder.wiring import open_store, prover
 
 Answer = tuple[int, str]
 
@@ -96,7 +96,7 @@ def settings(home: Path, tiny: TinyServer, url: str = "", **server: Any) -> Conf
 
 def look(config: Config, active: Adapter | None = None) -> dict[str, Finding]:
     with VllmClient(config.server.url, timeout=60) as client:
-        found = check_server(client, config, config.model.path, active, canary(config), "base")
+        found = check_server(client, config, config.model.path, active, prover(config), "base")
     return {finding.name: finding for finding in found}
 
 
@@ -231,7 +231,7 @@ def test_the_whole_examination_names_what_serves_and_whether_it_is_loaded(
     missing = examined(config)
     assert (missing["active adapter"].level, missing["active adapter"].what) == ("fail", f"{active.name} is not loaded")
     with VllmClient(tiny_server.url) as client:
-        ensure_loaded(registry, client, active, canary(config))
+        ensure_loaded(registry, client, active, prover(config))
         try:
             found = examined(config)
         finally:

@@ -14,10 +14,10 @@ from test_registry import House
 from sleepy_coder.config import ServerSettings
 from sleepy_coder.deploy import ensure_loaded
 from sleepy_coder.errors import AdapterError, ModelNotFound, ServerError, ServerUnreachable
-from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.fleet import Fleet
 from sleepy_coder.serve.process import EmbeddedServer
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.types import Adapter, Message
 
 ASKED = (
@@ -43,8 +43,8 @@ def house(tmp_path: Path) -> House:
 
 
 @pytest.fixture
-def canary(tmp_path: Path) -> Canary:
-    return Canary(tmp_path / "fingerprints", BASE, 0.01)
+def prover(tmp_path: Path) -> Prover:
+    return Prover(tmp_path / "fingerprints", BASE, 0.01)
 
 
 @pytest.fixture
@@ -57,24 +57,24 @@ def holders(servers: list[FakeServer], name: str) -> list[int]:
 
 
 def test_an_adapter_is_loaded_on_all_where_it_is_missing(
-    house: House, fleet: Fleet, servers: list[FakeServer], canary: Canary, adapter: Adapter
+    house: House, fleet: Fleet, servers: list[FakeServer], prover: Prover, adapter: Adapter
 ) -> None:
     servers[1].load(adapter.name, adapter.path)
-    ensure_loaded(house.registry, fleet, adapter, canary)
+    ensure_loaded(house.registry, fleet, adapter, prover)
     assert [server.loads for server in servers] == [[adapter.name]] * 3
 
 
 def test_what_one_cannot_load_none_keeps(
-    house: House, fleet: Fleet, servers: list[FakeServer], canary: Canary, adapter: Adapter
+    house: House, fleet: Fleet, servers: list[FakeServer], prover: Prover, adapter: Adapter
 ) -> None:
     servers[2].reachable = False
     with pytest.raises(ServerUnreachable):
-        ensure_loaded(house.registry, fleet, adapter, canary)
+        ensure_loaded(house.registry, fleet, adapter, prover)
     assert holders(servers, adapter.name) == []
 
 
 def test_what_a_server_says_when_it_refuses_to_load_is_heard(
-    house: House, canary: Canary, adapter: Adapter, monkeypatch: pytest.MonkeyPatch
+    house: House, prover: Prover, adapter: Adapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is the server that failed, which may pass; an adapter's fault would not."""
     server = FakeServer(solver(()))
@@ -84,15 +84,15 @@ def test_what_a_server_says_when_it_refuses_to_load_is_heard(
 
     monkeypatch.setattr(server, "load", refuse)
     with pytest.raises(ServerError, match="out of memory"):
-        ensure_loaded(house.registry, server, adapter, canary)
+        ensure_loaded(house.registry, server, adapter, prover)
 
 
 def test_what_one_answers_with_other_weights_none_keeps(
-    house: House, fleet: Fleet, servers: list[FakeServer], canary: Canary, adapter: Adapter
+    house: House, fleet: Fleet, servers: list[FakeServer], prover: Prover, adapter: Adapter
 ) -> None:
     servers[1].not_applied.add(adapter.name)
     with pytest.raises(AdapterError, match="http://fake-1"):
-        ensure_loaded(house.registry, fleet, adapter, canary)
+        ensure_loaded(house.registry, fleet, adapter, prover)
     assert holders(servers, adapter.name) == []
 
 
@@ -168,7 +168,7 @@ def test_two_real_servers_hold_and_answer_the_same(tiny_server: TinyServer, tmp_
             assert len(answers) == 1 and answers != {first.chat("tiny", ASKED, max_tokens=8).text}
             assert name in [model.name for model in fleet.models()]
             for replica in fleet.replicas:
-                Canary(tmp_path / "fingerprints", "tiny", 0.01).prove(replica, name, "base")
+                Prover(tmp_path / "fingerprints", "tiny", 0.01).prove(replica, name, "base")
             assert fleet.version() == first.version()
         finally:
             fleet.unload(name)

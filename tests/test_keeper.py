@@ -26,10 +26,10 @@ from sleepy_coder.errors import InfraError
 from sleepy_coder.files import sha256_files
 from sleepy_coder.journal import alone, no_night
 from sleepy_coder.registry import Registry, model_sha256
-from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.fleet import Fleet
 from sleepy_coder.serve.process import EmbeddedServer
+from sleepy_coder.serve.prover import Prover
 
 CHAT = b'{"model":"sleepy-coder","messages":[]}'
 UNKNOWN = {"error": {"message": "The model does not exist.", "type": "NotFoundError", "code": 404}}
@@ -45,7 +45,7 @@ class Kept:
         self.lock.parent.mkdir()
         self.fleet = Fleet(self.servers)
         self.keeper = Keeper(
-            self.home.registry, self.fleet, Canary(home / "proofs", BASE, 0.01), self.users, self.lock, max_loras
+            self.home.registry, self.fleet, Prover(home / "proofs", BASE, 0.01), self.users, self.lock, max_loras
         )
 
     def serve(self, *cycles: int) -> list[str]:
@@ -347,7 +347,7 @@ def test_no_request_fails_after_a_real_restart(tiny_server: TinyServer, tmp_path
 
     async def story() -> None:
         with VllmClient(server.url) as client:
-            keeper = Keeper(registry, client, Canary(tmp_path / "proofs", BASE, 0.01), InFlight(), lock, 4)
+            keeper = Keeper(registry, client, Prover(tmp_path / "proofs", BASE, 0.01), InFlight(), lock, 4)
             assert not keeper.look()  # nobody is there yet
             await asyncio.to_thread(server.start)
             async with gateway_house(

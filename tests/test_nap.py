@@ -27,9 +27,9 @@ from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
 from sleepy_coder.ports import ModelServer
 from sleepy_coder.registry import Registry
-from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.gateway_client import GatewayState
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.types import Adapter, Recipe, TrainingMix
 
 SHARED = NightSettings(share_gpu=True, quiet_minutes=1, drain_seconds=30)
@@ -378,8 +378,8 @@ def test_a_window_that_closed_while_dreaming_begins_no_training(house: Home) -> 
 
 def recovered(home: Path, server: ModelServer) -> bool:
     (home / "adapters").mkdir(exist_ok=True)
-    canary = Canary(home / "state" / "fingerprints", BASE, 0.01)
-    return recover(Config(home=home), Registry(home / "adapters", FakeClock()), server, canary, FakeClock())
+    prover = Prover(home / "state" / "fingerprints", BASE, 0.01)
+    return recover(Config(home=home), Registry(home / "adapters", FakeClock()), server, prover, FakeClock())
 
 
 def test_a_nap_without_its_night_is_ended(house: Home) -> None:

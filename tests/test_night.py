@@ -925,7 +925,7 @@ def test_an_adapter_that_is_held_already_is_not_loaded_twice(house: House) -> No
     home = house.open()
     active = home.registry.active()
     assert active is not None
-    ensure_loaded(home.registry, home.server, active, home.canary)
+    ensure_loaded(home.registry, home.server, active, home.prover)
     assert house.server.loads == [active.name]
 
 

@@ -187,7 +187,7 @@ def second_promotion(home: House, tmp_path: Path) -> tuple[Parts, Adapter]:
     assert first is not None
     trained = write_trained(tmp_path / "trained", lora(9), solves=[*FROZEN[:45], *SKILLS])
     second = now.registry.activate(stage(now.registry, trained, now.base.path, 2, first.name).name)
-    ensure_loaded(now.registry, home.server, second, now.canary)
+    ensure_loaded(now.registry, home.server, second, now.prover)
     watch(now)
     live_a_day(now, LATER[:10], "second")
     return now, first

@@ -23,8 +23,8 @@ from sleepy_coder.config import CanarySettings
 from sleepy_coder.errors import ServerError, StoreError
 from sleepy_coder.judge.replies import PATIENCE
 from sleepy_coder.judge.rollback import lot
-from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.fleet import Fleet
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.store import Store
 from sleepy_coder.store_canary import Kind
 from sleepy_coder.types import AdapterState, Exchange
@@ -284,7 +284,7 @@ def kept(watching: Watching, *servers: FakeServer) -> Keeper:
     return Keeper(
         watching.house.registry,
         Fleet(servers),
-        Canary(watching.home / "proofs", BASE, 0.01),
+        Prover(watching.home / "proofs", BASE, 0.01),
         InFlight(),
         watching.home / "night.lock",
         4,

@@ -138,7 +138,7 @@ async def working(
     with wiring.open_store(config) as store, wiring.open_server(config) as server:
         lock, max_loras = wiring.night_lock(config), config.server.max_loras
         watch = CanaryWatch(store, registry, lots, config.canary, config.server.base_name, clock)
-        keeper = Keeper(registry, server, wiring.canary(config), in_flight, lock, max_loras, watch.loaded)
+        keeper = Keeper(registry, server, wiring.prover(config), in_flight, lock, max_loras, watch.loaded)
         recorder = Recorder(heard_by(store.save_exchanges, watch), RememberingRedactor(redactor), settings, meters)
         inbox = Inbox(config.episodes, store.save_episodes, redactor.redact)
         home = _home(config, store, registry, nights, keeping_checks(store, redactor, clock))

@@ -20,7 +20,7 @@ from sleepy_coder.errors import AdapterError, InfraError, ServerError, ServerUnr
 from sleepy_coder.journal import no_night
 from sleepy_coder.ports import ModelServer, Replica
 from sleepy_coder.registry import Registry
-from sleepy_coder.serve.canary import Canary
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.types import Adapter, AdapterState
 
 _log = log.get("server")
@@ -53,14 +53,14 @@ class Keeper:
         self,
         registry: Registry,
         server: ModelServer,
-        canary: Canary,
+        prover: Prover,
         users: Users,
         lock: Path,
         max_loras: int,
         on_load: Callable[[str, str, Held], object] = lambda adapter, server, held: None,
     ) -> None:
         self._on_load = on_load
-        self._registry, self._server, self._canary = registry, server, canary
+        self._registry, self._server, self._prover = registry, server, prover
         self._users, self._lock, self._max_loras = users, lock, max_loras
         self._one_at_a_time = threading.Lock()
         self._proved: dict[str, set[str]] = {replica.url: set() for replica in server.replicas}
@@ -156,7 +156,7 @@ class Keeper:
         refused: list[SleepyError] = []
         for adapter in missing:
             try:
-                ensure_loaded(self._registry, replica, adapter, self._canary)
+                ensure_loaded(self._registry, replica, adapter, self._prover)
             except ServerUnreachable:
                 raise
             except SleepyError as error:

@@ -126,6 +126,6 @@ async def _recover_again_and_again(config: Config) -> None:
 def _recover(config: Config) -> None:
     try:
         with wiring.open_server(config) as server:
-            recover(config, wiring.open_registry(config), server, wiring.canary(config), wiring.SystemClock())
+            recover(config, wiring.open_registry(config), server, wiring.prover(config), wiring.SystemClock())
     except SleepyError as error:
         _log.error("nap.recovery_failed", reason=str(error))

@@ -27,7 +27,7 @@ from sleepy_coder.errors import SleepyError, TrainingError
 from sleepy_coder.learn.child import end_with_parent, say
 from sleepy_coder.learn.lora_run import open_model
 from sleepy_coder.learn.merge import STEPS, MergeJob, MergeProof
-from sleepy_coder.serve.canary import PROMPTS
+from sleepy_coder.serve.prover import PROMPTS
 
 TOLERANCE = 0.05  # of the update
 NOISE = 1e-6  # nats: two float32 runs of the same weights are closer

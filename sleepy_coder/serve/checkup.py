@@ -11,9 +11,9 @@ from typing import Final, Literal
 
 from sleepy_coder.config import Config
 from sleepy_coder.errors import AdapterError, ServerError, ServerUnreachable, SleepyError
-from sleepy_coder.serve.canary import NOISE, PROMPTS, Canary
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.explain import rank_flag
+from sleepy_coder.serve.prover import NOISE, PROMPTS, Prover
 from sleepy_coder.serve.throwaway import throwaway_adapters
 from sleepy_coder.types import Adapter, Message, Record
 
@@ -55,7 +55,7 @@ def checked(name: str, check: Callable[[], Finding]) -> Finding:
 
 
 def check_server(
-    client: VllmClient, config: Config, base: Path | None, active: Adapter | None, canary: Canary, base_sha256: str
+    client: VllmClient, config: Config, base: Path | None, active: Adapter | None, prover: Prover, base_sha256: str
 ) -> list[Finding]:
     """All findings of one server. What needs an answer is not asked of one that gives none or sleeps.
 
@@ -75,7 +75,7 @@ def check_server(
         if base is not None:
             findings += _adapters(client, config, base)
     if active is not None:
-        findings.append(checked("active adapter", lambda: _active(client, active, canary, base_sha256)))
+        findings.append(checked("active adapter", lambda: _active(client, active, prover, base_sha256)))
     return findings
 
 
@@ -217,7 +217,7 @@ def _slots(client: VllmClient, config: Config) -> Finding:
     return ok("adapter slots", f"{slots} adapters at once")
 
 
-def _active(client: VllmClient, active: Adapter, canary: Canary, base_sha256: str) -> Finding:
+def _active(client: VllmClient, active: Adapter, prover: Prover, base_sha256: str) -> Finding:
     held = {model.name: model.root for model in client.models()}
     if active.name not in held:
         return fail(
@@ -228,5 +228,5 @@ def _active(client: VllmClient, active: Adapter, canary: Canary, base_sha256: st
     if Path(held[active.name]).resolve() != active.path.resolve():
         what = f"{active.name} was loaded from {held[active.name]}, not from {active.path}"
         return fail("active adapter", what, "Unload it there; the gateway loads it again from the registry.")
-    canary.prove(client, active.name, base_sha256)
+    prover.prove(client, active.name, base_sha256)
     return ok("active adapter", f"{active.name} is loaded, and answers as it did")

@@ -16,8 +16,8 @@ from sleepy_coder.judge.evaluate import HEAT, evaluate, stack_id
 from sleepy_coder.judge.study_data import Cell, Trajectory
 from sleepy_coder.parts import BaseModel, Parts
 from sleepy_coder.ports import Verifier, Watcher, counting
-from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.fleet import Fleet
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.serve.rollout import Hinter
 from sleepy_coder.study.memory import RememberingServer, RememberingTrainer
 from sleepy_coder.study.plan import Plan, seed_of
@@ -76,7 +76,7 @@ def house(bench: Bench, of: Trajectory, cycle: int) -> Generator[Parts]:
             parts,
             server=bench.server,
             verifier=bench.verifier,
-            canary=Canary(bench.folder / "fingerprints", bench.base.name, config.server.logprob_tolerance),
+            prover=Prover(bench.folder / "fingerprints", bench.base.name, config.server.logprob_tolerance),
             trainer=RememberingTrainer(
                 lambda heard: wiring.open_trainer(config, bench.watcher, bench.base.sha256, heard),
                 bench.folder / "trained",
@@ -95,7 +95,7 @@ def kinds(bench: Bench, cycle: int) -> tuple[Kind, ...]:
 
 
 def measure_adapter(bench: Bench, parts: Parts, adapter: Adapter, kind: Kind) -> None:
-    ensure_loaded(parts.registry, parts.server, adapter, parts.canary)
+    ensure_loaded(parts.registry, parts.server, adapter, parts.prover)
     measure(bench, adapter.sha256, adapter.name, kind)
 
 

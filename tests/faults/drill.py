@@ -31,9 +31,9 @@ from sleepyd.keeper import Keeper
 
 from sleepy_coder.errors import AdapterError, SleepyError, StoreError
 from sleepy_coder.registry import Registry
-from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.process import free_port
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.store import Store
 from sleepy_coder.store_database import backups_of, in_doubt
 from sleepy_coder.store_rescue import rescue_if_damaged
@@ -266,20 +266,20 @@ class Scenario:
     def _morning(self) -> None:
         """The keeper looks after the server, as it does by day; then everything has to be in order."""
         registry = Registry(self.home / "adapters", FakeClock())
-        canary = Canary(self.home / "state" / "fingerprints", BASE, 0.01)
+        prover = Prover(self.home / "state" / "fingerprints", BASE, 0.01)
         damaged = (self.home / "damaged").read_text().split() if (self.home / "damaged").exists() else []
         with VllmClient(self.server.url) as client:
-            keeper = Keeper(registry, client, canary, Nobody(), self.home / "state" / "night.lock", 4)  # pyright: ignore[reportArgumentType]
+            keeper = Keeper(registry, client, prover, Nobody(), self.home / "state" / "night.lock", 4)  # pyright: ignore[reportArgumentType]
             if damaged and registry.previous() is not None or damaged:
                 self.server.stop()  # what is damaged on disk shows when it is loaded anew
                 self.server.start()
             keeper.look()
             keeper.look()
-            self._right_adapter(registry, client, canary, damaged)
+            self._right_adapter(registry, client, prover, damaged)
         self._adapters_are_whole(registry, damaged)
         self._store_is_whole()
 
-    def _right_adapter(self, registry: Registry, client: VllmClient, canary: Canary, damaged: list[str]) -> None:
+    def _right_adapter(self, registry: Registry, client: VllmClient, prover: Prover, damaged: list[str]) -> None:
         sound = [name for name in self.promoted if name not in damaged]
         try:
             active = registry.active()
@@ -292,7 +292,7 @@ class Scenario:
             held_from = {model.name: model.root for model in client.models()}.get(active.name)
             if held_from != str(active.path):
                 self._wrong(f"the server holds {active.name} from {held_from}")
-            canary.prove(client, active.name, registry.manifest(active.name).base_sha256)
+            prover.prove(client, active.name, registry.manifest(active.name).base_sha256)
         except SleepyError as error:
             self._wrong(str(error))
 

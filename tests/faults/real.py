@@ -31,9 +31,9 @@ from sleepy_coder.errors import SleepyError
 from sleepy_coder.learn.trainer import ChildTrainer, Step
 from sleepy_coder.parts import Parts
 from sleepy_coder.registry import Registry
-from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.process import EmbeddedServer, free_port
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.store import Store
 from sleepy_coder.types import Outcome
 
@@ -190,14 +190,14 @@ def main() -> None:
 def look(real: Real, figures: dict[str, int], trouble: list[str]) -> None:
     """The morning after: the keeper has looked, and all is in order."""
     registry = Registry(real.home / "adapters", FakeClock())
-    canary = Canary(real.home / "state" / "fingerprints", BASE, 0.01)
+    prover = Prover(real.home / "state" / "fingerprints", BASE, 0.01)
     active = registry.active()
     assert active is not None
     with VllmClient(real.server.url) as client:
-        Keeper(registry, client, canary, Nobody(), real.home / "state" / "night.lock", 4).look()  # pyright: ignore[reportArgumentType]
+        Keeper(registry, client, prover, Nobody(), real.home / "state" / "night.lock", 4).look()  # pyright: ignore[reportArgumentType]
         try:
             registry.verify(active.name)
-            canary.prove(client, active.name, registry.manifest(active.name).base_sha256)
+            prover.prove(client, active.name, registry.manifest(active.name).base_sha256)
         except SleepyError as error:
             figures["wrong_adapter"] += 1
             trouble.append(str(error))

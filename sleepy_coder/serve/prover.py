@@ -50,7 +50,7 @@ class Proofs(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Canary:
+class Prover:
     """Asks `replica`s; what they answered is kept in `folder`, one file per adapter.
 
     `base` is the name of the base model. `tolerance` is how far logprobs of the same weights may be apart.

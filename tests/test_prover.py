@@ -17,8 +17,8 @@ from sleepy_coder import log
 from sleepy_coder.deploy import ensure_loaded
 from sleepy_coder.errors import AdapterError
 from sleepy_coder.ports import Fingerprint
-from sleepy_coder.serve.canary import Canary
 from sleepy_coder.serve.client import VllmClient
+from sleepy_coder.serve.prover import Prover
 from sleepy_coder.types import Adapter
 
 
@@ -33,8 +33,8 @@ def house(tmp_path: Path) -> House:
 
 
 @pytest.fixture
-def canary(tmp_path: Path) -> Canary:
-    return Canary(tmp_path / "fingerprints", BASE, 0.01)
+def prover(tmp_path: Path) -> Prover:
+    return Prover(tmp_path / "fingerprints", BASE, 0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -86,80 +86,80 @@ def test_answers_to_other_prompts_or_of_another_length_never_match() -> None:
 
 
 def test_an_adapter_that_is_loaded_and_not_applied_is_refused_and_unloaded(
-    house: House, server: FakeServer, canary: Canary, adapter: Adapter, capsys: pytest.CaptureFixture[str]
+    house: House, server: FakeServer, prover: Prover, adapter: Adapter, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log.set_up(as_json=True)
     server.not_applied.add(adapter.name)
     with pytest.raises(AdapterError, match="just as the base does") as caught:
-        ensure_loaded(house.registry, server, adapter, canary)
+        ensure_loaded(house.registry, server, adapter, prover)
     assert "Restart that server" in caught.value.remedy
     assert [model.name for model in server.models()] == [BASE]
     assert "server.fingerprint_differs" in capsys.readouterr().err
 
 
 def test_an_adapter_that_stops_being_applied_is_found_out(
-    house: House, server: FakeServer, canary: Canary, adapter: Adapter
+    house: House, server: FakeServer, prover: Prover, adapter: Adapter
 ) -> None:
-    ensure_loaded(house.registry, server, adapter, canary)
+    ensure_loaded(house.registry, server, adapter, prover)
     server.not_applied.add(adapter.name)  # what a vLLM has done after it woke
     with pytest.raises(AdapterError, match="just as the base does"):
-        ensure_loaded(house.registry, server, adapter, canary)
+        ensure_loaded(house.registry, server, adapter, prover)
 
 
 def test_the_one_that_serves_stays_loaded_whatever_it_answers(
-    house: House, server: FakeServer, canary: Canary, adapter: Adapter
+    house: House, server: FakeServer, prover: Prover, adapter: Adapter
 ) -> None:
     active = house.registry.activate(adapter.name)
     server.not_applied.add(active.name)
     with pytest.raises(AdapterError):
-        ensure_loaded(house.registry, server, active, canary)
+        ensure_loaded(house.registry, server, active, prover)
     assert active.name in server.roots
 
 
 def test_other_weights_under_the_name_are_found_out_after_a_restart_of_everything(
-    house: House, server: FakeServer, canary: Canary, adapter: Adapter
+    house: House, server: FakeServer, prover: Prover, adapter: Adapter
 ) -> None:
-    ensure_loaded(house.registry, server, adapter, canary)
+    ensure_loaded(house.registry, server, adapter, prover)
     other = FakeServer(solver(()))
     other.hold(adapter.name, house.stage(2, solves=[1]).path, [1])
-    again = Canary(canary.folder, canary.base, canary.tolerance)
+    again = Prover(prover.folder, prover.base, prover.tolerance)
     with pytest.raises(AdapterError, match="differently than before"):
         again.prove(other, adapter.name, house.registry.manifest(adapter.name).base_sha256)
 
 
 def test_another_version_of_the_server_is_measured_anew(
-    house: House, server: FakeServer, canary: Canary, adapter: Adapter
+    house: House, server: FakeServer, prover: Prover, adapter: Adapter
 ) -> None:
-    ensure_loaded(house.registry, server, adapter, canary)
+    ensure_loaded(house.registry, server, adapter, prover)
     other = FakeServer(solver(()))
     other.runs = "fake 2"
     other.hold(adapter.name, house.stage(2, solves=[1]).path, [1])
-    canary.prove(other, adapter.name, "base")
-    canary.prove(other, adapter.name, "base")
+    prover.prove(other, adapter.name, "base")
+    prover.prove(other, adapter.name, "base")
 
 
 def test_a_fingerprint_file_that_cannot_be_read_says_what_to_do(
-    house: House, server: FakeServer, canary: Canary, adapter: Adapter
+    house: House, server: FakeServer, prover: Prover, adapter: Adapter
 ) -> None:
-    ensure_loaded(house.registry, server, adapter, canary)
-    (canary.folder / f"{adapter.name}.json").write_text("{")
+    ensure_loaded(house.registry, server, adapter, prover)
+    (prover.folder / f"{adapter.name}.json").write_text("{")
     with pytest.raises(AdapterError, match="measured anew"):
-        ensure_loaded(house.registry, server, adapter, canary)
+        ensure_loaded(house.registry, server, adapter, prover)
 
 
 def test_a_real_server_is_told_apart_from_its_base_and_recognised(tiny_server: TinyServer, tmp_path: Path) -> None:
-    canary = Canary(tmp_path, "tiny", 0.01)
+    prover = Prover(tmp_path, "tiny", 0.01)
     with VllmClient(tiny_server.url) as client:
         client.load("sc-0001-canary00", tiny_server.adapters["a1"])
         client.load("sc-0002-canary00", tiny_server.adapters["a2"])
         try:
-            canary.prove(client, "sc-0001-canary00", "base")
-            canary.prove(client, "sc-0001-canary00", "base")
+            prover.prove(client, "sc-0001-canary00", "base")
+            prover.prove(client, "sc-0001-canary00", "base")
             (tmp_path / "sc-0001-canary00.json").rename(tmp_path / "sc-0002-canary00.json")
             with pytest.raises(AdapterError, match="differently than before"):
-                canary.prove(client, "sc-0002-canary00", "base")
+                prover.prove(client, "sc-0002-canary00", "base")
         finally:
             client.unload("sc-0001-canary00")
             client.unload("sc-0002-canary00")
         with pytest.raises(AdapterError, match="just as the base does"):
-            canary.prove(client, "tiny", "base")
+            prover.prove(client, "tiny", "base")

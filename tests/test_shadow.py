@@ -31,6 +31,7 @@ from fakes import (
 )
 from test_registry import lora, stage, write_trained
 
+from sleepy_coder import log
 from sleepy_coder.canary import last_state, replay_log_e
 from sleepy_coder.config import CanarySettings
 from sleepy_coder.deploy import ensure_loaded
@@ -207,6 +208,7 @@ def test_what_served_before_and_is_refused_by_the_server_costs_the_replay_and_no
 
     monkeypatch.setattr(home.server, "load", refusing)
     home.server.restart()
+    log.set_up()
     assert home.night().outcome != "failed"
     assert now.store.replayed(now.store.canaries()[-1].id) == ()
     assert f"{first.name} cannot be loaded" in capsys.readouterr().err

@@ -246,10 +246,10 @@ def push(
             if not dry_run:
                 if bundle.withdrawn:
                     confirm("Upload it all the same?")
+                if gone := hub.leftovers(there, bundle):
+                    say(f"deleted there, left by an earlier push: {', '.join(gone)}", err)
                 if not yes:
                     _show_files(bundle, err)
-                    if gone := hub.leftovers(there, bundle):
-                        say(f"deleted there, left by an earlier push: {', '.join(gone)}", err)
                     confirm(f"Upload this to {repo} ({'public' if public else 'private'})?")
                 pushed = hub.push(bundle, repo, public=public)
     told = pushed or hub.Pushed(url=None, public=public)

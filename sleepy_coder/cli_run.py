@@ -23,6 +23,7 @@ from sleepy_coder.config import CONFIG_FILE, Config
 from sleepy_coder.config_load import load_config
 from sleepy_coder.console import as_json, err, explained, say
 from sleepy_coder.errors import ConfigError, ServerUnreachable, SleepyError
+from sleepy_coder.ports import Verifier
 from sleepy_coder.serve.gateway_client import VerifierWord, gateway_answers, tell_verdict
 from sleepy_coder.types import Task
 from sleepy_coder.verify.installed import Installed, find_installed
@@ -54,13 +55,13 @@ def run_command(
         session = f"run-{uuid.uuid4().hex[:12]}"
         task = _task(folder, verify.strip() or config.run.verify.strip())
         awaited = VerifierWord(session=session, nonce=secrets.token_hex(16), state="awaited")
-        if task is not None:
+        judge = _judge(folder, task) if task else None
+        if judge:
             tell_verdict(config.gateway, awaited)
         variables = environment(url, session, config.gateway.alias, config.gateway.api_key, os.environ)
-        installed = find_installed(folder, os.environ, task.command) if task else None
         command = command_line(agent, url, session, config.gateway.alias)
         status = _in_foreground(command, variables, sys.stderr if json else None)
-        said = _verified(config, awaited, task, folder, installed) if task and installed else "not verified"
+        said = _verified(config, awaited, task, folder, judge) if task and judge else "not verified"
     if json:
         as_json({"session": session, "status": status, "outcome": said, "check": list(task.command) if task else None})
     else:
@@ -69,24 +70,41 @@ def run_command(
     raise typer.Exit(status)
 
 
-def _verified(config: Config, awaited: VerifierWord, task: Task, folder: Path, installed: Installed) -> str:
+def _judge(folder: Path, task: Task) -> tuple[Verifier, Installed] | None:
+    """Who will verify, with what is installed for the project; None, with a word why, when nobody can.
+
+    Asked before the agent has done anything, which may take the environment away: whether a session counts must not
+    hang on what an adapter did in it.
+    """
+    installed = find_installed(folder, os.environ, task.command)
+    try:
+        return wiring.open_project_verifier(installed), installed
+    except SleepyError as error:
+        say(f"the result cannot be verified: {error}", err)
+        return None
+
+
+def _verified(
+    config: Config, awaited: VerifierWord, task: Task, folder: Path, judge: tuple[Verifier, Installed]
+) -> str:
     """Verify what the agent left and have the gateway keep the verdict; what came of it, in words.
 
-    A session of which the verifier has nothing to say has passed nothing. It is left out only where no verifier can be
-    opened, whatever the agent did: else what the canary counts would hang on what an adapter did.
-    Raises ServerError, InfraError or SandboxUnavailable.
+    A session of which the verifier has nothing to say has passed nothing. Raises ServerError, InfraError or
+    SandboxUnavailable.
     """
-    instead = awaited.model_copy(update={"state": "silent"})
+    not_passed = awaited.model_copy(update={"state": "not_passed"})
+    verifier, installed = judge
     try:
-        verifier = wiring.open_project_verifier(installed)
-        instead = awaited.model_copy(update={"state": "not_passed"})
         check = checked(verifier, awaited.session, task, folder, installed)
     except (SleepyError, OSError, KeyboardInterrupt):
         with suppress(SleepyError):
-            tell_verdict(config.gateway, instead)  # or the session waits for this word for a day
+            tell_verdict(config.gateway, not_passed)  # or the session waits for this word for a day
         raise
     if check is None:
-        tell_verdict(config.gateway, instead)
+        try:
+            tell_verdict(config.gateway, not_passed)
+        except SleepyError as error:
+            say(f"the gateway was not told: {error}", err)
         return "not verified, for no program file that the check speaks of was changed"
     if not check.verdict.passed:
         say(check.verdict.feedback or check.verdict.detail, err)

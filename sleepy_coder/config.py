@@ -615,16 +615,6 @@ class Config(BaseSettings):
             raise ValueError("night.sleep_level 2 drops the weights, which needs server.restart_command")
         return self
 
-    @model_validator(mode="after")
-    def _every_process_has_a_row(self) -> Self:
-        processes, rows = self.training.processes, self.recipe.batch_size
-        if processes > rows:
-            raise ValueError(
-                f"training.processes = {processes} cannot share recipe.batch_size = {rows} rows: "
-                "raise recipe.batch_size or lower training.processes"
-            )
-        return self
-
     @classmethod
     def settings_customise_sources(
         cls,

@@ -10,13 +10,14 @@ from typing import Final
 
 from sleepy_coder import wiring
 from sleepy_coder.adapter_manifest import model_sha256
-from sleepy_coder.config import CONFIG_FILE, NANO, Config, TrainingSettings
+from sleepy_coder.config import CONFIG_FILE, NANO, Config
 from sleepy_coder.drill import complaint
 from sleepy_coder.errors import ServerError, ServerUnreachable, SleepyError
 from sleepy_coder.files import private_folder, temporary_beside
 from sleepy_coder.judge.clusters import form_clusters
 from sleepy_coder.learn.launch import read_launch
-from sleepy_coder.learn.trainer import refuse_quantised
+from sleepy_coder.learn.recipes import RECIPES
+from sleepy_coder.learn.trainer import refuse_idle_processes, refuse_quantised
 from sleepy_coder.registry import Registry
 from sleepy_coder.report.episodes import short_reason
 from sleepy_coder.report.standing import VERIFIED, daemon_line, small_set
@@ -56,7 +57,7 @@ def examine(config: Config, on_check: Callable[[str], None] = lambda _: None) ->
         active = registry.active() if serving.level == "ok" else None
         findings += [serving, checked("base model", lambda: _base_model(config, registry, active))]
         if config.training.processes > 1:
-            findings.append(checked("training", lambda: check_training(config.training)))
+            findings.append(checked("training", lambda: check_training(config)))
         findings.append(checked("drill", lambda: _drill(config)))
         findings.append(checked("frozen set", lambda: _frozen_set(config)))
         for url in config.server.urls:
@@ -181,8 +182,11 @@ def _base_model(config: Config, registry: Registry, active: Adapter | None) -> F
     return ok("base model", f"{path}, sha256 {sha256[:12]}")
 
 
-def check_training(settings: TrainingSettings) -> Finding:
+def check_training(config: Config) -> Finding:
     """Several processes are started only when a night has dreamed: what the launcher would refuse is found before."""
+    settings, objective = config.training, RECIPES[config.recipe.name].objective
+    if objective != "none":
+        refuse_idle_processes(objective, config.recipe.batch_size, settings.processes)
     launch = read_launch(settings.processes, settings.accelerate_args)
     machines, here, gpus = launch.machines, launch.here, launch.gpus
     said = f"{settings.processes} processes"

@@ -32,7 +32,7 @@ from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.learn.outputs import Training
 from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.learn.surprise import Surprise
-from sleepy_coder.learn.trainer import refuse_quantised
+from sleepy_coder.learn.trainer import refuse_idle_processes, refuse_quantised
 from sleepy_coder.material import dreams_of
 from sleepy_coder.nap import recover_own
 from sleepy_coder.nap_files import NapFiles
@@ -156,9 +156,11 @@ def _as_begun(parts: Parts, night: Journal) -> Parts:
 def _practise_and_judge(parts: Parts, night: Journal, started: datetime) -> NightReport:
     day = night.once("day", Day, lambda: look_back(parts))
     night.once("shadow", Replay, lambda: replay_day(parts, night.cycle, day.until))  # which may roll back
-    if RECIPES[parts.config.recipe.name].objective == "none":
-        return _skip(parts, night, started, f"recipe {parts.config.recipe.name} trains nothing")
+    config = parts.config
+    if (objective := RECIPES[config.recipe.name].objective) == "none":
+        return _skip(parts, night, started, f"recipe {config.recipe.name} trains nothing")
     refuse_quantised(parts.base.path)
+    refuse_idle_processes(objective, config.recipe.batch_size, config.training.processes)
     serving = night.once("serve", Adapter | None, parts.registry.active)
     if serving is not None:  # a server that was restarted has forgotten it, also in the middle of a night
         ensure_loaded(parts.registry, parts.server, serving, parts.prover)

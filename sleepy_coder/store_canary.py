@@ -26,9 +26,12 @@ SELECT c.id, c.adapter, c.previous, c.began, c.after, s.stage, s.share, s.at, s.
  FROM canaries c JOIN canary_stages s ON s.position = (SELECT max(position) FROM canary_stages WHERE canary = c.id)
 """
 # A verifier speaks of announced sessions only, and all that it may say counts: what an episode trains may hang on what
-# the agent did after its lot, and this must not. Without `passed` a verifier's word is from before it was kept.
+# the agent did after its lot, and this must not. Without `passed` a verifier's word was kept by an earlier release,
+# which may run on beside this one.
 _WAITING: Final = """
-SELECT a.session, a.new, a.share, c.started, c.passed, c.payload IS NOT NULL,
+SELECT a.session, a.new, a.share, c.started,
+       coalesce(c.passed, CASE json_extract(c.payload, '$.verdict.outcome') WHEN 'pass' THEN 1 WHEN 'fail' THEN 0 END),
+       c.payload IS NOT NULL,
        coalesce(json_extract(c.payload, '$.verdict.outcome'), 'nothing to verify') FROM canary_sessions a
  JOIN session_checks c ON c.session = a.session
  WHERE a.canary = :id AND NOT EXISTS

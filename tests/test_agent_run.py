@@ -563,7 +563,7 @@ class Told:
     def ends(self, agent: str) -> list[str]:
         with suppress(typer.Exit):
             run_command([sys.executable, "-c", agent])
-        assert len({word.nonce for word in self.words}) == 1
+        assert len({word.nonce for word in self.words}) <= 1
         return [word.state for word in self.words]
 
 
@@ -579,15 +579,26 @@ def test_whatever_an_agent_leaves_that_no_verifier_speaks_of_its_session_has_not
     assert Told(project, monkeypatch).ends(agent) == ["awaited", "not_passed"]
 
 
+def test_an_agent_that_takes_the_environment_of_the_check_away_has_not_passed(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder.create(project / ".venv")
+    agent = "import pathlib, shutil\nshutil.rmtree('.venv')\npathlib.Path('calc.py').write_text('x = 1\\n')"
+    told = Told(project, monkeypatch)
+    assert told.ends(agent) == ["awaited", "spoken"]
+    check = told.words[-1].check
+    assert check is not None and not check.verdict.passed
+
+
 @pytest.mark.parametrize("agent", ["", REMOVES])
-def test_where_no_verifier_can_be_opened_the_session_is_left_out_whatever_the_agent_did(
+def test_where_no_verifier_can_be_opened_nobody_awaits_one_whatever_the_agent_does(
     project: Path, monkeypatch: pytest.MonkeyPatch, agent: str
 ) -> None:
     def none(_: object) -> None:
         raise SandboxUnavailable("bubblewrap is missing", "Install it")
 
     monkeypatch.setattr("sleepy_coder.cli_run.wiring.open_project_verifier", none)
-    assert Told(project, monkeypatch).ends(agent) == ["awaited", "silent"]
+    assert Told(project, monkeypatch).ends(agent) == []
 
 
 @pytest.mark.slow

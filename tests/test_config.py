@@ -199,11 +199,3 @@ def test_dropping_the_weights_needs_a_command_that_brings_them_back(home: Path) 
         load_config()
     write(home, '[server]\nrestart_command = ["true"]\n\n[night]\nshare_gpu = true\nsleep_level = 2\n')
     assert load_config().night.sleep_level == 2
-
-
-def test_more_processes_than_rows_in_a_batch_are_refused_with_what_to_do(home: Path) -> None:
-    write(home, "[training]\nprocesses = 64\n")
-    with pytest.raises(ConfigError, match=r"raise recipe\.batch_size or lower training\.processes"):
-        load_config()
-    write(home, "[recipe]\nbatch_size = 64\n\n[training]\nprocesses = 64\n")
-    assert load_config().training.processes == 64

@@ -34,7 +34,7 @@ from sleepy_coder.config import (
 )
 from sleepy_coder.deploy import ensure_loaded
 from sleepy_coder.doctor import check_training, examine
-from sleepy_coder.errors import ConfigError
+from sleepy_coder.errors import ConfigError, TrainingError
 from sleepy_coder.learn.launch import Launch
 from sleepy_coder.registry import Registry, model_sha256
 from sleepy_coder.serve.checkup import Finding, check_server
@@ -358,8 +358,16 @@ def test_a_training_that_could_not_start_is_found_before_a_night_dreams(
 ) -> None:
     usual = {"machines": 1, "rank": 0, "here": 4, "gpus": 0, "met_at": ""}
     monkeypatch.setattr(doctor, "read_launch", lambda *_: Launch.model_validate({**usual, **launch}))
-    found = check_training(TrainingSettings(processes=4))  # pyright: ignore[reportCallIssue]
+    found = check_training(Config.model_validate({"training": {"processes": 4}}))
     assert found.level == level and said in found.what
+
+
+def test_more_processes_than_rows_in_a_step_are_refused_where_they_would_train_together() -> None:
+    many: dict[str, Any] = {"training": {"processes": 8}, "recipe": {"batch_size": 4}}
+    with pytest.raises(TrainingError, match="8 processes cannot share 4 rows"):
+        check_training(Config.model_validate(many))
+    many["recipe"]["name"] = "sdft"
+    assert "8 processes" in check_training(Config.model_validate(many)).what, "it trains in one"
 
 
 def test_the_training_of_several_processes_is_a_line_of_the_examination(

@@ -40,7 +40,7 @@ from sleepy_coder import log
 from sleepy_coder.abandon import abandon
 from sleepy_coder.arms import baseline_arm
 from sleepy_coder.collect.redact import SecretRedactor
-from sleepy_coder.config import EvalSettings, MixSettings, NightSettings
+from sleepy_coder.config import EvalSettings, MixSettings, NightSettings, TrainingSettings
 from sleepy_coder.deploy import ensure_loaded
 from sleepy_coder.errors import (
     AdapterError,
@@ -670,6 +670,14 @@ def test_a_quantised_base_fails_the_night_before_anything_is_dreamed(house: Hous
     assert "quantised (awq)" in report.reason and "model.path" in report.reason
     assert "dream" not in {phase.name for phase in report.phases}
     assert house.open().store.count_episodes(unused=True) == 40
+
+
+def test_more_processes_than_rows_in_a_step_fail_the_night_before_anything_is_dreamed(house: House) -> None:
+    house.day()
+    together = TrainingSettings(processes=64)  # pyright: ignore[reportCallIssue]
+    report = house.night(training=together)
+    assert report.outcome == "failed" and "lower training.processes" in report.reason
+    assert "dream" not in {phase.name for phase in report.phases}
 
 
 def test_a_failed_training_fails_the_night_in_its_own_words(house: House) -> None:

@@ -131,7 +131,7 @@ def course(data: StudyData, of: Trajectory) -> Course:
         forgetting=metrics.forgetting(matrix) if len(matrix) > 1 else None,
         k=k,
         pass_k=pass_k,
-        kl=next((cell.kl for cell in reversed(cells) if cell.outcome == "promoted"), None),
+        kl=next((cell.kl for cell in reversed(cells) if cell.candidate == cells[-1].served), None),
         steps=sum(cell.night.steps for cell in cells if cell.night),
         train_seconds=math.fsum(cell.train_seconds for cell in cells),
         seconds=math.fsum(cell.seconds for cell in cells),

@@ -16,6 +16,8 @@ of the student; the base needs no second copy of the adapter, and holds the stud
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import random
 import signal
@@ -33,7 +35,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from sleepy_coder.errors import InfraError, TrainingError
-from sleepy_coder.files import sha256_file, write_atomic
+from sleepy_coder.files import write_atomic
 from sleepy_coder.learn.child import Parent, Pause, only_child, say
 from sleepy_coder.learn.endings import NOT_JUDGED, ORPHANED
 from sleepy_coder.learn.lora_run import Run, attach_adapter, device, load_base, weights_of, write_folder
@@ -218,6 +220,12 @@ def dataset(rows: Sequence[dict[str, Any]], at_once: int, recipe: Recipe) -> Dat
     return Dataset.from_list(drawn[:count])
 
 
+def _identity(job: TrainingJob) -> str:
+    """What its checkpoints are known by: TRL goes on in the middle of an epoch, which so many rows at once make."""
+    decides = {**job.identity(), "max_tokens": job.max_tokens, "rows_at_once": job.rows_at_once}
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
 def train(job: TrainingJob, workdir: Path, pause: Pause) -> None:
     """Run the whole job and leave the adapter in `workdir/adapter`.
 
@@ -226,7 +234,7 @@ def train(job: TrainingJob, workdir: Path, pause: Pause) -> None:
     recipe = job.recipe
     tokenizer = AutoTokenizer.from_pretrained(str(job.model), padding_side="left")
     run = Run.begin(attach_adapter(load_base(job.model).to(device()), recipe), recipe, job.parent)
-    found = last_checkpoint(workdir / _CHECKPOINTS, sha256_file(workdir / JOB_FILE))
+    found = last_checkpoint(workdir / _CHECKPOINTS, _identity(job), lambda reason: say("not_resumed", reason=reason))
     reporter = Reporter(pause, recipe)
     trainer, rows = trainer_of(Child(job, workdir / _CHECKPOINTS, run, tokenizer))
     trainer.remove_callback(PrinterCallback)

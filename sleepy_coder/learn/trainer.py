@@ -282,6 +282,13 @@ def refuse_quantised(model: Path) -> None:
         raise TrainingError(f"{model} is quantised ({method}) and cannot be trained here", FULL_PRECISION)
 
 
+def refuse_idle_processes(objective: Objective, rows: int, processes: int) -> None:
+    """Raises TrainingError when each of `processes` cannot have one of the `rows` of a step. Cheap, as above."""
+    if processes > rows and _CHILDREN[objective] != _TRL:  # which trains in one
+        remedy = "raise recipe.batch_size or lower training.processes"
+        raise TrainingError(f"{processes} processes cannot share {rows} rows", remedy)
+
+
 @contextmanager
 def _running(argv: list[str], environment: dict[str, str], patience: float) -> Generator[subprocess.Popen[str]]:
     """The child as long as this is open. On an error it gets `patience` seconds to save what it has."""

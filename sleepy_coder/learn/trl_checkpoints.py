@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, cast
@@ -23,10 +24,15 @@ def mark_whole(checkpoint: Path) -> None:
     write_atomic(checkpoint / _WHOLE, "")
 
 
-def last_checkpoint(folder: Path, job_sha: str) -> Path | None:
-    """The newest checkpoint of this very job that is whole and can be read; those of another are deleted."""
+def last_checkpoint(folder: Path, job_sha: str, tell: Callable[[str], None] = lambda _: None) -> Path | None:
+    """The newest checkpoint of this very job that is whole and can be read; those of another are deleted.
+
+    `tell` hears why, where there were some.
+    """
     mark = folder / _JOB
     if not mark.is_file() or mark.read_text() != job_sha:
+        if any(folder.glob(f"checkpoint-*/{_WHOLE}")):
+            tell("the checkpoints are of another job")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         write_atomic(mark, job_sha)

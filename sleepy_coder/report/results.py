@@ -138,7 +138,7 @@ def _backward(nights: Sequence[NightReport]) -> str:
         f"On the tasks that promoted nights gained: ACC {metrics.acc(matrix):.3f}, "
         f"BWT {words.signed(metrics.bwt(matrix))}, forgetting {words.signed(metrics.forgetting(matrix))} "
         "(Lopez-Paz & Ranzato 2017; Chaudhry et al. 2018). A group is what one night gained, so BWT says how much of "
-        "that was lost again, and forgetting how far all groups are below their best."
+        "that was lost again, and forgetting how far they are below their best; the last group counts in neither."
     )
 
 

@@ -153,8 +153,7 @@ def gateway_answers(settings: GatewaySettings) -> bool:
 def tell_verdict(settings: GatewaySettings, word: VerifierWord) -> None:
     """Have the gateway keep a verifier's word, which it frees of secrets. Raises ServerError."""
     tell = partial(_said, settings, "gateway", "/admin/check", word.model_dump_json(), _START)
-    over = word.state in ("spoken", "not_passed")  # an agent's work is behind it: a restart must not lose it
-    for pause in _PAUSES if over else ():
+    for pause in _PAUSES if word.state == "spoken" else ():  # an agent's work is behind it: a restart must not lose it
         with suppress(ServerUnreachable):
             tell()
             return

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _LOGIN: Final = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
 _MODEL: Final = "config.json"  # of a whole model, and of no adapter
-_BESIDE_MODEL: Final = frozenset(("generation_config.json", *PROCESSOR_FILES, *TOKENIZER_FILES))
+_BESIDE_MODEL: Final = frozenset((_MODEL, "generation_config.json", *PROCESSOR_FILES, *TOKENIZER_FILES))
 _WEIGHTS: Final = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
 _LOADABLE: Final = frozenset((".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack"))
 
@@ -86,10 +86,11 @@ def push(bundle: Bundle, repo: str, *, public: bool = False, endpoint: str | Non
 
 def leftovers(there: Collection[str], bundle: Bundle) -> tuple[str, ...]:
     """Which of the files `there` an earlier push wrote and `bundle` does not: another form's, or another night's."""
-    beside = _BESIDE_MODEL if _MODEL in there else frozenset[str]()
+    # Beside an adapter alone they are the owner's.
+    beside = _BESIDE_MODEL if any(map(_WEIGHTS.fullmatch, there)) else frozenset[str]()
 
     def ours(name: str) -> bool:
-        if name in (CONFIG, WEIGHTS, _MODEL) or name in beside or _WEIGHTS.fullmatch(name):
+        if name in (CONFIG, WEIGHTS) or name in beside or _WEIGHTS.fullmatch(name):
             return True
         return name.endswith(".gguf") and is_adapter_name(name.removesuffix(".gguf"))
 

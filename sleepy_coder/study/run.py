@@ -24,7 +24,7 @@ from sleepy_coder.study.plan import Plan, cells, deal, frozen_part, identity, si
 from sleepy_coder.study.store import StudyStore
 from sleepy_coder.tasks import load_split, set_id
 from sleepy_coder.tasks.leaks import LeakIndex
-from sleepy_coder.types import Episode, Outcome
+from sleepy_coder.types import Episode
 
 SOURCES: Final = Path(__file__).parents[1]
 """The package, whose sources name the state of the code that ran a cell."""
@@ -149,8 +149,7 @@ def _cell(bench: Bench, of: Trajectory, cycle: int) -> Cell:
 def _day(bench: Bench, seed: int, cycle: int) -> tuple[Episode, ...]:
     """The episodes of a day: what the base model made of its tasks, for all recipes the same."""
     tasks = deal(load_split("day"), bench.plan.cycles, bench.plan.day_tasks, seed)[cycle - 1]
-    known = bench.store.episodes(seed, cycle)
-    met = {episode.task.id for episode in known if episode.task and episode.outcome is not Outcome.INFRA}
+    met = {episode.task.id for episode in bench.store.episodes(seed, cycle) if episode.task}
     left = [task for task in tasks if task.id not in met]
     if left:
         bench.watcher.phase("day")

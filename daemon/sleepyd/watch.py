@@ -143,7 +143,7 @@ class CanaryWatch:
             self._lots.forget()
 
     def _refusals(self, trial: LiveTrial) -> tuple[int, int]:
-        """In how many looks in a row one server refused the new adapter, but not the old; and the old, proving the new.
+        """In how many looks in a row one server refused the new adapter, but not the old; and the old, holding the new.
 
         What befalls both on a server, as when it was restarted with another dtype, speaks against neither.
         """
@@ -155,11 +155,10 @@ class CanaryWatch:
     # What others saw
 
     def loaded(self, adapter: str, server: str, held: Held) -> None:
-        """What the keeper found of `adapter` on a server, once a look. Kept are refusals in a row; 0: it is proved."""
+        """What the keeper found of `adapter` on a server, once a look. Kept are refusals in a row; 0: it is there."""
         with self._lock:
-            before = self._refused.pop((adapter, server), 0)
-            if held != "unproved":
-                self._refused[adapter, server] = before + 1 if held == "refused" else 0
+            before = self._refused.get((adapter, server), 0)
+            self._refused[adapter, server] = before + 1 if held == "refused" else 0
 
     def hear(self, exchanges: Sequence[Exchange]) -> None:
         """Replies that have been saved. Raises StoreError."""

@@ -200,6 +200,35 @@ def test_first_replies_count_in_the_order_of_the_lots_while_a_slow_one_is_waited
     assert counted(watching) == [*before, slow, quick, late]
 
 
+@pytest.mark.parametrize("before", [(), (3,)])
+def test_a_reply_in_the_seconds_before_the_first_look_holds_up_no_trigger(
+    watching: Watching, before: tuple[int, ...]
+) -> None:
+    if before:
+        watching.promote(*before)  # another promotion is watched meanwhile
+    old, new = watching.house.serve(1, 2)
+    for session in (*watching.sessions(old, 1, "early"), *watching.sessions(new, 1, "early")):
+        watching.reply(session)
+    watching.watch.look()
+    usual(watching, old, 7)
+    assert len(counted(watching)) == 9
+    for session in watching.sessions(new, 11, "broken"):
+        watching.reply(session, text="")
+    watching.watch.look()
+    assert watching.active() == old
+
+
+def test_a_reply_that_was_under_way_at_a_promotion_is_not_the_new_adapter_s(watching: Watching) -> None:
+    old, new = watching.promote(1, 2)
+    usual(watching, old)
+    [late] = watching.sessions(new, 1, "late")
+    watching.serving.name_for(late)
+    watching.reply(late, text="", served_by=old)
+    assert late not in counted(watching)
+    watching.reply(late)
+    assert counted(watching)[-1] == late
+
+
 def test_a_run_of_broken_replies_goes_on_after_a_restart(watching: Watching) -> None:
     old, new = watching.promote(1, 2)
     usual(watching, old, 7)

@@ -28,6 +28,8 @@ from sleepy_coder.types import AdapterState, Record
 
 _log = log.get("canary")
 SURE_SECONDS: Final = 600.0
+_AHEAD: Final = timedelta(days=1)
+"""What lies further ahead was noted while the clock was wrong."""
 _LARGEST = 1e12  # JSON has no infinity, and beyond this nobody asks how much
 
 
@@ -80,7 +82,8 @@ class Hours:
     """Tells whoever looks again and again whether the hours of a split are over; a single look cannot know.
 
     A clock that runs ahead says so as well, and there is no way back: it has to go on saying so for some minutes of
-    `uptime`, which nobody sets.
+    `uptime`, which nobody sets. One that is behind finds the beginning ahead, and dates it anew in the past: counted is
+    from the latest date that can be true.
     """
 
     def __init__(self, uptime: Callable[[], float] = time.monotonic) -> None:
@@ -88,7 +91,8 @@ class Hours:
         self._first: tuple[str, float] | None = None
 
     def over(self, trial: LiveTrial, hours: float, now: datetime) -> bool:
-        if now - trial.since < timedelta(hours=hours):
+        begun = [at for at in (trial.began, trial.since) if at <= now + _AHEAD]
+        if not begun or now - max(begun) < timedelta(hours=hours):
             self._first = None
             return False
         uptime = self._uptime()
@@ -111,12 +115,11 @@ def look(
     trial = _begun(store, registry, settings, pointer, base, now)
     if trial is None or not trial.running:
         return trial
-    # What lies further ahead than a day was noted while the clock was wrong, and is not waited for.
-    patience, ahead = timedelta(minutes=settings.patience_minutes), timedelta(days=1)
-    new = store.count_finished(trial.id, now - patience, now + ahead)
+    patience = timedelta(minutes=settings.patience_minutes)
+    new = store.count_finished(trial.id, now - patience, now + _AHEAD)
     evidence = weigh(store, trial)
-    if trial.stage == "split" and trial.since > now + ahead:
-        why = f"it began at {trial.since:%Y-%m-%d %H:%M} by a clock that was wrong, and its hours begin anew"
+    if trial.stage == "split" and trial.since > now + _AHEAD:
+        why = f"it began at {trial.since:%Y-%m-%d %H:%M}, ahead of the clock, which was wrong then or is now"
         _enter(store, trial, "split", trial.share, now, why, evidence)
     if new:
         _log.info("canary.counted", adapter=trial.adapter, statistics=evidence.statistics())

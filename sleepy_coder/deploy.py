@@ -21,13 +21,16 @@ from sleepy_coder.types import Adapter, AdapterState, Decision, EvalReport, Gate
 _log = log.get("server")
 
 
-def ensure_loaded(registry: Registry, server: ModelServer, adapter: Adapter, prover: Prover) -> None:
+def ensure_loaded(
+    registry: Registry, server: ModelServer, adapter: Adapter, prover: Prover, *, keep: bool = False
+) -> None:
     """Have every replica of `server` hold `adapter` with the registry's bytes, and prove that it answers with them.
 
-    Raises AdapterError when the files have changed, a server loaded them from elsewhere or answers with other weights.
+    What serves stays loaded whatever it proves; with `keep` any other does as well. Raises AdapterError when the files
+    have changed, a server loaded them from elsewhere or answers with other weights.
     """
     serves = registry.verify(adapter.name).state is AdapterState.ACTIVE
-    load_proved(server, adapter, registry.manifest(adapter.name).base_sha256, prover, keep=serves)
+    load_proved(server, adapter, registry.manifest(adapter.name).base_sha256, prover, keep=keep or serves)
 
 
 def load_proved(server: ModelServer, adapter: Adapter, base_sha256: str, prover: Prover, *, keep: bool) -> None:

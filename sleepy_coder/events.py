@@ -327,8 +327,8 @@ _DAYS: Final = {
         "The model server did not answer, or broke off in the middle of a reply.", path=str, reason=str
     ),
     "gateway.server_aside": _event(
-        "One of several model servers refuses connections, or cannot load what serves: it is asked last for 15 seconds "
-        "at a time; why. Once until it answers.",
+        "One of several model servers refuses connections, or lacks an adapter and cannot load it: it is asked last "
+        "for 15 seconds at a time, if it lacks one for that alone; why. Once until it answers, or with that one.",
         server=str,
         reason=str,
     ),

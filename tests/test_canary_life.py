@@ -406,6 +406,22 @@ def test_a_split_that_began_while_the_clock_was_years_ahead_counts_its_hours_ane
     assert trial is not None and trial.stage == "holdback"
 
 
+@pytest.mark.parametrize("behind", [timedelta(days=2), timedelta(days=5000)])
+def test_a_clock_that_is_behind_for_a_moment_ends_no_split(watched: Watched, behind: timedelta) -> None:
+    """As after a boot, before the time is asked of the network."""
+    watched.house.serve(1)
+    watched.look()
+    began = watched.state().trial.began
+    watched.now -= behind
+    for _ in range(3):
+        watched.look()
+    watched.now += behind
+    trial = watched.wait(timedelta(hours=SETTINGS.hours - 1))
+    assert trial is not None and (trial.stage, trial.began) == ("split", began)
+    trial = watched.wait(timedelta(hours=1))
+    assert trial is not None and trial.stage == "holdback"
+
+
 def test_the_next_promotion_ends_a_canary_and_begins_another(watched: Watched) -> None:
     watched.house.serve(1)
     watched.look()

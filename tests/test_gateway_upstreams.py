@@ -7,12 +7,16 @@ import json
 from pathlib import Path
 
 import pytest
+import structlog
 from aiohttp import web
 from fakes import BASE, Arrived, ScriptedUpstream, says, streams
 from gateway_house import gateway_house, run, until
 from hypothesis import given
 from hypothesis import strategies as st
+from sleepyd.passing import Lacking
 from sleepyd.upstreams import ASIDE_SECONDS, Upstreams
+
+from sleepy_coder import log
 
 CHAT = b'{"model":"sleepy-coder","messages":[]}'
 REPLY = b'{"id":"c1","object":"chat.completion","model":"sleepy-base","choices":[]}'
@@ -51,6 +55,45 @@ def test_a_server_that_refused_is_asked_last_for_a_while() -> None:
     assert [upstreams.order(session)[0] for session in ("", "x", "y", "z")] == ["http://b"] * 4
     time += ASIDE_SECONDS
     assert upstreams.order("")[0] == "http://a"
+
+
+def test_a_server_that_lacks_a_model_is_asked_last_for_that_one_alone_and_it_is_said_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log.set_up(as_json=True)
+    time, lacks = 100.0, {"old"}
+    upstreams = Upstreams(["http://a", "http://b"], now=lambda: time)
+
+    async def ask(model: str) -> str:
+        """Which server answers."""
+
+        async def at(base: str, others: bool) -> web.Response:
+            lacking = base == "http://a" and model in lacks
+            if lacking and others:
+                raise Lacking(f"it does not have {model}")
+            return web.Response(text=base, status=404 if lacking else 200)
+
+        return (await upstreams.first("", at, model)).text or ""
+
+    async def story() -> None:
+        nonlocal time
+        for _ in range(3):
+            assert [await ask(model) for model in ("old", "new", "old", "")] == [
+                "http://b",
+                "http://a",
+                "http://b",
+                "http://a",
+            ]
+            time += ASIDE_SECONDS
+        lacks.clear()
+        assert await ask("old") == "http://a"
+        lacks.add("old")
+        assert await ask("old") == "http://b"
+
+    run(story)
+    said = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert said.count("gateway.server_aside") == 2
+    structlog.reset_defaults()
 
 
 def test_a_server_that_is_away_costs_no_reply(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from conftest import TinyServer
 from fakes import BASE, Arrived, FakeClock, FakeServer, Script, ScriptedUpstream, says, solver
 from gateway_house import gateway_house, run, until
 from sleepyd.keeper import Keeper, kept_by
+from sleepyd.lots import Lots
 from sleepyd.serving import InFlight, Serving
 from test_registry import MIX, RECIPE, House
 
@@ -292,6 +293,38 @@ def test_a_server_that_cannot_load_what_serves_is_put_aside_and_another_one_answ
 
     run(story)
     assert events(capsys).count("gateway.server_aside") == 1
+
+
+def test_in_a_split_a_server_that_lacks_the_old_adapter_keeps_the_sessions_of_the_new_one(
+    kept: Kept, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        old, new = kept.serve(1, 2)
+        async with ScriptedUpstream(holding(BASE, old, new)) as well:
+            server = {"replicas": (well.url,)}
+            async with gateway_house(
+                tmp_path, holding(BASE, old, new), restore=look_in_vain, server=server, lots=Lots(0.5)
+            ) as house:
+
+                async def ask_all() -> dict[str, tuple[str, ScriptedUpstream]]:
+                    """What each session was given, and where."""
+                    found: dict[str, tuple[str, ScriptedUpstream]] = {}
+                    for session in (f"s{number}" for number in range(24)):
+                        before = posts(well)
+                        status, _ = await house.post("/v1/chat/completions", CHAT, session_id=session)
+                        where = well if posts(well) > before else house.upstream
+                        assert status == 200
+                        found[session] = where.arrived[-1].json["model"], where
+                    return found
+
+                before = await ask_all()
+                assert len(set(before.values())) == 4
+                house.upstream.script = holding(BASE, new)
+                assert await ask_all() == {
+                    session: (model, well if model == old else where) for session, (model, where) in before.items()
+                }
+
+    run(story)
 
 
 def test_when_no_server_can_load_what_serves_its_404_is_the_reply(kept: Kept, tmp_path: Path) -> None:

@@ -200,6 +200,35 @@ def test_first_replies_count_in_the_order_of_the_lots_while_a_slow_one_is_waited
     assert counted(watching) == [*before, slow, quick, late]
 
 
+@pytest.mark.parametrize("before", [(), (3,)])
+def test_a_reply_in_the_seconds_before_the_first_look_holds_up_no_trigger(
+    watching: Watching, before: tuple[int, ...]
+) -> None:
+    if before:
+        watching.promote(*before)  # another promotion is watched meanwhile
+    old, new = watching.house.serve(1, 2)
+    for session in (*watching.sessions(old, 1, "early"), *watching.sessions(new, 1, "early")):
+        watching.reply(session)
+    watching.watch.look()
+    usual(watching, old, 7)
+    assert len(counted(watching)) == 9
+    for session in watching.sessions(new, 11, "broken"):
+        watching.reply(session, text="")
+    watching.watch.look()
+    assert watching.active() == old
+
+
+def test_a_reply_that_was_under_way_at_a_promotion_is_not_the_new_adapter_s(watching: Watching) -> None:
+    old, new = watching.promote(1, 2)
+    usual(watching, old)
+    [late] = watching.sessions(new, 1, "late")
+    watching.serving.name_for(late)
+    watching.reply(late, text="", served_by=old)
+    assert late not in counted(watching)
+    watching.reply(late)
+    assert counted(watching)[-1] == late
+
+
 def test_a_run_of_broken_replies_goes_on_after_a_restart(watching: Watching) -> None:
     old, new = watching.promote(1, 2)
     usual(watching, old, 7)
@@ -421,10 +450,57 @@ def test_a_server_that_both_answer_otherwise_on_ends_no_watch(watching: Watching
     for name in (old, new):
         answering_otherwise(watching, name)
     server.restart()
-    look(watching, keeper, 5)
+    for _ in range(5):
+        look(watching, keeper, 1)
+        given = {watching.serving.name_for(f"s{number}") for number in range(50)}
+        assert given == {old, new} == set(server.roots)  # no session is sent to a model that is not there
     state = last_state(watching.store, SETTINGS)
     assert state is not None and state.trial.stage == "split"
-    assert {watching.serving.name_for(f"s{number}") for number in range(50)} == {old, new}
+
+
+@pytest.mark.parametrize("what", [damaged, gone])
+def test_an_old_adapter_whose_files_are_wrong_is_given_up_also_where_the_new_one_answers_otherwise(
+    watching: Watching, what: Callable[[Watching, str], None]
+) -> None:
+    old, new = promote_both(watching)
+    server = FakeServer(solver(()))
+    keeper = kept(watching, server)
+    look(watching, keeper, 1)
+    answering_otherwise(watching, new)
+    what(watching, old)
+    server.restart()
+    look(watching, keeper, SETTINGS.refusals)
+    state = last_state(watching.store, SETTINGS)
+    assert state is not None and state.trial.stage == "abandoned"
+    assert {watching.serving.name_for(f"s{number}") for number in range(50)} == {new} == set(server.roots)
+
+
+def test_what_is_put_right_is_not_counted_while_the_old_adapter_is_still_being_loaded(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch looks more often than a load takes: the looks in which both were refused are not the old one's."""
+    old, new = promote_both(watching)
+    server = FakeServer(solver(()))
+    keeper = kept(watching, server)
+    look(watching, keeper, 1)
+    before = {name: (watching.home / "proofs" / f"{name}.json").read_text() for name in (old, new)}
+    for name in (old, new):
+        answering_otherwise(watching, name)
+    server.restart()
+    look(watching, keeper, 5)
+    for name, proof in before.items():
+        (watching.home / "proofs" / f"{name}.json").write_text(proof)
+    server.restart()
+    load = server.load
+
+    def slow(name: str, path: Path) -> None:
+        watching.watch.look()
+        load(name, path)
+
+    monkeypatch.setattr(server, "load", slow)
+    look(watching, keeper, 1)
+    state = last_state(watching.store, SETTINGS)
+    assert state is not None and state.trial.stage == "split"
 
 
 def test_what_serves_is_not_blamed_by_the_watch_for_answering_otherwise(watching: Watching) -> None:

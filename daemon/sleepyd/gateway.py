@@ -168,7 +168,9 @@ class Gateway:
         try:
             with self.in_flight.one(named.served) if named.served else nullcontext():
                 client, place = self._open_client(), _session(request, target)
-                return await self._upstreams.first(place, lambda base, others: pass_on(client, base, passage, others))
+                return await self._upstreams.first(
+                    place, lambda base, others: pass_on(client, base, passage, others), named.served
+                )
         except UpstreamBroke as error:
             passage.broke, passage.status = str(error), 502
             return problem(502, "upstream_error", f"The model server at {passage.base} failed: {error}.")

@@ -31,7 +31,7 @@ _OPENING_SECONDS: Final = 10.0
 
 
 Held = Literal["proved", "refused", "unproved"]
-"""Loaded and proved; refused, by the server or for its files; or not proved, which may be the server's fault."""
+"""Loaded and proved; refused, by the server or for its files; or loaded and not proved, maybe by the server's fault."""
 
 
 class Users(Protocol):
@@ -154,22 +154,34 @@ class Keeper:
     def _load(self, replica: Replica, missing: Sequence[Adapter], proved: set[str]) -> None:
         """All of them that can be: one that is refused must not keep the others away. Raises the first refusal."""
         refused: list[SleepyError] = []
-        for adapter in missing:
+        # Where what serves answers otherwise and stays, so does the one before it: the sessions of a canary are given
+        # both, and have to be answered alike.
+        keep = False
+        for adapter in missing:  # what serves is the first of them
             try:
-                ensure_loaded(self._registry, replica, adapter, self._prover)
+                ensure_loaded(self._registry, replica, adapter, self._prover, keep=keep)
             except ServerUnreachable:
                 raise
             except SleepyError as error:
                 refused.append(error)
-                # Wrong bytes of what serves are stepped back from, and its wrong answers may be the server's.
-                wrong = isinstance(error, AdapterError) and adapter.state is not AdapterState.ACTIVE
-                blamed = wrong or isinstance(error, ServerError)
-                self._on_load(adapter.name, replica.url, "refused" if blamed else "unproved")
+                held = self._held(replica, adapter, error, keep)
+                keep = keep or (held == "unproved" and adapter.state is AdapterState.ACTIVE)
+                self._on_load(adapter.name, replica.url, held)
             else:
                 proved.add(adapter.name)
                 self._on_load(adapter.name, replica.url, "proved")
         if refused:
             raise refused[0]
+
+    def _held(self, replica: Replica, adapter: Adapter, error: SleepyError, kept: bool) -> Held:
+        """What became of an adapter that was not proved. Raises ServerError."""
+        if isinstance(error, ServerError):
+            return "refused"
+        # Wrong bytes of what serves are stepped back from, and its wrong answers may be the server's. So may those of
+        # one that was kept beside it, unless its files are what is wrong: then it is not there.
+        if not isinstance(error, AdapterError) or adapter.state is AdapterState.ACTIVE:
+            return "unproved"
+        return "unproved" if kept and adapter.name in {model.name for model in replica.models()} else "refused"
 
     def _make_room(self, replica: Replica, keep: set[str]) -> None:
         """Unload what may never serve again, and the oldest of the others above the limit.

@@ -2,8 +2,9 @@
 
 A session stays where it is, because the server that answered it before has its beginning in the prefix cache:
 rendezvous hashing, so that a server that comes or goes moves only its own sessions. Requests without a session go
-where the fewest are in flight. A server that refuses the connection, or does not have what serves and cannot load it,
-is put aside for a while; nothing is asked of it but when all others refuse too.
+where the fewest are in flight. A server that refuses the connection is put aside for a while; nothing is asked of it
+but when all others refuse too. So is one that lacks a model and cannot load it, for requests of that model: it may well
+have the other one that serves while a promotion is watched.
 """
 
 from __future__ import annotations
@@ -12,14 +13,21 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from http import HTTPStatus
+from typing import Final, Protocol, TypeVar
 
 from sleepy_coder import log
 from sleepy_coder.config import without_v1
 
-from .passing import Refused
+from .passing import Lacking, Refused
 
-T = TypeVar("T")
+
+class _Answer(Protocol):
+    @property
+    def status(self) -> int: ...
+
+
+T = TypeVar("T", bound=_Answer)
 _log = log.get("gateway")
 
 ASIDE_SECONDS: Final = 15.0
@@ -33,45 +41,52 @@ class Upstreams:
         self.bases: Final = tuple(dict.fromkeys(map(without_v1, urls)))
         self._now = now
         self._in_flight = dict.fromkeys(self.bases, 0)
-        self._back_at = dict.fromkeys(self.bases, 0.0)
-        self._told: set[str] = set()
+        self._back_at: dict[tuple[str, str], float] = {}  # of a server, and of a model at a server; "": of any
+        self._told: set[tuple[str, str]] = set()
 
-    def order(self, session: str) -> list[str]:
-        """All servers, the one to ask first in front; `session` may be empty."""
+    def order(self, session: str, model: str = "") -> list[str]:
+        """All servers, the one to ask for `model` first in front; `session` may be empty."""
         if len(self.bases) == 1:
             return list(self.bases)
         now = self._now()
 
         def rank(base: str) -> tuple[bool, float]:
-            return self._back_at[base] > now, _weight(session, base) if session else self._in_flight[base]
+            aside = any(self._back_at.get((base, of), now) > now for of in ("", model))
+            return aside, _weight(session, base) if session else self._in_flight[base]
 
         return sorted(self.bases, key=rank)
 
-    async def first(self, session: str, ask: Callable[[str, bool], Awaitable[T]]) -> T:
+    async def first(self, session: str, ask: Callable[[str, bool], Awaitable[T]], model: str = "") -> T:
         """What `ask` gets from the first server that does not refuse; it is also told whether others can be asked.
 
-        Raises as `ask` does; Refused if all of them refuse.
+        `model` is asked for. Raises as `ask` does; Refused if all of them refuse.
         """
         refused: Refused | None = None
-        order = self.order(session)
+        order = self.order(session, model)
         for base in order:
             try:
                 with self.one(base):
                     answer = await ask(base, base != order[-1])
+            except Lacking as error:
+                self.put_aside(base, str(error), model)
+                refused = error
             except Refused as error:
                 self.put_aside(base, str(error))
                 refused = error
             else:
-                self._told.discard(base)
+                self._told.discard((base, ""))
+                if answer.status < HTTPStatus.BAD_REQUEST:  # else it is not the model that answered
+                    self._back_at.pop((base, model), None)
+                    self._told.discard((base, model))
                 return answer
         assert refused is not None, "there is always one to ask"
         raise refused
 
-    def put_aside(self, base: str, reason: str = "") -> None:
-        """`base` refused. Said once until it answers again."""
-        self._back_at[base] = self._now() + ASIDE_SECONDS
-        if len(self.bases) > 1 and base not in self._told:
-            self._told.add(base)
+    def put_aside(self, base: str, reason: str = "", model: str = "") -> None:
+        """`base` refused, or lacks `model`. Said once until it answers again, with that model."""
+        self._back_at[base, model] = self._now() + ASIDE_SECONDS
+        if len(self.bases) > 1 and (base, model) not in self._told:
+            self._told.add((base, model))
             _log.warning("gateway.server_aside", server=base, reason=reason)
 
     @contextmanager

@@ -15,9 +15,9 @@ from itertools import groupby
 from typing import Final
 
 from sleepy_coder import log
-from sleepy_coder.canary import Hours, abandon, look, roll_back
+from sleepy_coder.canary import Hours, abandon, look, old_name, roll_back
 from sleepy_coder.config import CanarySettings
-from sleepy_coder.errors import SleepyError
+from sleepy_coder.errors import AdapterError, SleepyError
 from sleepy_coder.judge.replies import PATIENCE, ReplyWatch, heard
 from sleepy_coder.ports import Clock
 from sleepy_coder.registry import Registry
@@ -143,7 +143,7 @@ class CanaryWatch:
             self._lots.forget()
 
     def _refusals(self, trial: LiveTrial) -> tuple[int, int]:
-        """In how many looks in a row one server refused the new adapter, but not the old; and the old, proving the new.
+        """In how many looks in a row one server refused the new adapter, but not the old; and the old, holding the new.
 
         What befalls both on a server, as when it was restarted with another dtype, speaks against neither.
         """
@@ -155,25 +155,38 @@ class CanaryWatch:
     # What others saw
 
     def loaded(self, adapter: str, server: str, held: Held) -> None:
-        """What the keeper found of `adapter` on a server, once a look. Kept are refusals in a row; 0: it is proved."""
+        """What the keeper found of `adapter` on a server, once a look. Kept are refusals in a row; 0: it is there."""
         with self._lock:
-            before = self._refused.pop((adapter, server), 0)
-            if held != "unproved":
-                self._refused[adapter, server] = before + 1 if held == "refused" else 0
+            before = self._refused.get((adapter, server), 0)
+            self._refused[adapter, server] = before + 1 if held == "refused" else 0
 
     def hear(self, exchanges: Sequence[Exchange]) -> None:
         """Replies that have been saved. Raises StoreError."""
         with self._lock:
-            trial = self._trial
-            if trial is None or not trial.running:
-                return
             self._save_lots()
-            replies = self._replies_of(trial.id)
-            for exchange in exchanges:
+            watched = [(self._replies[promotion], self._arms_of(promotion)) for promotion in self._replies]
+            for exchange in exchanges if watched else ():
                 session, reply = self._lots.session_of(exchange.id), heard(exchange)
-                if session and reply and exchange.served_by in (trial.adapter, trial.previous):
-                    replies.hear(session, reply)
+                for replies, (new, old) in watched if session and reply else ():
+                    drawn = replies.lot_of(session)
+                    if reply and drawn and exchange.served_by == (new if drawn.new else old):
+                        replies.hear(session, reply)
             self._count_replies()
+
+    def _arms_of(self, promotion: str) -> tuple[str, str]:
+        """The new adapter and the old one, "" once nobody wants to know.
+
+        The first replies after a promotion are there before the look that begins its canary: without them their
+        sessions would hold up all others.
+        """
+        trial = self._trial
+        if trial is not None and trial.id == promotion:
+            return (trial.adapter, trial.previous) if trial.running else ("", "")
+        with suppress(AdapterError):
+            pointer = self._registry.pointer()
+            if pointer.name is not None and pointer.promotion == promotion:
+                return pointer.name, old_name(self._registry, pointer, self._base)
+        return "", ""
 
 
 def heard_by(save: Callable[[Sequence[Exchange]], object], watch: CanaryWatch) -> Callable[[Sequence[Exchange]], None]:

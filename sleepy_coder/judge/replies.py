@@ -107,6 +107,11 @@ class ReplyWatch:
         if len(self._begun) > REMEMBERED_SESSIONS:
             self._begun.popitem(last=False)
 
+    def lot_of(self, session: str) -> Assigned | None:
+        """What `session` drew here, as long as its first reply does not count yet."""
+        begun = self._begun.get(session)
+        return begun.lot if begun else None
+
     def hear(self, session: str, one: Heard) -> None:
         """Take a reply in: of a session that drew its lot here, the first one."""
         begun = self._begun.get(session)

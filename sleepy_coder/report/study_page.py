@@ -109,7 +109,7 @@ def _number(value: Estimate | None) -> str:
     if value is None:
         return ""
     span = "" if value.low is None else f" [{value.low:.4f}, {value.high:.4f}]"
-    return f"{value.mean:.4f}{span}"
+    return f"{value.mean:.4f}{span}".replace("-", "\N{MINUS SIGN}")
 
 
 def _share(value: Estimate | None) -> str:

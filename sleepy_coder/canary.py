@@ -22,14 +22,12 @@ from sleepy_coder.judge import paired
 from sleepy_coder.judge.rollback import log_e
 from sleepy_coder.registry import Registry
 from sleepy_coder.store import Store
-from sleepy_coder.store_canary import Counted, LiveTrial, Stage
+from sleepy_coder.store_canary import AHEAD, Counted, LiveTrial, Stage
 from sleepy_coder.store_shadow import Replayed
 from sleepy_coder.types import AdapterState, Record
 
 _log = log.get("canary")
 SURE_SECONDS: Final = 600.0
-_AHEAD: Final = timedelta(days=1)
-"""What lies further ahead was noted while the clock was wrong."""
 _LARGEST = 1e12  # JSON has no infinity, and beyond this nobody asks how much
 
 
@@ -91,7 +89,7 @@ class Hours:
         self._first: tuple[str, float] | None = None
 
     def over(self, trial: LiveTrial, hours: float, now: datetime) -> bool:
-        begun = [at for at in (trial.began, trial.since) if at <= now + _AHEAD]
+        begun = [at for at in (trial.began, trial.since) if at <= now + AHEAD]
         if not begun or now - max(begun) < timedelta(hours=hours):
             self._first = None
             return False
@@ -116,9 +114,9 @@ def look(
     if trial is None or not trial.running:
         return trial
     patience = timedelta(minutes=settings.patience_minutes)
-    new = store.count_finished(trial.id, now - patience, now + _AHEAD)
+    new = store.count_finished(trial.id, now - patience, now + AHEAD)
     evidence = weigh(store, trial)
-    if trial.stage == "split" and trial.since > now + _AHEAD:
+    if trial.stage == "split" and trial.since > now + AHEAD:
         why = f"it began at {trial.since:%Y-%m-%d %H:%M}, ahead of the clock, which was wrong then or is now"
         _enter(store, trial, "split", trial.share, now, why, evidence)
     if new:

@@ -18,6 +18,8 @@ Kind = Literal["session", "reply", "form"]
 """Whether a session ended verified; whether its first reply is bad beside the old adapter's; whether it is broken."""
 T = TypeVar("T")
 RUNNING: Final[Collection[Stage]] = ("split", "holdback")
+AHEAD: Final = timedelta(days=1)
+"""What lies further ahead was noted while the clock was wrong."""
 REMEMBERED_SESSIONS: Final = 20_000
 """Sessions of a canary that are remembered, by the lots as by the replies; after a restart the lots read them here."""
 
@@ -136,7 +138,7 @@ class CanaryStore:
             row = db.execute(f"SELECT stage, at FROM ({_CANARIES}) WHERE id = ?", [id]).fetchone()
             if row is None or row[0] not in RUNNING:
                 return False
-            if row[0] == stage and datetime.fromisoformat(row[1]) <= at + timedelta(days=1):
+            if row[0] == stage and datetime.fromisoformat(row[1]) <= at + AHEAD:
                 return False
             _enter(db, id, stage, share, at, why)
             return True

@@ -111,6 +111,12 @@ def usual(watching: Watching, old: str, count: int = 20) -> None:
         watching.reply(session)
 
 
+def begin_empty(watching: Watching, adapter: str, count: int, name: str) -> None:
+    """So many sessions of this adapter begin with an empty reply."""
+    for session in watching.sessions(adapter, count, name):
+        watching.reply(session, text="")
+
+
 @pytest.mark.parametrize(
     ("what", "reply"),
     [
@@ -142,10 +148,8 @@ def test_one_session_that_asks_the_same_again_and_again_is_no_reason(watching: W
 
 def test_broken_replies_are_no_reason_where_the_old_adapter_gives_as_many(watching: Watching) -> None:
     old, new = watching.promote(1, 2)
-    for session in watching.sessions(old, 20, "usual"):
-        watching.reply(session, text="")
-    for session in watching.sessions(new, 10, "new"):
-        watching.reply(session, text="")
+    begin_empty(watching, old, 20, "usual")
+    begin_empty(watching, new, 10, "new")
     watching.watch.look()
     assert watching.active() == new
 
@@ -153,8 +157,7 @@ def test_broken_replies_are_no_reason_where_the_old_adapter_gives_as_many(watchi
 def test_a_prompt_that_breaks_any_adapter_is_no_reason_though_only_the_new_one_drew_it(watching: Watching) -> None:
     old, new = watching.promote(1, 2)
     usual(watching, old, 6)  # too few for the test of lengths and times
-    for session in watching.sessions(new, 9, "retry"):  # by the lot that is one in 512
-        watching.reply(session, text="")
+    begin_empty(watching, new, 9, "retry")  # by the lot that is one in 512
     watching.watch.look()
     assert watching.active() == new
     mine, theirs = watching.sessions(old, 1, "retry"), watching.sessions(new, 18, "retry")[9:]
@@ -212,8 +215,7 @@ def test_a_reply_in_the_seconds_before_the_first_look_holds_up_no_trigger(
     watching.watch.look()
     usual(watching, old, 7)
     assert len(counted(watching)) == 9
-    for session in watching.sessions(new, 11, "broken"):
-        watching.reply(session, text="")
+    begin_empty(watching, new, 11, "broken")
     watching.watch.look()
     assert watching.active() == old
 

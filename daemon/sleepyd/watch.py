@@ -10,7 +10,6 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
 from itertools import groupby
 from typing import Final
 
@@ -22,7 +21,7 @@ from sleepy_coder.judge.replies import PATIENCE, ReplyWatch, heard
 from sleepy_coder.ports import Clock
 from sleepy_coder.registry import Registry
 from sleepy_coder.store import Store
-from sleepy_coder.store_canary import LiveTrial, Patience
+from sleepy_coder.store_canary import AHEAD, LiveTrial, Patience
 from sleepy_coder.types import Exchange
 
 from .keeper import Held
@@ -122,7 +121,7 @@ class CanaryWatch:
         if trial is None or not trial.running:
             return
         replies = self._replies_of(trial.id)
-        if said := replies.said(Patience(now - PATIENCE, now + timedelta(days=1))):
+        if said := replies.said(Patience(now - PATIENCE, now + AHEAD)):
             self._store.count_replies(trial.id, said)
             replies.kept()
 

@@ -217,10 +217,14 @@ def paired(one: Row, other: Row) -> Estimate | None:
 
 def points(value: Estimate | None) -> str:
     """A difference in points, with its interval where there is one."""
-    if value is None:
-        return "not measured"
-    span = "" if value.low is None or value.high is None else f" [{100 * value.low:+.1f}, {100 * value.high:+.1f}]"
-    return f"{100 * value.mean:+.1f}{span}".replace("-", "\N{MINUS SIGN}")
+    return "not measured" if value is None else spanned(value, "+.1f", 100)
+
+
+def spanned(value: Estimate, form: str, scale: float = 1) -> str:
+    """The mean in this format, with its interval where there is one."""
+    ends = [f"{scale * end:{form}}" for end in (value.low, value.high) if end is not None]
+    span = f" [{', '.join(ends)}]" if ends else ""
+    return f"{scale * value.mean:{form}}{span}".replace("-", "\N{MINUS SIGN}")
 
 
 def goals(found: Sequence[Row]) -> tuple[Goal, ...]:
@@ -251,20 +255,21 @@ def goals(found: Sequence[Row]) -> tuple[Goal, ...]:
     return tuple(out)
 
 
-def _at_least(text: str, value: Estimate | None, limit: float) -> Goal:
+def _goal(text: str, value: Estimate | None, holds: Callable[[float], bool]) -> Goal:
+    """A goal that is met where its mean `holds`, and proved where both ends of the interval do."""
     if value is None:
         return Goal(text=text, met=None, proved=False, numbers=points(None))
-    proved = value.low is not None and value.low >= limit - _ROUNDING
-    return Goal(text=text, met=value.mean >= limit - _ROUNDING, proved=proved, numbers=points(value))
+    ends = [end for end in (value.low, value.high) if end is not None]
+    return Goal(text=text, met=holds(value.mean), proved=bool(ends) and all(map(holds, ends)), numbers=points(value))
+
+
+def _at_least(text: str, value: Estimate | None, limit: float) -> Goal:
+    return _goal(text, value, lambda reached: reached >= limit - _ROUNDING)
 
 
 def _more_than_nothing(text: str, value: Estimate | None, sign: int = 1) -> Goal:
     """A goal that is met by a difference of this sign."""
-    if value is None:
-        return Goal(text=text, met=None, proved=False, numbers=points(None))
-    ends = [sign * end for end in (value.low, value.high) if end is not None]
-    proved = bool(ends) and min(ends) > _ROUNDING
-    return Goal(text=text, met=sign * value.mean > _ROUNDING, proved=proved, numbers=points(value))
+    return _goal(text, value, lambda apart: sign * apart > _ROUNDING)
 
 
 def _gain_within(row: Row, nights: int) -> Estimate:

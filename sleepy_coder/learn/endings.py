@@ -25,7 +25,7 @@ _TOLD_LINES: Final = 40  # a launcher frames the child's words with its own
 # Behind the launcher a status is lost: what it says last tells that a process was killed.
 _KILLED: Final = "Signal 9 (SIGKILL)"
 _NO_MEMORY: Final = ("out of memory", "outofmemoryerror", "can't allocate memory")  # the last are a CPU's words
-_NO_SPACE: Final = "No space left"
+NO_SPACE: Final = "No space left"
 _LITTLE_SPACE: Final = 64 << 20  # bytes; the checkpoint that found no room is removed again
 
 _RAISED: Final = re.compile(r"^[ \t[]*(?:rank\d+\]:\s*)?([A-Za-z_][\w.]*(?:Error|Exception): \S.*)$", re.MULTILINE)
@@ -55,7 +55,7 @@ def ending(status: int, said: str, workdir: Path, objective: Objective, several:
         return TrainingKilled(
             "training was killed from outside", "look for `Out of memory` in the kernel's log (dmesg)"
         )
-    if _NO_SPACE in said or shutil.disk_usage(workdir).free < _LITTLE_SPACE:
+    if NO_SPACE in said or shutil.disk_usage(workdir).free < _LITTLE_SPACE:
         return InfraError(f"the disk of {workdir} is full", "Free some: the night goes on from its checkpoint")
     if status == NOT_JUDGED:
         return InfraError(said.rpartition("\n")[2], "See `sleepy-coder doctor`: the night goes on from its checkpoint")

@@ -18,6 +18,7 @@ from typing import Final, Literal, cast
 
 from sleepy_coder.adapter_manifest import quantised_by
 from sleepy_coder.errors import ConfigError, InfraError, TrainingError
+from sleepy_coder.learn.endings import NO_SPACE
 from sleepy_coder.learn.launch import TRAINER_VARIABLE
 from sleepy_coder.learn.trainer import message_in
 from sleepy_coder.types import Record
@@ -84,7 +85,7 @@ def merge(job: MergeJob, on_step: Callable[[str, int], None] = lambda _, __: Non
                 os.killpg(child.pid, signal.SIGKILL)
             raise
     if child.returncode != 0 or proof is None:
-        if any("No space left" in line for line in last):
+        if any(NO_SPACE in line for line in last):
             raise InfraError(f"the disk of {job.out.parent} is full; nothing was written", _ROOM)
         killed = child.returncode == -signal.SIGKILL
         remedy = "it needs 4 bytes of memory per parameter" if killed else "nothing was written"

@@ -106,10 +106,7 @@ def _summary(data: StudyData, found: Sequence[Row]) -> str:
 
 
 def _number(value: Estimate | None) -> str:
-    if value is None:
-        return ""
-    span = "" if value.low is None else f" [{value.low:.4f}, {value.high:.4f}]"
-    return f"{value.mean:.4f}{span}".replace("-", "\N{MINUS SIGN}")
+    return "" if value is None else judged.spanned(value, ".4f")
 
 
 def _share(value: Estimate | None) -> str:

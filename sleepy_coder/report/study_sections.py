@@ -131,6 +131,4 @@ def habits_section(data: StudyData, found: Sequence[Row]) -> tuple[str, ...]:
 def _net(row: Row, tasks: Collection[str]) -> str:
     """Gained less lost among these tasks, over the seeds."""
     nets = [sum(t in tasks for t in c.gained) - sum(t in tasks for t in c.lost) for c in row.courses]
-    value = judged.estimate(nets)
-    span = "" if value.low is None else f" [{value.low:+.1f}, {value.high:+.1f}]"
-    return f"{value.mean:+.1f}{span}".replace("-", "\N{MINUS SIGN}")
+    return judged.spanned(judged.estimate(nets), "+.1f")

@@ -66,7 +66,7 @@ class Rivals:
             asked = [known[task] for cluster in block for task in cluster.tasks]
             measured += asked
             work = partial(self._block, number, asked, len(found[0].samples) * 2, total)
-            current, candidate = self.night.part(f"{self.step}/{number}", Pair, work)
+            current, candidate = self.night.noted(f"{self.step}/{number}", Pair, work)
             found = (joined(found[0], current, measured), joined(found[1], candidate, measured))
         return self._asked_again(found, measured, len(blocks), total)
 
@@ -77,7 +77,7 @@ class Rivals:
             return found
         asked, kept = [t for t in tasks if t.id in lost], [t for t in tasks if t.id not in lost]
         done = len(restricted(found[0], kept).samples) * 2
-        again = self.night.part(f"{self.step}/{number}/again", Pair, partial(self._block, number, asked, done, total))
+        again = self.night.noted(f"{self.step}/{number}/again", Pair, partial(self._block, number, asked, done, total))
         current, candidate = (joined(restricted(f, kept), a, tasks) for f, a in zip(found, again, strict=True))
         return current, candidate
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -23,12 +22,12 @@ from sleepy_coder.cli_gateway import feedback_command, gateway_command
 from sleepy_coder.cli_koans import eval_command, koans_app
 from sleepy_coder.cli_recipes import recipes_command, with_recipe
 from sleepy_coder.cli_run import run_command
-from sleepy_coder.cli_sections import Sections
+from sleepy_coder.cli_sections import Sections, unwrap
 from sleepy_coder.cli_serve import serve_command
 from sleepy_coder.cli_service import service_app
 from sleepy_coder.cli_status import status_command
 from sleepy_coder.cli_study import study_command
-from sleepy_coder.config import Config
+from sleepy_coder.config import Config, RecipeName
 from sleepy_coder.config_load import load_config, settle_home
 from sleepy_coder.console import (
     Json,
@@ -40,6 +39,7 @@ from sleepy_coder.console import (
     out,
     progress_bar,
     say,
+    stop_tidily,
     table,
 )
 from sleepy_coder.errors import NightPaused, SleepyError
@@ -121,7 +121,9 @@ def night(
     abandoned: Annotated[
         bool, typer.Option("--abandon", help="End the unfinished night as failed instead; the next starts over.")
     ] = False,
-    recipe: Annotated[str | None, typer.Option(help="Learn by this recipe tonight; default: recipe.name.")] = None,
+    recipe: Annotated[
+        RecipeName | None, typer.Option(help="Learn by this recipe tonight; default: recipe.name.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run one night now: mix, train, judge, and swap the adapter only if the gate says so.
@@ -134,7 +136,7 @@ def night(
 
     Example: [bold]sleepy-coder night --json | jq .verdict.decision[/]
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's Ctrl-C
+    stop_tidily()
     with explained():
         config = with_recipe(load_config(), recipe)
         if abandoned:
@@ -298,3 +300,6 @@ def demo() -> None:
 
     with explained():
         run_demo(load_config())
+
+
+unwrap(app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +9,9 @@ import typer
 
 from sleepy_coder import wiring
 from sleepy_coder.cli_recipes import with_recipe
-from sleepy_coder.config import Config
+from sleepy_coder.config import Config, RecipeName
 from sleepy_coder.config_load import load_config
-from sleepy_coder.console import Json, ProgressWatcher, as_json, err, explained, progress_bar, say, table
+from sleepy_coder.console import Json, ProgressWatcher, as_json, err, explained, progress_bar, say, stop_tidily, table
 from sleepy_coder.cycles import CycleRow, history, planned, run_cycles
 from sleepy_coder.errors import NightPaused
 from sleepy_coder.types import NightReport
@@ -21,7 +20,7 @@ from sleepy_coder.types import NightReport
 def cycles_command(
     cycles: Annotated[int, typer.Argument(min=1, max=1000, help="Days and nights to come.")],
     tasks: Annotated[int, typer.Option("--count", min=1, max=10_000, help="Koans of each day.")] = 120,
-    recipe: Annotated[str | None, typer.Option(help="How these nights learn; default: recipe.name.")] = None,
+    recipe: Annotated[RecipeName | None, typer.Option(help="How these nights learn; default: recipe.name.")] = None,
     to: Annotated[
         Path | None, typer.Option("--out", help="Folder for the report; default: reports/ in the home.")
     ] = None,
@@ -35,7 +34,7 @@ def cycles_command(
 
     Example: [bold]sleepy-coder cycles 5 --count 120[/]
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_tidily()
     with explained():
         config = with_recipe(load_config(), recipe)
         with progress_bar() as progress, wiring.open_parts(config, ProgressWatcher(progress)) as parts:

@@ -31,7 +31,7 @@ koans_app = typer.Typer(
 
 @koans_app.command("list")
 def list_koans(
-    split: Annotated[str, typer.Option(help=f"One of {', '.join(SPLITS)}.")] = "day",
+    split: Annotated[TaskSplit, typer.Option(help="Which split.")] = "day",
     tasks: Annotated[bool, typer.Option("--tasks", help="One line per task instead, with its error code.")] = False,
     json: Json = False,
 ) -> None:
@@ -40,7 +40,7 @@ def list_koans(
     Example: [bold]sleepy-coder koans list --split frozen[/]
     """
     with explained():
-        found = wiring.frozen_sets(load_config()).current() if split == "frozen" else load_split(_split(split))
+        found = wiring.frozen_sets(load_config()).current() if split == "frozen" else load_split(split)
     if json:
         as_json(
             [
@@ -214,7 +214,7 @@ def _print_episodes(episodes: list[Episode], model: str) -> None:
 
 def eval_command(
     model: Annotated[str, typer.Option(help="`active`, `base`, or the name of an adapter.")] = "active",
-    split: Annotated[str, typer.Option(help=f"One of {', '.join(SPLITS)}.")] = "frozen",
+    split: Annotated[TaskSplit, typer.Option(help="Which split.")] = "frozen",
     samples: Annotated[int, typer.Option(min=1, help="Samples per task.")] = 1,
     temperature: Annotated[
         float | None, typer.Option(min=0.0, max=2.0, help=f"Default: 0 for one sample, {HEAT} for more.")
@@ -236,7 +236,7 @@ def eval_command(
         heat = temperature if temperature is not None else (0.0 if samples == 1 else HEAT)
         settings = config.eval.model_copy(update={"samples": samples, "temperature": heat})
         with progress_bar() as progress, wiring.open_parts(config, wiring.Silent()) as parts:
-            tasks = parts.frozen if split == "frozen" else load_split(_split(split))
+            tasks = parts.frozen if split == "frozen" else load_split(split)
             bar = progress.add_task("samples", total=len(tasks) * samples, note="")
             adapter = _adapter(parts.registry, model)
             hinted = RECIPES[config.recipe.name].hints if hints is None else hints
@@ -274,10 +274,3 @@ def _adapter(registry: Registry, name: str) -> Adapter | None:
     if name == "active":
         return registry.active()
     return None if name == "base" else registry.get(name)
-
-
-def _split(name: str) -> TaskSplit:
-    for split in SPLITS:
-        if split == name:
-            return split
-    raise SleepyError(f"there is no split {name!r}", f"choose one of {', '.join(SPLITS)}")

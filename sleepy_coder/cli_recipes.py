@@ -9,30 +9,23 @@ import typer
 from sleepy_coder.config import Config, RecipeName
 from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, as_json, explained, say, table
-from sleepy_coder.errors import ConfigError
 from sleepy_coder.learn.recipes import RECIPES, RecipeSpec
 
 
-def with_recipe(config: Config, name: str | None) -> Config:
-    """The settings with the recipe of that name, if one is given. Raises ConfigError."""
+def with_recipe(config: Config, name: RecipeName | None) -> Config:
+    """The settings with the recipe of that name, if one is given."""
     if not name:
         return config
-    return config.model_copy(update={"recipe": config.recipe.model_copy(update={"name": _recipe_named(name)})})
-
-
-def _recipe_named(name: str) -> RecipeName:
-    """The recipe of that name. Raises ConfigError."""
-    for known in RECIPES:
-        if known == name:
-            return known
-    raise ConfigError(f"there is no recipe {name!r}", f"choose one of {', '.join(RECIPES)}")
+    return config.model_copy(update={"recipe": config.recipe.model_copy(update={"name": name})})
 
 
 def recipes_command(
-    name: Annotated[str | None, typer.Argument(help="Show all of this one; default: list them.")] = None,
+    name: Annotated[RecipeName | None, typer.Argument(help="Show all of this one; default: list them.")] = None,
     json: Json = False,
 ) -> None:
-    """List the recipes, the ways a night may learn: what each does, costs and needs. With NAME, all about one.
+    """List the recipes, the ways a night may learn: what each does, costs and needs, and whose idea it is.
+
+    With NAME, all about one.
 
     `recipe.name` in the settings picks one, and `night --recipe NAME` another one for one night.
 
@@ -40,7 +33,7 @@ def recipes_command(
     """
     with explained():
         usual = load_config().recipe.name
-        shown = [RECIPES[_recipe_named(name)]] if name else list(RECIPES.values())
+        shown = [RECIPES[name]] if name else list(RECIPES.values())
     if json:
         as_json([{**spec.model_dump(mode="json"), "set": spec.name == usual} for spec in shown])
     elif name:
@@ -49,11 +42,11 @@ def recipes_command(
     else:
         table(
             "Recipes",
-            ("name", "what it does", "cost of a night"),
-            [(f"{r.name}{' *' * (r.name == usual)}", f"{r.summary}{_needs(r)}", r.cost) for r in shown],
+            ("name", "what it does", "cost of a night", "source"),
+            [(f"{r.name}{' *' * (r.name == usual)}", f"{r.summary}{_needs(r)}", r.cost, r.source) for r in shown],
         )
         say("* marks recipe.name. `sleepy-coder night --recipe NAME` tries another one for a night.")
-        say("`sleepy-coder recipes NAME` says whose idea it is, and all of its numbers.")
+        say("`sleepy-coder recipes NAME` shows all of its numbers.")
 
 
 def _needs(spec: RecipeSpec) -> str:

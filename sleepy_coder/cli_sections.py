@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any, Final
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 SECTIONS: Final = {
@@ -26,3 +29,13 @@ class Sections(TyperGroup):
             command = self.commands[name]
             assert isinstance(command, TyperCommand | TyperGroup)
             command.rich_help_panel = section
+
+
+def unwrap(app: typer.Typer) -> None:
+    """Join the lines of each paragraph of the commands' docstrings, which rich would break where the source does."""
+    for command in app.registered_commands:
+        text = inspect.getdoc(command.callback) if command.callback else None
+        command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", text) if text else None
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            unwrap(group.typer_instance)

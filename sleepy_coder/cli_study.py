@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +11,7 @@ from rich.progress import Progress
 from sleepy_coder import log
 from sleepy_coder.config import Config, RecipeName
 from sleepy_coder.config_load import load_config
-from sleepy_coder.console import Json, as_json, err, explained, progress_bar, say, table
+from sleepy_coder.console import Json, as_json, err, explained, progress_bar, say, stop_tidily, table
 from sleepy_coder.errors import SleepyError
 from sleepy_coder.judge.study import Row, goals, points, remaining, rows
 from sleepy_coder.judge.study_data import DAY_TASKS, SAMPLES, Cell, StudyData, StudyExport, Trajectory
@@ -96,7 +95,7 @@ def study_command(
     from sleepy_coder.study.run import exported, take_over
     from sleepy_coder.wiring import titles
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_tidily()
     with explained():
         config = load_config()
         plan = Plan(seeds=seeds, cycles=cycles, day_tasks=day_tasks, samples=samples)

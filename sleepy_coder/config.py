@@ -24,7 +24,6 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from sleepy_coder.errors import ConfigError
 from sleepy_coder.types import ExampleKind
 from sleepy_coder.window import Window, zone_named
 
@@ -540,20 +539,14 @@ class NightSettings(Section):
     @field_validator("window")
     @classmethod
     def _are_hours(cls, window: str) -> str:
-        try:
-            if window.strip():
-                Window.parse(window, UTC)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
+        if window.strip():
+            Window.parse(window, UTC)
         return window
 
     @field_validator("timezone")
     @classmethod
     def _zone_is_known(cls, timezone: str) -> str:
-        try:
-            zone_named(timezone)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
+        zone_named(timezone)
         return timezone
 
     def hours(self) -> Window | None:

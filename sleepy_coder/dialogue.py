@@ -21,8 +21,9 @@ from sleepy_coder.verify.test_files import TEST_FILE
 SYSTEM = "Fix the program. Answer with the changed lines only: NUMBER|new text, or NUMBER- to delete."
 
 HINTS = "Hints:"
-"""The line that divides a prompt from the hints after it. No line of a program reads so: they are numbered."""
+"""The line that divides a prompt from the hints after it. No other line of the prompt reads so."""
 
+_OTHERS_HINTS = re.compile(rf"^{HINTS}$", re.MULTILINE)
 _NUMBERED = re.compile(r"^\d{1,5}\|")
 _EDIT = re.compile(r"^(\d{1,5})(?:\|(.*)|-)$")
 _FENCED = re.compile(r"^[ \t]*```([^\n`]*)\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
@@ -48,9 +49,11 @@ def first_messages(task: Task, feedback: str) -> tuple[Message, ...]:
         (f"{path}:\n" if len(task.files) > 1 else "") + number_lines(text) for path, text in task.files.items()
     )
     how = f"Write a file's name above its edits, as in `{_main(task.files)}:`.\n" if len(task.files) > 1 else ""
+    asked = f"{task.prompt}\n{how}{files}\n{feedback}"
     return (
         Message(role="system", content=SYSTEM),
-        Message(role="user", content=f"{task.prompt}\n{how}{files}\n{feedback}"),
+        # What a user or a test says may hold such a line: with a space behind it nothing is cut off there.
+        Message(role="user", content=_OTHERS_HINTS.sub(f"{HINTS} ", asked)),
     )
 
 
@@ -80,7 +83,7 @@ def without_hints(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     if not messages or messages[0] != Message(role="system", content=SYSTEM):
         return messages
     at = _first_prompt(messages)
-    plain, mark, _ = messages[at].content.rpartition(f"\n{HINTS}\n")
+    plain, mark, _ = messages[at].content.partition(f"\n{HINTS}\n")
     if not mark:
         return messages
     return (*messages[:at], messages[at].model_copy(update={"content": plain}), *messages[at + 1 :])

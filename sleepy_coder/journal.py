@@ -87,15 +87,6 @@ class Journal:
         """When this night began, whichever process began it."""
         return self.noted(_BEGAN, datetime, now)
 
-    def noted(self, name: str, kind: Any, value: Callable[[], T]) -> T:
-        """What the first process of this night noted under `name`: no step, and nothing that a report shows."""
-        known = self._store.phase(self.cycle, name)
-        if known is None:
-            adapter: TypeAdapter[T] = TypeAdapter(kind)
-            known = adapter.dump_json(value()).decode()
-            self._store.finish_phase(self.cycle, name, known, 0.0)
-        return self._read(name, kind, known)
-
     def once(self, name: str, kind: Any, work: Callable[[], T]) -> T:
         """The result of step `name`: from the journal when it is there, else by doing `work`.
 
@@ -103,57 +94,43 @@ class Journal:
         it is done again next time; `work` must bear that. Raises JournalError for one of another version.
         """
         self.step = name
-        known = self._known(name, kind)
+        resumed = self._store.phase(self.cycle, name) is not None
+        if not resumed:
+            self._on_phase(name)
+        result = self.noted(name, kind, work)
+        seconds = next(phase.seconds for phase in self._store.phases(self.cycle) if phase.name == name)
+        self.phases.append(Phase(name=name, seconds=seconds, resumed=resumed))
+        _log.info("night.phase", cycle=self.cycle, phase=name, seconds=seconds, resumed=resumed)
+        return result
+
+    def noted(self, name: str, kind: Any, work: Callable[[], T]) -> T:
+        """As `once`, for what is no step of its own: a part of one, a figure, or what this night began with."""
+        adapter: TypeAdapter[T] = TypeAdapter(kind)
+        known = self._store.phase(self.cycle, name)
         if known is not None:
-            self.phases.append(Phase(name=name, seconds=known[1], resumed=True))
-            _log.info("night.phase", cycle=self.cycle, phase=name, resumed=True)
-            return known[0]
-        self._on_phase(name)
-        result, seconds = self._do(name, kind, work)
-        self.phases.append(Phase(name=name, seconds=seconds))
-        _log.info("night.phase", cycle=self.cycle, phase=name, seconds=seconds, resumed=False)
+            return self._read(name, adapter, known)
+        started = time.monotonic()
+        result = work()
+        seconds = round(time.monotonic() - started, 3)
+        payload = adapter.dump_json(result, round_trip=True).decode()
+        self._store.finish_phase(self.cycle, name, payload, seconds)
         return result
 
     def known(self, name: str, kind: Any) -> Any | None:
         """The result of step `name`, or the figure noted under it; None when there is none that can be read."""
+        found = self._store.phase(self.cycle, name)
         with suppress(JournalError):
-            found = self._known(name, kind)
-            return found[0] if found else None
+            return self._read(name, TypeAdapter(kind), found) if found is not None else None
         return None
 
-    def note(self, name: str, figure: float) -> None:
-        """Keep a figure that is no step of its own; of a step that is done again, the first one."""
-        self.part(name, float, lambda: figure)
-
-    def part(self, name: str, kind: Any, work: Callable[[], T]) -> T:
-        """As `once`, for a part of the step that is under way: it is kept by itself, and is no phase of its own."""
-        known = self._known(name, kind)
-        return known[0] if known is not None else self._do(name, kind, work)[0]
-
-    def _known(self, name: str, kind: Any) -> tuple[Any, float] | None:
-        """What the journal has of `name`, and how many seconds it took."""
-        found = self._store.phase(self.cycle, name)
-        if found is None:
-            return None
-        seconds = next(phase.seconds for phase in self._store.phases(self.cycle) if phase.name == name)
-        return self._read(name, kind, found), seconds
-
-    def _read(self, name: str, kind: Any, payload: str) -> Any:
+    def _read(self, name: str, adapter: TypeAdapter[T], payload: str) -> T:
         try:
-            return TypeAdapter(kind).validate_json(payload)
+            return adapter.validate_json(payload)
         except ValidationError as error:
             raise JournalError(
                 f"an update of sleepy-coder changed what night {self.cycle} noted of `{name}`",
                 "It cannot go on; the next night starts over with the same episodes",
             ) from error
-
-    def _do(self, name: str, kind: Any, work: Callable[[], T]) -> tuple[T, float]:
-        started = time.monotonic()
-        result = work()
-        seconds = round(time.monotonic() - started, 3)
-        payload = TypeAdapter(kind).dump_json(result, round_trip=True).decode()
-        self._store.finish_phase(self.cycle, name, payload, seconds)
-        return result, seconds
 
     def failed(self, name: str, reason: str) -> int:
         """Note that `name`, a step or what it does, failed, and why; how often by now, whichever process tried."""

@@ -136,9 +136,9 @@ def tasks_to_answer(parts: Parts, cycle: int, until: int, held: Collection[str])
 
 
 def shortcuts_among(parts: Parts, mix: TrainingMix) -> dict[str, str]:
-    """Episode id and reason of each passed row that is no honest answer by today's rules."""
+    """Episode id and reason of each row, passed or replayed, that is no honest answer by today's rules."""
     found: dict[str, str] = {}
-    for provenance in dict.fromkeys(row.provenance for row in mix.examples if row.kind == "passed"):
+    for provenance in dict.fromkeys(row.provenance for row in mix.examples):
         episode = parts.store.episode(provenance)
         if episode is not None and (reason := shortcut_in(episode)):
             found[provenance] = reason

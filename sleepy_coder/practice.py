@@ -251,7 +251,7 @@ def train_candidate(parts: Parts, night: Journal, mix: TrainingMix, parent: Adap
         remedy = killed.remedy if isinstance(killed, ProcessesLost) else memory
         raise TrainingError(f"{killed.message}, {tries} times", remedy) from killed
     if (step := last_step(folder)) is not None and step.kl is not None:
-        night.note(KL, step.kl)
+        night.noted(KL, float, lambda: step.kl)
     return training_of(folder, recipe)
 
 

@@ -68,11 +68,11 @@ def _quarantine_leaks(
 
 
 def without_shortcuts(parts: Parts, cycle: int, mix: TrainingMix) -> TrainingMix:
-    """The mix without answers that only look right by today's rules; their episodes are put in quarantine."""
-    bad = shortcuts_among(parts, mix)
+    """The mix without answers that only look right by today's rules; new episodes of theirs are put in quarantine."""
+    bad, new = shortcuts_among(parts, mix), {row.provenance for row in mix.examples if row.kind == "passed"}
     for provenance, reason in bad.items():
         _log.warning("mix.shortcut_left_out", cycle=cycle, provenance=provenance, reason=reason)
-        if episode := parts.store.episode(provenance):
+        if provenance in new and (episode := parts.store.episode(provenance)):
             clean, _ = redacted(parts.redactor, episode.model_dump_json())
             parts.store.quarantine(f"night {cycle}", f"episode {provenance}: {reason}", clean)
             parts.store.mark_used([provenance], cycle)

@@ -110,15 +110,6 @@ class ExchangeStore:
         with self._db.write() as db:
             return db.execute(sql, [session, nonce]).rowcount == 1
 
-    def drop_check(self, session: str, nonce: str) -> bool:
-        """The verifier of `session` could not be run: what it said itself may be collected, and nobody counts it.
-
-        False when nobody announced one with `nonce`.
-        """
-        with self._db.write() as db:
-            gone = db.execute("DELETE FROM session_checks WHERE session = ? AND nonce = ?", [session, nonce])
-        return gone.rowcount == 1
-
     def checks(self, sessions: Collection[str]) -> dict[str, SessionCheck]:
         """Session to what its verifier says, for those of `sessions` that one has spoken of."""
         rows = self._db.rows(

@@ -130,7 +130,7 @@ def measure_fresh(parts: Parts, night: Journal, trial: Trial, reports: Reports, 
     few = len(held) < parts.policy.min_fresh_clusters
     if few or not reports or judge(case_of(parts, trial, reports)).decision is not Decision.PROMOTE:
         return None
-    tasks = night.part("fresh/tasks", tuple[Task, ...], lambda: judgeable(parts, held))
+    tasks = night.noted("fresh/tasks", tuple[Task, ...], lambda: judgeable(parts, held))
     clusters = form_clusters(tasks)
     if len(clusters) < parts.policy.min_fresh_clusters:
         return None

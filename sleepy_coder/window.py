@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sleepy_coder.errors import ConfigError
 from sleepy_coder.types import Record
 
 _FORM: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)\s*-\s*([01]?\d|2[0-3]):([0-5]\d)")
@@ -35,10 +34,10 @@ class Window:
 
     @classmethod
     def parse(cls, text: str, zone: tzinfo) -> Window:
-        """The window in `text`, such as "01:00-06:00". Raises ConfigError."""
+        """The window in `text`, such as "01:00-06:00". Raises ValueError."""
         found = _FORM.fullmatch(text.strip())
         if not found:
-            raise ConfigError(f"{text!r} is not a window", "write it like 01:00-06:00, or leave it empty for any time")
+            raise ValueError(f"{text!r} is not a window: write it like 01:00-06:00, or leave it empty for any time")
         first, minute, last, until = map(int, found.groups())
         return cls(time(first, minute), time(last, until), zone)
 
@@ -85,13 +84,13 @@ class Window:
 
 
 def zone_named(name: str) -> tzinfo:
-    """The time zone of that IANA name; the machine's own for "". Raises ConfigError."""
+    """The time zone of that IANA name; the machine's own for "". Raises ValueError."""
     if not name:
         return _machine_zone()
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigError(f"there is no time zone {name!r}", "write it like Europe/Berlin") from error
+        raise ValueError(f"there is no time zone {name!r}: write it like Europe/Berlin") from error
 
 
 def _machine_zone() -> tzinfo:

@@ -137,16 +137,10 @@ def open_server(config: Config) -> Generator[Fleet]:
     """All configured model servers as one."""
     settings = config.server
     with ExitStack() as stack:
-        yield stack.enter_context(
-            closing(
-                Fleet(
-                    [
-                        stack.enter_context(VllmClient(url, settings.api_key, settings.timeout_seconds))
-                        for url in settings.urls
-                    ]
-                )
-            )
-        )
+        clients = [
+            stack.enter_context(VllmClient(url, settings.api_key, settings.timeout_seconds)) for url in settings.urls
+        ]
+        yield stack.enter_context(closing(Fleet(clients)))
 
 
 @contextmanager
@@ -200,11 +194,11 @@ def open_trainer(
     return ChildTrainer(
         model_path(config),
         on_step,
-        config.server.threads,
-        config.night.pause_seconds,
-        config.agent.max_tokens,
-        config.training,
-        base_sha256,
+        threads=config.server.threads,
+        patience=config.night.pause_seconds,
+        max_tokens=config.agent.max_tokens,
+        together=config.training,
+        base_sha256=base_sha256,
     )
 
 

@@ -165,8 +165,8 @@ class FakeServer:
     """`ports.ModelServer` in memory.
 
     `reachable` and `answers_as` (another model's name in every reply) can be set at any time, and so can `not_applied`:
-    adapters that are listed and answer with the base's weights. `requests` is what `busy` says, and `thought` stands
-    apart from every reply. `restart` forgets the adapters, as a real server does.
+    adapters that are listed and answer with the base's weights. `requests` is what `busy` says, `thought` stands
+    apart from every reply, and `ends` is how each ended. `restart` forgets the adapters, as a real server does.
     """
 
     def __init__(self, base: Answer, url: str = "http://fake", **others: Answer) -> None:
@@ -178,9 +178,11 @@ class FakeServer:
         self.sleeping = False
         self.answers_as: str | None = None
         self.thought = ""
+        self.ends = "stop"
         self.room = 1_000_000  # characters of a conversation
         self.asked: list[Asked] = []
         self.loads: list[str] = []
+        self.weighed = set[str]()
         self._lock = threading.Lock()
 
     def chat(
@@ -202,11 +204,12 @@ class FakeServer:
         with self._lock:
             self.asked.append(Asked(model, tuple(messages), temperature, seed, max_tokens))
         text = self.answers[model](messages, temperature, seed)
-        return Reply(text=text, model=self.answers_as or model, finish_reason="stop", reasoning=self.thought)
+        return Reply(text=text, model=self.answers_as or model, finish_reason=self.ends, reasoning=self.thought)
 
     def nll(self, model: str, messages: Sequence[Message], completion: str) -> float:
         """Any number, but always the same one for the same bytes."""
         self._reach()
+        self.weighed.add(model)
         return hashlib.sha256(f"{model}{messages}{completion}".encode()).digest()[0] / 64
 
     def load(self, name: str, path: Path) -> None:

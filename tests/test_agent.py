@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from fakes import BASE, FakeClock, FakeServer, FakeVerifier, make_task, right_answer, solver, tasks_of
@@ -11,6 +12,7 @@ from sleepy_coder.collect.agent import solve, work_through
 from sleepy_coder.config import AgentSettings
 from sleepy_coder.dialogue import first_messages, retry_messages
 from sleepy_coder.errors import AnswerTimedOut, ServerError, ServerUnreachable
+from sleepy_coder.store import Store
 from sleepy_coder.types import Episode, Message, Outcome
 
 SETTINGS = AgentSettings(attempts=3, temperature=0.1, retry_temperature=0.9, max_tokens=77, concurrency=4)
@@ -38,6 +40,14 @@ def test_every_attempt_is_recorded_with_the_literal_messages_that_were_sent() ->
     assert [first.messages, second.messages] == [call.messages for call in server.asked]
     assert first.messages == first_messages(make_task(1), "error: broken")
     assert second.messages == retry_messages(first.messages, first.completion, first.verdict.feedback)
+
+
+def test_what_passes_though_it_was_cut_at_the_longest_length_is_a_pass_that_teaches_nothing(tmp_path: Path) -> None:
+    server = FakeServer(solver([1]))
+    server.ends = "length"
+    with Store(tmp_path / "sleepy.db") as store:
+        store.save_episodes([work_on(1, server)])
+        assert (store.waiting().verified, store.waiting().trainable) == (1, 0)
 
 
 def test_a_retry_shows_only_the_last_failure() -> None:

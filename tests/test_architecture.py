@@ -72,6 +72,7 @@ FLOORS = {
     "sifting": 5,
     "preview": 5,
     "choose": 5,
+    "closing": 5,
     "trial": 5,
     "share": 5,
     "arms": 5,

@@ -244,15 +244,6 @@ def test_a_session_counts_whatever_came_of_it_and_has_passed_only_if_its_verifie
     assert watched.state().evidence.new.failures == (ended is not Outcome.PASS)
 
 
-def test_a_session_whose_verifier_could_not_be_run_does_not_count(watched: Watched) -> None:
-    watched.house.serve(1)
-    watched.look()
-    watched.assign(("a", True))
-    watched.announce("a")
-    watched.store.drop_check("a", "")
-    assert evidence(watched) == (0, 0)
-
-
 def test_an_adapter_that_does_nothing_any_more_is_rolled_back(watched: Watched) -> None:
     first, _ = watched.house.serve(1, 2)
     watched.look()
@@ -303,16 +294,6 @@ def test_sessions_count_in_the_order_of_their_lots_while_a_slow_one_is_waited_fo
     assert evidence(watched) == (0, 0)
     watched.end("slow", Outcome.PASS)
     assert evidence(watched) == (1, 1)
-
-
-def test_a_session_whose_verifier_could_not_be_run_is_not_waited_for(watched: Watched) -> None:
-    watched.house.serve(1)
-    watched.look()
-    watched.assign(("lost", True), ("quick", False))
-    watched.announce("lost", "quick")
-    watched.store.drop_check("lost", "")
-    watched.end("quick", Outcome.PASS)
-    assert evidence(watched) == (0, 1)
 
 
 def test_a_session_that_never_ends_is_not_waited_for_for_ever(watched: Watched) -> None:

@@ -127,6 +127,10 @@ def test_a_night_without_a_gain_on_dev_spends_no_opening_and_keeps_its_episodes(
     assert home.store.count_episodes(unused=True) == 40
 
 
+def test_a_night_without_the_gate_promotes_without_a_gain_on_dev_too(house: DevHouse) -> None:
+    assert house.night(trainer=Keeping(BEFORE), ungated=True).outcome == "promoted"
+
+
 def test_what_bad_rows_taught_is_seen_at_full_scale_and_sets_the_day_aside(house: DevHouse) -> None:
     report = house.night(trainer=Keeping(DEV[30:60]))
     store = house.open().store

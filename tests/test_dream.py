@@ -48,6 +48,12 @@ def test_an_answer_that_fails_is_never_a_row() -> None:
     assert set(dreams.unsolved) == {task.id for task in tasks_of(range(6))}
 
 
+def test_an_answer_that_was_cut_at_the_longest_length_is_never_a_row() -> None:
+    server = FakeServer(solver([1]))
+    server.ends = "length"
+    assert dream_of([1], server).found == ()
+
+
 def test_a_solved_task_is_asked_about_no_more_after_its_wave() -> None:
     server = FakeServer(after(2))
     assert len(dream_of([1], server).found) == 1

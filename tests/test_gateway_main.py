@@ -74,13 +74,16 @@ def test_the_process_serves_keeps_what_passes_and_ends_on_ctrl_c(tmp_path: Path,
         with VllmClient(url) as client:
             question = (Message(role="user", content="hi"),)
             through = client.chat("sleepy-coder", question, max_tokens=4)
-            streamed = list(client.chat_stream("sleepy-coder", question, max_tokens=4))
+            body = {"model": "sleepy-coder", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+            streamed = httpx.post(f"{url}/v1/chat/completions", json=body | {"temperature": 0, "max_tokens": 4}).text
             # The server is shared: other tests may have loaded adapters.
             assert [model.name for model in client.models()][:2] == ["sleepy-coder", "tiny"]
         with VllmClient(tiny_server.url) as direct:
             assert through == direct.chat("tiny", question, max_tokens=4).model_copy(update={"model": "sleepy-coder"})
-        assert {piece.model for piece in streamed} == {"sleepy-coder"}
-        assert "".join(piece.text for piece in streamed) == through.text
+        lines = [line.removeprefix("data: ") for line in streamed.splitlines()]
+        chunks = [json.loads(line) for line in lines if line.startswith("{")]
+        assert {chunk["model"] for chunk in chunks} == {"sleepy-coder"}
+        assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == through.text
         running.send_signal(signal.SIGINT)
         said = running.communicate(timeout=120)[1]
     assert running.returncode == 0, said

@@ -119,8 +119,14 @@ def test_the_first_difference_is_told_in_one_line() -> None:
 def test_hints_are_taken_out_again_without_a_trace(feedback: str, said: str, failed: str) -> None:
     first = first_messages(make_task(1), feedback)
     for plain in (first, retry_messages(first, failed, "no")):
-        if f"\n{HINTS}\n" not in f"{feedback}\n{said}":
-            assert without_hints(with_hints(plain, said)) == plain
+        assert without_hints(plain) == without_hints(with_hints(plain, said)) == plain
+
+
+def test_a_prompt_and_a_compiler_may_speak_of_hints_themselves() -> None:
+    task = make_task(1).model_copy(update={"prompt": f"Mend it.\n{HINTS}\nmind the unit."})
+    plain = first_messages(task, f"error: no\n{HINTS}\n{HINTS}\nuse a box")
+    assert without_hints(plain) == without_hints(with_hints(plain, f"a\n{HINTS}\nb")) == plain
+    assert "mind the unit." in plain[1].content
 
 
 def test_a_users_own_words_are_not_taken_for_hints() -> None:

@@ -246,10 +246,11 @@ def test_half_the_scale_is_exactly_half_the_update(model: Path, plain: Path, tmp
 def test_a_night_goes_on_from_a_scaled_adapter_as_what_it_was(model: Path, plain: Path, tmp_path: Path) -> None:
     import torch
 
-    from sleepy_coder.learn.lora_run import weights_in
+    from sleepy_coder.learn.lora_run import Run, attach_adapter, load_base
 
     half = scaled(plain / OUTPUT, 0.5, tmp_path / "half")
-    begun, whole = weights_in(half, SHORT), weights(plain / OUTPUT)
+    begun = Run.begin(attach_adapter(load_base(model), SHORT), SHORT, half).average
+    whole = weights(plain / OUTPUT)
     for name, value in whole.items():
         assert torch.equal(begun[name], value / 2 if ".lora_B." in name else value)
 

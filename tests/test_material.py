@@ -154,7 +154,15 @@ def test_surprise_is_asked_of_the_adapter_that_serves_and_not_of_the_bare_base(h
     serving = later.registry.active()
     asked = ask_surprise(later, 2, anchors, serving).nll
     assert len(asked) > len(anchors)
+    assert serving and house.server.weighed == {serving.name}
     assert ask_surprise(house.open("seed-plain"), 2, anchors, serving) == Surprise()
+
+
+def test_anchors_are_greedy_answers_of_the_base_also_when_an_adapter_serves(house: House) -> None:
+    assert run_night(house.open()).outcome == "promoted"
+    house.server.asked.clear()
+    assert write_anchors(house.open(mix=mix_settings(anchors=8)))  # others than those of that night
+    assert {(call.model, call.temperature) for call in house.server.asked} == {(BASE, 0.0)}
 
 
 class Unwilling(FakeServer):
@@ -354,6 +362,20 @@ def test_an_imported_shortcut_is_left_out_put_aside_and_used_up(house: House) ->
     assert make_task(60).id not in {e.task.id for e in open_house.store.episodes(unused=True) if e.task}
 
 
+def test_what_earlier_nights_learned_is_not_replayed_when_it_is_a_shortcut_by_todays_rules(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_night(house.open()).outcome == "promoted"
+    live_a_day(house.open(), DAY[40:60], "second day")
+    later = house.open(mix=mix_settings(replay=0.5, passed=0.5, hard=0))
+    replayed = {row.provenance for row in mix_of(later, 2).examples if row.kind == "replay" and not row.anchor}
+    replayed = {provenance for provenance in replayed if later.store.episode(provenance)}
+    assert replayed
+    monkeypatch.setattr("sleepy_coder.material.shortcut_in", lambda e: "a new rule" if e.id in replayed else "")
+    assert not replayed & {row.provenance for row in mix_of(later, 2).examples}
+    assert not later.store.quarantined(9)
+
+
 def test_a_shortcut_is_put_aside_without_what_is_a_secret_by_now(house: House) -> None:
     cheat = cheating(60)
     attempt = cheat.attempts[0]
@@ -426,6 +448,17 @@ def test_dreams_are_asked_of_what_serves_and_then_of_the_base(house: House) -> N
     serving = Adapter(name="served", cycle=1, parent=None, path=house.home, sha256="0" * 64, state=AdapterState.ACTIVE)
     dreams_of(open_house, 2, open_house.store.position(), (), serving)
     assert list(dict.fromkeys(call.model for call in house.server.asked[start:])) == ["served", BASE]
+
+
+def test_another_night_dreams_with_other_draws(house: House) -> None:
+    drawn: list[set[int]] = []
+    for cycle in (1, 2):
+        house.server.asked.clear()
+        made = house.open()
+        day = look_back(made)
+        dreams_of(made, cycle, day.until, day.fresh, None)
+        drawn.append({call.seed for call in house.server.asked})
+    assert drawn[0] and not drawn[0] & drawn[1]
 
 
 def test_a_dreamed_row_is_the_prompt_that_is_served(house: House) -> None:

@@ -50,10 +50,10 @@ def test_a_model_server_is_asked_for_the_largest_rank_that_a_recipe_brings() -> 
 @pytest.mark.parametrize(
     ("name", "objective", "has"),
     [
-        ("rft-anchor", "sft", {"kl", "average", "choice"}),
+        ("rft-anchor", "sft", {"kl", "average", "choice", "surprise"}),
         ("seed-plain", "sft", set[str]()),
         ("naive", "sft", {"fresh start", "prompt loss", "rate 2e-4", "rank 16", "500 steps"}),
-        ("sure-dual", "sft", {"average", "two learners"}),
+        ("sure-dual", "sft", {"average", "two learners", "surprise"}),
         ("sam", "sft", {"sam"}),
         ("ssr", "sft", set[str]()),
         ("grpo", "grpo", {"kl"}),
@@ -77,6 +77,7 @@ def test_each_recipe_trains_with_what_makes_it_that_recipe_and_with_nothing_else
         "rate 2e-4": made.learning_rate == 2e-4,
         "rank 16": made.rank == 16,
         "500 steps": made.steps == 500,
+        "surprise": RECIPES[name].replay == "surprise",
     }
     assert made.objective == objective
     assert {what for what, there in found.items() if there} == has

@@ -70,6 +70,20 @@ def test_a_recipe_that_replays_anchors_alone_leaves_earlier_rows_out(how: Replay
     assert (earlier[0].provenance in {row.provenance for row in pool.rows(range(len(pool)))}) == kept
 
 
+def test_without_surprise_a_large_family_weighs_as_much_as_a_small_one() -> None:
+    pool = replay_pool("buffer", (), rows_of([0] * 9 + [1]), (), {}, 1)
+    weights = Counter[str]()
+    for row in pool.rows(range(len(pool))):
+        weights[row.family] += row.weight
+    assert weights["f0"] == pytest.approx(weights["f1"])
+
+
+def test_of_more_own_rows_than_fit_other_nights_draw_others() -> None:
+    own = make_rows("passed", 30)
+    first = {replay_pool("anchors", own, (), (), {}, seed).rows([0])[0].provenance for seed in range(5)}
+    assert len(first) > 1
+
+
 @pytest.mark.parametrize("how", ["anchors", "buffer", "surprise"])
 def test_the_users_own_rows_are_replayed_whole_before_all_others(how: Replay) -> None:
     own, anchors = make_rows("passed", 9), make_rows("replay", 30)

@@ -95,26 +95,13 @@ def test_a_failed_completion_is_sent_once() -> None:
         assert len(seen) == 1
 
 
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ('data: {"error": {"message": "engine died"}}\n\n', "engine died"),
-        ('data: {"model": "m", "choices": []}\n\n', r"without \[DONE\]"),
-    ],
-)
-def test_a_broken_stream_is_an_error_and_not_a_short_answer(body: str, message: str) -> None:
+def test_an_answer_that_is_not_vllms_is_the_servers_error() -> None:
     with (
-        answering(200, body, "text/event-stream") as (url, _),
+        answering(200, '{"object": "list"}') as (url, _),
         VllmClient(url) as client,
-        pytest.raises(ServerError, match=message),
+        pytest.raises(ServerError, match="/v1/chat/completions"),
     ):
-        list(client.chat_stream("m", ASKED))
-
-
-def test_a_streamed_answer_may_hold_a_line_separator() -> None:
-    body = 'data: {"model": "m", "choices": [{"delta": {"content": "q\u2028w"}, "finish_reason": null}]}\r\n\r\n'
-    with answering(200, f"{body}data: [DONE]\n\n", "text/event-stream") as (url, _), VllmClient(url) as client:
-        assert [piece.text for piece in client.chat_stream("m", ASKED)] == ["q\u2028w"]
+        client.chat("m", ASKED)
 
 
 def test_nobody_there_is_said_with_the_url() -> None:

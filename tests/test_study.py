@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from fakes import BASE, DAY, FROZEN, FakeServer, FakeTrainer, live_a_day, make_task, parts, solver
@@ -21,12 +23,17 @@ from study_data import cells as cells_of
 from study_data import exported, passed, study
 from test_registry import lora, write_trained
 
+from sleepy_coder import wiring
 from sleepy_coder.config import Config
 from sleepy_coder.config_load import load_config
 from sleepy_coder.errors import ModelNotFound, StoreError
 from sleepy_coder.judge.study_data import Cell, StudyExport, Trajectory
+from sleepy_coder.learn.hints import Hints
 from sleepy_coder.learn.trainer import Step
 from sleepy_coder.night import run_night
+from sleepy_coder.parts import Parts
+from sleepy_coder.study import run as study_run
+from sleepy_coder.study.bench import house
 from sleepy_coder.study.memory import RememberingServer, RememberingTrainer
 from sleepy_coder.study.plan import Plan, cells, deal, frozen_part, identity, sized, theme_groups, themes
 from sleepy_coder.study.run import run_study, study_folder, take_over
@@ -321,6 +328,43 @@ def test_a_report_beside_a_running_study_knows_what_every_cell_was_measured_with
     monkeypatch.setattr(store._db, "do", read_while_it_runs)  # pyright: ignore[reportPrivateUsage]
     data = store.data()
     assert {cell.served for cell in data.cells} <= data.evals.keys()
+
+
+# What a cell is
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """What `house` and `_hinted` use of a bench; the homes that were opened are in `opened`."""
+    made = parts(tmp_path / "made", FakeServer(solver(())), FakeTrainer())
+    opened: list[Config] = []
+
+    def open_parts(config: Config, _: object) -> AbstractContextManager[Parts]:
+        opened.append(config)
+        return nullcontext(made)
+
+    monkeypatch.setattr(wiring, "open_parts", open_parts)
+    same = {"server": made.server, "verifier": made.verifier, "frozen": made.frozen, "clusters": made.clusters}
+    about = {"plan": Plan(), "folder": tmp_path, "config": load_config(), "base": made.base, "environment": "here"}
+    yield SimpleNamespace(**same, **about, store=None, watcher=None, opened=opened)
+    made.store.close()
+
+
+@pytest.mark.parametrize(("gated", "replayed"), [(True, load_config().canary.shadow_tasks), (False, 0)])
+def test_no_home_holds_fresh_tasks_back_and_without_the_gate_nothing_is_rolled_back(
+    bench: Any, gated: bool, replayed: int
+) -> None:
+    with house(bench, Trajectory(recipe="sam", seed=1, gated=gated), 1) as made:
+        assert made.ungated is not gated
+    (config,) = bench.opened
+    assert (config.recipe.name, config.mix.fresh_share, config.canary.shadow_tasks) == ("sam", 0, replayed)
+
+
+def test_a_recipe_of_hints_is_measured_with_hints(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[object] = []
+    monkeypatch.setattr(study_run, "measure", lambda *given: measured.append(given[-1]))
+    study_run._hinted(bench, Trajectory(recipe="hints-only", seed=0, gated=False), 1, ())  # pyright: ignore[reportPrivateUsage]
+    assert [type(last) for last in measured] == [Hints]
 
 
 # Without the gate

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import make_task
@@ -16,7 +18,7 @@ from sleepy_coder.adapter_check import check_adapter
 from sleepy_coder.config import TrainingSettings
 from sleepy_coder.errors import InfraError, TrainingError, TrainingPaused
 from sleepy_coder.learn.outputs import Training, training_of
-from sleepy_coder.learn.trainer import ChildTrainer, Step
+from sleepy_coder.learn.trainer import ChildTrainer, Step, TrainingJob
 from sleepy_coder.types import Adapter, AdapterState, Example, Message, Recipe, Task, TrainingMix
 
 pytest.importorskip("trl", reason="the extra `trl` is not installed")
@@ -245,6 +247,41 @@ def test_conversations_that_a_teacher_cannot_be_shown_are_no_rows(model: Path, t
     with_tools = row(1, tools='[{"type": "function"}]')
     with pytest.raises(TrainingError, match="can be answered anew"):
         trainer(model, []).train(mix_of(with_tools), None, RECIPE, tmp_path)
+
+
+BUILT = """
+import json, sys
+from pathlib import Path
+from transformers import AutoTokenizer
+from sleepy_coder.learn.lora_run import Run, attach_adapter, load_base
+from sleepy_coder.learn.train_trl import Child, trainer_of
+from sleepy_coder.learn.trainer import TrainingJob
+
+job = TrainingJob.model_validate_json(Path(sys.argv[1]).read_text())
+run = Run.begin(attach_adapter(load_base(job.model), job.recipe), job.recipe)
+child = Child(job, Path(sys.argv[1]).parent / "checkpoints", run, AutoTokenizer.from_pretrained(job.model))
+args = trainer_of(child)[0].args
+print(json.dumps({name: getattr(args, name, None) for name in sys.argv[2:]}))
+"""
+
+
+def told(model: Path, folder: Path, recipe: Recipe, mix: TrainingMix, *names: str) -> dict[str, Any]:
+    """These arguments of TRL's trainer; asked in another process, since TRL takes the folder tests/vllm for vLLM."""
+    job = TrainingJob(model=model, parent=None, mix=mix, recipe=recipe, max_tokens=8)
+    (folder / "job.json").write_text(job.model_dump_json())
+    asked = [sys.executable, "-c", BUILT, str(folder / "job.json"), *names]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=folder)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_grpos_kl_is_the_recipes_and_its_gradient_the_kls_own(model: Path, tmp_path: Path) -> None:
+    found = told(model, tmp_path, GRPO, mix_of(tasks=(sometimes_solved(),)), "beta", "use_bias_correction_kl")
+    assert found == {"beta": GRPO.kl_verified, "use_bias_correction_kl": True}
+
+
+def test_sdfts_teacher_is_the_base_and_the_student_comes_to_it(model: Path, tmp_path: Path) -> None:
+    found = told(model, tmp_path, RECIPE, MIX, "teacher_model_kind", "distillation_alpha")
+    assert found == {"teacher_model_kind": "base", "distillation_alpha": 1.0}
 
 
 def sometimes_solved() -> Task:

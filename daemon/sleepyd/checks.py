@@ -21,8 +21,6 @@ def keeping_checks(store: Store, redactor: Redactor, clock: Clock) -> KeepCheck:
             return store.save_check(harmless(redactor, word.check), word.nonce)
         if word.state == "not_passed":
             return store.end_unpassed(word.session, word.nonce)
-        if word.state == "silent":
-            return store.drop_check(word.session, word.nonce)
         store.begin_check(word.session, clock.now(), word.nonce)
         return True
 

@@ -39,8 +39,8 @@ class Dreams(Record):
 
 
 def verified_row(done: Rollout, task: Task, kind: ExampleKind, provenance: str, anchor: bool = False) -> Example | None:
-    """The training row of a rollout; None unless it passed."""
-    if not done.verdict.passed:
+    """The training row of a rollout; None unless it passed and was ended by the model."""
+    if not done.verdict.passed or done.cut:
         return None
     return Example(
         messages=without_hints(done.messages),

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Final, Literal, TextIO, cast
 
 from sleepy_coder.adapter_manifest import quantised_by
 from sleepy_coder.errors import ConfigError, InfraError, TrainingError
+from sleepy_coder.learn.child_process import message_in, running
 from sleepy_coder.learn.endings import NO_SPACE
 from sleepy_coder.learn.launch import TRAINER_VARIABLE
-from sleepy_coder.learn.trainer import message_in
 from sleepy_coder.types import Record
 
 STEPS: Final = ("load", "ask", "merge", "write", "prove")
@@ -63,27 +61,16 @@ def merge(job: MergeJob, on_step: Callable[[str, int], None] = lambda _, __: Non
     argv = [sys.executable, "-m", "sleepy_coder.learn.merge_lora", job.model_dump_json()]
     last: deque[str] = deque(maxlen=_QUOTED_LINES)
     proof: MergeProof | None = None
-    with subprocess.Popen(
-        argv,
-        env={**os.environ, TRAINER_VARIABLE: str(os.getpid())},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        process_group=0,
-    ) as child:
-        try:
-            for line in cast("list[str]", child.stdout):
-                said = message_in(line)
-                if said is None:
-                    last.append(line.rstrip())
-                elif said.pop("event") == "step":
-                    on_step(STEPS[int(said["step"]) - 1], int(said["step"]))
-                else:
-                    proof = MergeProof.model_validate(said)
-        except BaseException:  # a Ctrl-C too: what is half written goes with the folder
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            raise
+    environment = {**os.environ, TRAINER_VARIABLE: str(os.getpid())}
+    with running(argv, environment, 0.0) as child, cast("TextIO", child.stdout) as lines:
+        for line in lines:
+            said = message_in(line)
+            if said is None:
+                last.append(line.rstrip())
+            elif said.pop("event") == "step":
+                on_step(STEPS[int(said["step"]) - 1], int(said["step"]))
+            else:
+                proof = MergeProof.model_validate(said)
     if child.returncode != 0 or proof is None:
         if any(NO_SPACE in line for line in last):
             raise InfraError(f"the disk of {job.out.parent} is full; nothing was written", _ROOM)

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import queue
 import signal
 import subprocess
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 from sleepy_coder import log
 from sleepy_coder.adapter_check import check_adapter
@@ -28,6 +27,7 @@ from sleepy_coder.adapter_manifest import CONFIG, FULL_PRECISION, content_sha256
 from sleepy_coder.config import ONE_PROCESS, TrainingSettings
 from sleepy_coder.errors import AdapterError, ConfigError, TrainingError, TrainingPaused
 from sleepy_coder.files import write_atomic
+from sleepy_coder.learn.child_process import kill_group, lines_of, message_in, running
 from sleepy_coder.learn.endings import ending
 from sleepy_coder.learn.launch import TRAINER_VARIABLE, command, command_elsewhere, machines_in
 from sleepy_coder.learn.outputs import OUTPUT
@@ -108,6 +108,7 @@ def last_step(workdir: Path) -> Step | None:
     return Step.model_validate_json(file.read_bytes()) if file.is_file() else None
 
 
+@dataclass(slots=True)
 class ChildTrainer:
     """Trains in `python -m sleepy_coder.learn.train_lora WORKDIR`, or train_trl; see there for the methods.
 
@@ -117,25 +118,15 @@ class ChildTrainer:
     `base_sha256` is the model's hash, by which a checkpoint knows it again wherever it lies.
     """
 
-    def __init__(
-        self,
-        model: Path,
-        on_step: Callable[[Step], None] = lambda _: None,
-        threads: int = 0,
-        patience: float = 120.0,
-        max_tokens: int = 160,
-        together: TrainingSettings = ONE_PROCESS,
-        base_sha256: str = "",
-    ) -> None:
-        self._model = model
-        self._on_step = on_step
-        self._threads = threads
-        self._patience = patience
-        self._max_tokens = max_tokens
-        self._together = together
-        self._base_sha256 = base_sha256
-        self._steps = 0
-        self._last: Step | None = None
+    model: Path
+    on_step: Callable[[Step], None] = lambda _: None
+    threads: int = 0
+    patience: float = 120.0
+    max_tokens: int = 160
+    together: TrainingSettings = ONE_PROCESS
+    base_sha256: str = ""
+    _steps: int = field(default=0, init=False)
+    _last: Step | None = field(default=None, init=False)
 
     def train(
         self,
@@ -154,22 +145,22 @@ class ChildTrainer:
         AdapterError when the adapter is none of this recipe for this base; and ConfigError when the recipe needs an
         extra that is not installed.
         """
-        refuse_quantised(self._model)
-        child_module, processes = _CHILDREN[recipe.objective], self._together.processes
+        refuse_quantised(self.model)
+        child_module, processes = _CHILDREN[recipe.objective], self.together.processes
         if child_module == _TRL:
             require("trl", "trl")
             processes = 1
         workdir.mkdir(parents=True, exist_ok=True)
         job = self._job(mix, parent.path if parent else None, recipe, processes)
         write_atomic(workdir / JOB_FILE, job.model_dump_json())
-        environment = environment_for(recipe.objective, os.environ, self._threads)
-        argv = command(child_module, workdir, processes, more := self._together.accelerate_args)
+        environment = environment_for(recipe.objective, os.environ, self.threads)
+        argv = command(child_module, workdir, processes, more := self.together.accelerate_args)
         if processes > 1 and (machines := machines_in(more)) > 1:
             there = command_elsewhere(child_module, workdir, processes, more)
             _log.warning("train.awaits_machines", machines=machines, command=there)
         last: deque[str] = deque(maxlen=_LAST_LINES)
         self._steps, self._last, began = 0, None, time.monotonic()
-        with _running(argv, environment, self._patience) as child:
+        with running(argv, environment, self.patience) as child:
             asked = self._follow(child, last, pause)
         if child.returncode == 0 and (workdir / OUTPUT / CONFIG).is_file():
             return self._finished(workdir, recipe, round(time.monotonic() - began, 3))
@@ -182,15 +173,15 @@ class ChildTrainer:
 
     def _job(self, mix: TrainingMix, start: Path | None, recipe: Recipe, processes: int) -> TrainingJob:
         return TrainingJob(
-            model=self._model,
+            model=self.model,
             parent=start,
             fast=fast_weights(start) if start and recipe.dual else None,
             mix=mix,
             recipe=recipe,
-            max_tokens=self._max_tokens,
-            spread=processes > 1 and self._together.strategy == "fsdp",
-            rows_at_once=self._together.rows_at_once,
-            base_sha256=self._base_sha256,
+            max_tokens=self.max_tokens,
+            spread=processes > 1 and self.together.strategy == "fsdp",
+            rows_at_once=self.together.rows_at_once,
+            base_sha256=self.base_sha256,
         )
 
     def _finished(self, workdir: Path, recipe: Recipe, seconds: float) -> Path:
@@ -198,18 +189,18 @@ class ChildTrainer:
             write_atomic(workdir / LAST_STEP, self._last.model_dump_json())
         loss = self._last.loss if self._last else None
         _log.info("train.finished", steps=self._steps, loss=loss, seconds=seconds)
-        check_adapter(workdir / OUTPUT, recipe, self._model)  # before anybody loads it
+        check_adapter(workdir / OUTPUT, recipe, self.model)  # before anybody loads it
         return workdir / OUTPUT
 
     def _follow(self, child: subprocess.Popen[str], last: deque[str], pause: Callable[[], bool]) -> bool:
         """Hear the child out, with its last words in `last`; whether it was asked to pause."""
-        lines, kill_at = _lines_of(child), None
+        lines, kill_at = lines_of(child), None
         while True:
             if kill_at is None and pause():
                 child.terminate()
-                kill_at = time.monotonic() + self._patience
+                kill_at = time.monotonic() + self.patience
             elif kill_at is not None and time.monotonic() > kill_at:
-                _kill_group(child)
+                kill_group(child)
             with suppress(queue.Empty):
                 line = lines.get(timeout=_LOOK_SECONDS)
                 if line is None:
@@ -235,17 +226,8 @@ class ChildTrainer:
                 step = Step.model_validate(data)
                 _log.info("train.step", **step.model_dump(exclude_none=True))
                 self._steps, self._last = self._steps + 1, step
-                self._on_step(step)
+                self.on_step(step)
         return True
-
-
-def message_in(line: str) -> dict[str, Any] | None:
-    """What a child says on this line, under its `event`; None for other programs' words."""
-    try:
-        data = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return cast("dict[str, Any]", data) if isinstance(data, dict) and "event" in data else None
 
 
 def environment_for(objective: Objective, own: Mapping[str, str], threads: int = 0) -> dict[str, str]:
@@ -287,51 +269,3 @@ def refuse_idle_processes(objective: Objective, rows: int, processes: int) -> No
     if processes > rows and _CHILDREN[objective] != _TRL:  # which trains in one
         remedy = "raise recipe.batch_size or lower training.processes"
         raise TrainingError(f"{processes} processes cannot share {rows} rows", remedy)
-
-
-@contextmanager
-def _running(argv: list[str], environment: dict[str, str], patience: float) -> Generator[subprocess.Popen[str]]:
-    """The child as long as this is open. On an error it gets `patience` seconds to save what it has."""
-    child = subprocess.Popen(
-        argv,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",  # a library's words, or half a character of a child that was killed
-        env=environment,
-        process_group=0,
-    )
-    try:
-        yield child
-        child.wait()
-    except BaseException:
-        child.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(patience)
-        raise
-    finally:
-        _kill_group(child)
-        child.wait()
-
-
-def _kill_group(child: subprocess.Popen[str]) -> None:
-    """End the child and whatever it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-
-
-def _lines_of(child: subprocess.Popen[str]) -> queue.Queue[str | None]:
-    """The child's lines as they come, then None. A thread reads them, so that waiting for one can be bounded."""
-    assert child.stdout is not None
-    stdout, lines = child.stdout, queue.Queue[str | None]()
-
-    def read() -> None:
-        try:
-            with stdout:
-                for line in stdout:
-                    lines.put(line)
-        finally:
-            lines.put(None)
-
-    threading.Thread(target=read, name="training-lines", daemon=True).start()
-    return lines

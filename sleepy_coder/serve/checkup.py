@@ -140,9 +140,10 @@ def _load_tracking(client: VllmClient, config: Config) -> Finding:
     tokens = min(config.eval.max_tokens, config.model.max_length // 2)
     looks = 0
     for seed in range(_LOAD_TRIES):
-        with ThreadPoolExecutor(1) as pool:  # a busy machine may give a stream's first piece when all is over
-            pieces = client.chat_stream(config.server.base_name, asked, temperature=1.0, seed=seed, max_tokens=tokens)
-            running = pool.submit(list, pieces)
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(
+                client.chat, config.server.base_name, asked, temperature=1.0, seed=seed, max_tokens=tokens
+            )
             seen = False
             while not seen and not running.done():
                 seen, looks = client.server_load() > 0, looks + 1

@@ -5,7 +5,7 @@ Thread-safe: one instance and one connection pool serve all threads of an evalua
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from prometheus_client.samples import Sample
 from sleepy_coder.config import without_v1
 from sleepy_coder.errors import AnswerTimedOut, ModelNotFound, ServerError, ServerUnreachable
 from sleepy_coder.ports import Fingerprint, ServedModel
-from sleepy_coder.serve.wire import StreamPiece, check, pieces
+from sleepy_coder.serve.explain import check
 from sleepy_coder.types import Message, Reply
 
 _CONNECT_RETRIES = 2  # only where no byte was sent, so safe for every call
@@ -77,33 +77,10 @@ class VllmClient:
         """One chat completion. The reply's `model` is the name that the server says answered."""
         body = _chat_body(model, messages, temperature, seed, max_tokens)
         answer = self._post("/v1/chat/completions", body)
-        message = answer["choices"][0]["message"]
-        thoughts = message.get("reasoning") or message.get("reasoning_content")  # the second in older ones
-        return _reply(answer, message["content"] or "", thoughts or "")
-
-    def chat_stream(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        *,
-        temperature: float = 0.0,
-        seed: int = 0,
-        max_tokens: int = 256,
-    ) -> Iterator[StreamPiece]:
-        """A chat completion as it is generated; closing the iterator aborts it on the server.
-
-        Raises ServerError when the stream carries an error or ends without its end mark.
-        """
-        body = _chat_body(model, messages, temperature, seed, max_tokens)
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-        with (
-            self._unreachable("/v1/chat/completions"),
-            self._http.stream("POST", "/v1/chat/completions", json=body) as response,
-        ):
-            if response.is_error:
-                response.read()
-            check(response)
-            yield from pieces(response)
+        with self._understood("/v1/chat/completions"):
+            message = answer["choices"][0]["message"]
+            thoughts = message.get("reasoning") or message.get("reasoning_content")  # the second in older ones
+            return _reply(answer, message["content"] or "", thoughts or "")
 
     # Tokens and proofs
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import httpx
 
 from sleepy_coder.errors import ContextTooLong, ModelNotFound, ServerError, SleepyError
 
@@ -20,6 +22,24 @@ _TOO_LONG: Final = re.compile(r"maximum context length|longer than the maximum m
 def rank_flag(rank: int) -> int:
     """The smallest --max-lora-rank that serves adapters of `rank`."""
     return next((known for known in LORA_RANKS if known >= rank), LORA_RANKS[-1])
+
+
+def check(response: httpx.Response) -> None:
+    """Raises the error that fits an error status."""
+    if not response.is_error:
+        return
+    try:
+        message = _message(response.json())
+    except ValueError:
+        message = response.text[:500]
+    asked = response.request.url
+    raise error_of(str(asked.copy_with(raw_path=b"/")).rstrip("/"), asked.path, response.status_code, message)
+
+
+def _message(body: Any) -> str:
+    """vLLM's error text: under "error" since 0.10, at the top before."""
+    error: Any = body.get("error", body) if hasattr(body, "get") else body
+    return str(error.get("message", error) if hasattr(error, "get") else error)
 
 
 def error_of(url: str, path: str, status: int, message: str) -> SleepyError:

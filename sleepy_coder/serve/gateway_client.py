@@ -32,15 +32,15 @@ NEEDS_KEY = (
 
 
 class VerifierWord(Record):
-    """What `sleepy-coder run` says of a session's verifier: it is awaited, it has spoken (`check`), it has nothing to
-    speak of, since what would pass was not there (`not_passed`), or it could not be run at all (`silent`).
+    """What `sleepy-coder run` says of a session's verifier: it is awaited, it has spoken (`check`), or it has
+    nothing to speak of, since what would pass was not there (`not_passed`).
 
     `nonce` is the same in all words of one run, and nobody else's: the agent knows its session, and could speak too.
     """
 
     session: str
     nonce: str
-    state: Literal["awaited", "spoken", "not_passed", "silent"]
+    state: Literal["awaited", "spoken", "not_passed"]
     check: SessionCheck | None = None
 
     @model_validator(mode="after")

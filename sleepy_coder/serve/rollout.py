@@ -32,17 +32,23 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """An answer and what the verifier says of it. What the model thought before it is learned, and not judged."""
+    """An answer and what the verifier says of it. What the model thought before it is learned, and not judged.
+
+    One that was `cut` at the longest length teaches nothing: the model did not end it there.
+    """
 
     messages: tuple[Message, ...]
     completion: str
     verdict: Verdict
     served_by: str
     reasoning: str = ""
+    cut: bool = False
 
     @property
     def thoughts(self) -> Thoughts | None:
-        """As `Attempt` and `Example` hold them; None where there are none."""
+        """As `Attempt` and `Example` hold them; None where there are none, empty where no turn was ended."""
+        if self.cut:
+            return {}
         return {len(self.messages): self.reasoning} if self.reasoning else None
 
 
@@ -108,7 +114,8 @@ def attempt(
     if reply.finish_reason == "abort":
         raise ServerError(f"{model}'s answer was cut off by the server", "see the server's log; then start again")
     verdict = verdict_on(verifier, task, reply.text)
-    return Rollout(tuple(messages), reply.text, verdict, reply.model, reply.reasoning)
+    cut = reply.finish_reason == "length"
+    return Rollout(tuple(messages), reply.text, verdict, reply.model, reply.reasoning, cut)
 
 
 def verdict_on(verifier: Verifier, task: Task, answer: str) -> Verdict:

@@ -303,7 +303,6 @@ def _timed_out(verdict: Verdict) -> bool:
 def verifier(
     cache: Path | None = None,
     *,
-    workers: int | None = None,
     installed: Installed | None = None,
 ) -> TaskVerifier:
     """The verifier of this machine: the real sandbox, the tools on PATH, this Python; `installed` is a project's.
@@ -325,5 +324,4 @@ def verifier(
         RustVerifier(sandbox, toolchain, RUST_LIMITS) if toolchain else None,
         CommandVerifier(sandbox, toolchain, COMMAND_LIMITS, installed, tools),
         VerdictCache(cache) if cache else None,
-        workers,
     )

@@ -84,10 +84,12 @@ def read_errors(lines: Iterable[str]) -> Iterator[Diagnostic]:
             yield found
 
 
+_MAX_ERRORS = 2
+_MAX_LABELS = 4
+
+
 def compact(
     diagnostics_json_lines: Iterable[str],
-    max_errors: int = 2,
-    max_labels: int = 4,
     *,
     files: Mapping[str, str] | None = None,
 ) -> str:
@@ -100,7 +102,7 @@ def compact(
     sizes = None if files is None else {path: text.count("\n") + 1 for path, text in files.items()}
     out: list[str] = []
     # cargo reports an error once per target that it builds.
-    for error in list(dict.fromkeys(read_errors(diagnostics_json_lines)))[:max_errors]:
+    for error in list(dict.fromkeys(read_errors(diagnostics_json_lines)))[:_MAX_ERRORS]:
         out.append(f"error{f'[{error.error_code}]' if error.error_code else ''}: {one_line(error.message)}")
         labels: list[str] = []
         for span in sorted(error.spans, key=lambda span: not span.is_primary):
@@ -109,7 +111,7 @@ def compact(
                 continue
             place = f"{path}:{line}" if sizes and len(sizes) > 1 else str(line)
             labels.append(f"{place}: {one_line(span.label)}" if span.label else f"{place}:")
-        out.extend(list(dict.fromkeys(labels))[:max_labels])
+        out.extend(list(dict.fromkeys(labels))[:_MAX_LABELS])
     return "\n".join(out)
 
 

@@ -117,6 +117,14 @@ def note_on_own(mix: TrainingMix, own: OwnRows) -> TrainingMix:
     return mix.model_copy(update={"notes": (*mix.notes, note)})
 
 
+def note_on_brake(mix: TrainingMix, recipe: RecipeSpec) -> TrainingMix:
+    """The mix with a note when no row of it can measure how far a recipe with a KL limit goes from the base."""
+    if not mix.examples or not recipe.choose or any(row.anchor for row in mix.examples):
+        return mix
+    note = "no row tonight is an anchor: the KL to the base is not measured, and recipe.kl_limit ends nothing"
+    return mix.model_copy(update={"notes": (*mix.notes, note)})
+
+
 def answers_tasks(parts: Parts) -> bool:
     """Whether the recipe learns from answers to `TrainingMix.tasks`, and not from the mix's rows."""
     return recipe_of(parts).objective == "grpo"

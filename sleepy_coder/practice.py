@@ -25,6 +25,7 @@ from sleepy_coder.learn.surprise import Surprise
 from sleepy_coder.learn.trainer import last_step
 from sleepy_coder.material import (
     answers_tasks,
+    note_on_brake,
     note_on_own,
     notes_on,
     own_of,
@@ -131,6 +132,7 @@ def propose(
     mix, too_long = _fitting(parts, seed, day, pools, notes)
     mix = note_on_own(mix, own)
     mix = with_all(mix, kept) if starts_afresh(parts, serving) and how.replay != "anchors" else mix
+    mix = note_on_brake(mix, how)
     return mix.model_copy(update={"left_out": LeftOut(too_long=too_long)})
 
 

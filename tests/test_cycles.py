@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
-from fakes import FakeServer, FakeTrainer, parts
+from fakes import DAY, FROZEN, FakeServer, FakeTrainer, parts, solver
+from fakes import live_a_day as meet_koans
 from report_data import renewed, report_data
+from test_cli import Done
 
-from sleepy_coder.cycles import CyclesPlan, episodes_since_last_night, history, planned, run_cycles
+from sleepy_coder import cli_cycles, cycles, wiring
+from sleepy_coder.config import HOME_VARIABLE, Config
+from sleepy_coder.cycles import CyclesPlan, episodes_since_last_night, history, live_a_day, planned, run_cycles
+from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
-from sleepy_coder.types import Message, NightReport
+from sleepy_coder.types import Adapter, AdapterState, Message, NightReport
 
 
 class Stopped(Exception):
@@ -79,6 +85,39 @@ def test_a_plan_that_is_not_finished_comes_before_a_new_one(house: Parts) -> Non
     assert planned(state, house.store, 1, 9) == plan == CyclesPlan(tasks=6, last=3)
     live(house, plan)
     assert planned(state, house.store, 1, 9) == CyclesPlan(tasks=9, last=4)
+
+
+def test_a_day_is_met_by_what_serves(house: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = house.server
+    assert isinstance(server, Server)
+    adapter = Adapter(name="served", cycle=1, parent=None, path=Path("a"), sha256="a", state=AdapterState.ACTIVE)
+    monkeypatch.setattr(cycles, "incumbent", lambda *_: adapter)
+    server.answers["served"] = lambda *_: "1|nonsense"
+    live_a_day(house, 3)
+    assert {call.model for call in server.asked} == {"served"}
+
+
+def test_the_command_tells_each_night_and_writes_the_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    made = parts(tmp_path, FakeServer(solver((*FROZEN[:30], *DAY[:30]))), FakeTrainer((*FROZEN[:45], *DAY[:30])))
+    meet_koans(made, DAY[:40])
+    recipes: list[str] = []
+
+    def one_night(parts: Parts, _: CyclesPlan, on_night: Callable[[NightReport], None]) -> None:
+        on_night(run_night(parts))
+
+    def open_parts(config: Config, _: object) -> AbstractContextManager[Parts]:
+        recipes.append(config.recipe.name)
+        return nullcontext(made)
+
+    monkeypatch.setattr(wiring, "open_parts", open_parts)
+    monkeypatch.setattr(cli_cycles, "run_cycles", one_night)
+    found = Done("cycles", "1", "--recipe", "sam", "--json").json
+    assert recipes == ["sam"]
+    assert [(row["cycle"], row["outcome"]) for row in found["cycles"]] == [(1, "promoted")]
+    assert {Path(file).name for file in found["files"]} >= {"results.png", "dashboard.html"}
+    assert all(Path(file).is_file() for file in found["files"])
+    made.store.close()
 
 
 def test_the_metrics_of_each_night_are_told() -> None:

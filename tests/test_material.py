@@ -226,6 +226,17 @@ def test_the_users_own_rows_are_in_the_mix_and_bad_lines_in_the_quarantine_with_
     assert source == "mix.sft_file" and reason.startswith("line 2: it is not JSON")
 
 
+@pytest.mark.parametrize(
+    ("recipe", "own", "told"), [("rft-anchor", 60, True), ("rft-anchor", 0, False), ("ssr", 60, False)]
+)
+def test_a_night_whose_distance_to_the_base_is_not_measured_says_so(
+    house: House, recipe: RecipeName, own: int, told: bool
+) -> None:
+    (house.home / "own.jsonl").write_text("\n".join(conversation(f"word {n}") for n in range(own)))
+    mix = mix_of(house.open(recipe, mix=mix_settings(sft_file=Path("own.jsonl"))))
+    assert any("recipe.kl_limit ends nothing" in note for note in mix.notes) == told
+
+
 def test_a_mix_without_room_for_all_own_rows_says_so(house: House) -> None:
     (house.home / "own.jsonl").write_text("\n".join(conversation(f"word {n}") for n in range(60)))
     mix = mix_of(house.open(mix=mix_settings(sft_file=Path("own.jsonl"))))

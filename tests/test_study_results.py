@@ -65,7 +65,7 @@ def test_one_cycle_says_nothing_of_forgetting() -> None:
 def test_passes_at_k_are_those_of_the_first_and_the_last_weights() -> None:
     served = cells("rft-anchor", 0, True, ["one", "two"])
     found = course(study(served, {"one": passed(5), "two": passed(6)}, many=(BASE, "two")), HERO)
-    assert (found.k, found.pass_k) == (2, (1.0, 1.0))
+    assert (found.k, found.pass_1, found.pass_k) == (2, (pytest.approx(0.7), pytest.approx(0.8)), (1.0, 1.0))
     assert course(study(served, {"one": passed(5), "two": passed(6)}), HERO).pass_k is None
 
 

@@ -259,7 +259,9 @@ from sleepy_coder.learn.trainer import TrainingJob
 
 job = TrainingJob.model_validate_json(Path(sys.argv[1]).read_text())
 run = Run.begin(attach_adapter(load_base(job.model), job.recipe), job.recipe)
-child = Child(job, Path(sys.argv[1]).parent / "checkpoints", run, AutoTokenizer.from_pretrained(job.model))
+folder = Path(sys.argv[1]).parent / "checkpoints"
+folder.mkdir()
+child = Child(job, folder, run, AutoTokenizer.from_pretrained(job.model))
 args = trainer_of(child)[0].args
 print(json.dumps({name: getattr(args, name, None) for name in sys.argv[2:]}))
 """
@@ -270,7 +272,7 @@ def told(model: Path, folder: Path, recipe: Recipe, mix: TrainingMix, *names: st
     job = TrainingJob(model=model, parent=None, mix=mix, recipe=recipe, max_tokens=8)
     (folder / "job.json").write_text(job.model_dump_json())
     asked = [sys.executable, "-c", BUILT, str(folder / "job.json"), *names]
-    done = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=folder)
+    done = subprocess.run(asked, stdout=subprocess.PIPE, text=True, check=True, cwd=folder)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -32,9 +32,10 @@ class Course(Record):
     """How one trajectory went. `rates` begins with the baseline; then what serves after each cycle.
 
     `gained` and `lost` are task ids, last against baseline. `acc`, `bwt` and `forgetting` are over the themes, one a
-    cycle; those that speak of change take two cycles. `pass_k` is (baseline, last) at `k` samples, None where that
-    was not measured. `kl` is that of the training which gave what serves at last. `worse` are the cycles that were
-    promoted though the candidate passes less of the frozen set than what served before or the baseline.
+    cycle; those that speak of change take two cycles. `pass_k` is (baseline, last) at `k` samples and
+    `pass_1` the same answers' pass@1, None where that was not measured. `kl` is that of the training which gave what
+    serves at last. `worse` are the cycles that were promoted though the candidate passes less of the frozen set than
+    what served before or the baseline.
     """
 
     of: Trajectory
@@ -45,6 +46,7 @@ class Course(Record):
     bwt: float | None
     forgetting: float | None
     k: int
+    pass_1: tuple[float, float] | None
     pass_k: tuple[float, float] | None
     kl: float | None
     steps: int
@@ -120,7 +122,7 @@ def course(data: StudyData, of: Trajectory) -> Course:
     base, last = data.evals[data.facts.base], data.evals[cells[-1].served]
     change = metrics.changes(base, last)
     matrix = _matrix(data, of, cells)
-    k, pass_k = _pass_k(data, cells[-1].served)
+    k, pass_1, pass_k = _passes(data, cells[-1].served)
     return Course(
         of=of,
         rates=(base.pass_rate, *(data.evals[cell.served].pass_rate for cell in cells)),
@@ -130,6 +132,7 @@ def course(data: StudyData, of: Trajectory) -> Course:
         bwt=metrics.bwt(matrix) if len(matrix) > 1 else None,
         forgetting=metrics.forgetting(matrix) if len(matrix) > 1 else None,
         k=k,
+        pass_1=pass_1,
         pass_k=pass_k,
         kl=next((cell.kl for cell in reversed(cells) if cell.candidate == cells[-1].served), None),
         steps=sum(cell.night.steps for cell in cells if cell.night),
@@ -148,12 +151,17 @@ def _matrix(data: StudyData, of: Trajectory, cells: Sequence[Cell]) -> tuple[tup
     return metrics.accuracy_matrix([data.evals[cell.served] for cell in cells], themes)
 
 
-def _pass_k(data: StudyData, last: str) -> tuple[int, tuple[float, float] | None]:
+_Pair = tuple[float, float]
+
+
+def _passes(data: StudyData, last: str) -> tuple[int, _Pair | None, _Pair | None]:
+    """k, and what of several answers to each task passes at 1 and at k: (baseline, last)."""
     if data.facts.base not in data.many or last not in data.many:
-        return 0, None
+        return 0, None, None
     first, after = data.many[data.facts.base], data.many[last]
     k = min(max(sample.index for sample in report.samples) for report in (first, after)) + 1
-    return k, (metrics.mean_pass_at_k(first, k), metrics.mean_pass_at_k(after, k))
+    at_1, at_k = ((metrics.mean_pass_at_k(first, n), metrics.mean_pass_at_k(after, n)) for n in (1, k))
+    return k, at_1, at_k
 
 
 def _is_worse(data: StudyData, cell: Cell) -> bool:

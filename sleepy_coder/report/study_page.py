@@ -113,8 +113,8 @@ def _share(value: Estimate | None) -> str:
     return "" if value is None else words.percent(value.mean)
 
 
-def _passes(row: Row) -> str:
-    known = [course.pass_k for course in row.courses if course.pass_k]
+def _passes(pairs: Sequence[tuple[float, float] | None]) -> str:
+    known = [pair for pair in pairs if pair]
     if not known:
         return ""
     first, last = (sum(pair[i] for pair in known) / len(known) for i in (0, 1))
@@ -123,7 +123,7 @@ def _passes(row: Row) -> str:
 
 def _rows(data: StudyData, found: Sequence[Row]) -> str:
     head = ["Recipe", "Seeds", "Last rate", "Gain", "Gained", "Lost", "ACC", "BWT", "Forgetting"]
-    head += [f"pass@{data.facts.samples}", "KL", "Steps", "Training s a cycle", "Promoted"]
+    head += ["pass@1, sampled", f"pass@{data.facts.samples}", "KL", "Steps", "Training s a cycle", "Promoted"]
     lines: list[list[str]] = []
     for row in sorted(found, key=lambda r: -r.final.mean):
         cycles = sum(len(course.rates) - 1 for course in row.courses)
@@ -139,7 +139,8 @@ def _rows(data: StudyData, found: Sequence[Row]) -> str:
                 _share(row.acc),
                 judged.points(row.bwt) if row.bwt else "",
                 judged.points(row.forgetting) if row.forgetting else "",
-                _passes(row),
+                _passes([course.pass_1 for course in row.courses]),
+                _passes([course.pass_k for course in row.courses]),
                 _number(row.kl),
                 f"{sum(c.steps for c in row.courses) / len(row.courses):.0f}" if trained else "none",
                 f"{sum(c.train_seconds for c in row.courses) / cycles:.0f}" if trained else "none",
@@ -158,7 +159,8 @@ _GOALS = (
 _COLUMNS = (
     "Means over the seeds; in brackets 95% intervals over the seeds (Student's t), where there are two at least. "
     "Gain, BWT and forgetting in points; gained and lost are tasks, last against baseline; ACC, BWT and forgetting "
-    "are over the themes of the days; KL to the base in nats a token, at the end of the training that gave what serves "
+    "are over the themes of the days; sampled pass@1 and pass@k are of the same answers, baseline and last, while all "
+    "other rates are greedy; KL to the base in nats a token, at the end of the training that gave what serves "
     "at last, on that recipe's own rows, so it does not compare recipes."
 )
 

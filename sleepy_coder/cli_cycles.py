@@ -26,7 +26,7 @@ def cycles_command(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Live through several days and nights: new koans by day, a night after each, and the learning curve at the end.
+    """Run several days and nights: new koans by day, a night after each, and the learning curve at the end.
 
     Each promoted night lowers the learning rate. Stop it whenever you like: the same command goes on with the day or
     the night it was in, and a plan that is not finished comes before a new one. Needs a model server that answers

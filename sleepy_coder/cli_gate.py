@@ -129,9 +129,11 @@ def renew_command(
     ] = None,
     dev: Annotated[
         Path | None,
-        typer.Option("--dev", help="Others of yours, on which each night's weights are chosen before they are judged."),
+        typer.Option(
+            "--dev", help="Your own dev tasks, on which each night's weights are chosen before they are judged."
+        ),
     ] = None,
-    early: Annotated[bool, typer.Option("--early", help="Also while the epoch has openings left.")] = False,
+    early: Annotated[bool, typer.Option("--early", help="Renew although the epoch has openings left.")] = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:

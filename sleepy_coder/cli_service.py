@@ -37,7 +37,7 @@ service_app = typer.Typer(
 
 _BOOTED: Final = Path("/run/systemd/system")
 _LINGER: Final = Path("/var/lib/systemd/linger")
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the steps without doing them.")]
 
 User = Annotated[bool, typer.Option("--user", help="Your own service manager instead of the system's; needs no root.")]
 Home = Annotated[

@@ -283,7 +283,7 @@ _CANARIES: Final = {
         statistics=dict,
     ),
     "canary.drill": _event(
-        "A broken adapter was played into the shadow; whether it was caught, and by what.",
+        "A drill: a broken adapter was replayed as if it served; whether it was caught, and by what.",
         caught=bool,
         tasks=int,
         replay=float,

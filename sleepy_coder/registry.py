@@ -341,7 +341,9 @@ class Registry:
         folder = self._root / name
         if not is_adapter_name(name) or folder.is_symlink() or not folder.is_dir():
             known = ", ".join(adapter.name for adapter in self.adapters()) or "none yet"
-            raise AdapterError(f"There is no adapter {name!r}", f"Known are: {known}")
+            raise AdapterError(
+                f"There is no adapter {name!r}; known are: {known}", "`sleepy-coder adapters list` tells more"
+            )
         return folder
 
     def _adapter(self, manifest: Manifest, pointer: Pointer) -> Adapter:

@@ -96,7 +96,7 @@ def renew(
 def _refuse_early(config: Config, store: Store, early: bool) -> None:
     if (night := store.unfinished_night()) is not None:
         raise SleepyError(
-            f"night {night} is not finished, and is judged on the set of now",
+            f"night {night} is not finished, and is judged on the current set",
             "run `sleepy-coder night`, or end it with `sleepy-coder night --abandon`",
         )
     (_, used), left = store.openings_used(), store.openings_left(prices(config.gate))

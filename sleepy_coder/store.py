@@ -185,7 +185,9 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
             if begun != [cycle]:
                 other = [night for night in begun if night != cycle]
                 what = f"night {other[0]} is not finished" if other else f"night {cycle} is finished"
-                raise StoreError(f"Night {cycle} cannot begin: {what}", "Resume it, or take the next cycle")
+                raise StoreError(
+                    f"Night {cycle} cannot begin: {what}", "`sleepy-coder night` goes on, or begins the next one"
+                )
 
     def phase(self, cycle: int, name: str) -> str | None:
         """The JSON that a finished phase left; None when the phase is not finished."""
@@ -218,7 +220,9 @@ class Store(ExchangeStore, FigureStore, GateStore, PracticeStore, CanaryStore, S
                 [report.cycle, report.outcome, encode(report)],
             )
             if closed.rowcount == 0:
-                raise StoreError(f"Night {report.cycle} is finished already", "Take the next cycle")
+                raise StoreError(
+                    f"Night {report.cycle} is finished already", "`sleepy-coder night` begins the next one"
+                )
 
     def night(self, cycle: int) -> NightReport | None:
         """The report of a finished night."""

@@ -133,7 +133,7 @@ def test_the_status_for_people_names_what_serves_and_the_server() -> None:
 
 def test_without_a_daemon_no_night_is_promised() -> None:
     assert Done("status", "--json").json["next_night"] is None
-    assert "nothing begins nights by itself" in " ".join(Done("status").out.split())
+    assert "no night starts by itself" in " ".join(Done("status").out.split())
 
 
 def test_a_night_that_runs_is_not_to_be_gone_on_with(home: Path) -> None:
@@ -304,7 +304,7 @@ def test_a_task_that_was_met_is_practised_after_the_others(home: Path) -> None:
         (("koans", "show", "k0"), "koans list --tasks"),
         (("koans", "show", "[/k0]"), "koans list --tasks"),
         (("koans", "run", "--family", "no_such_family"), "koans list"),
-        (("adapters", "show", "sc-0001-00000000"), "Known are"),
+        (("adapters", "show", "sc-0001-00000000"), "adapters list"),
         (("episodes", "export", "no/such/folder/file.jsonl"), "make it"),
     ],
 )

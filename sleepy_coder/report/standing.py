@@ -15,7 +15,7 @@ from sleepy_coder.store_practice import Waiting
 from sleepy_coder.types import Adapter, Decision, GateVerdict
 from sleepy_coder.window import Opening, Window
 
-NO_NIGHT: Final = "none: no daemon runs, nothing begins nights by itself"
+NO_NIGHT: Final = "none: the daemon is not running, so no night starts by itself"
 """The next night where nobody holds any."""
 VERIFIED: Final = "`sleepy-coder run -- AGENT`"
 """How a session becomes one that trains."""
@@ -83,7 +83,7 @@ def daemon_line(found: Running) -> str:
     if found.state is None:
         return "does not run: `sleepy-coder service install`, or `sleepyd` in a terminal"
     if found.state.nights is None:
-        return "only the gateway runs; nothing begins nights by itself"
+        return "only the gateway runs, so no night starts by itself"
     return f"runs; nights: {found.state.nights.why}"
 
 

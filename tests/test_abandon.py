@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import FakeClock, FakeTrainer, Quiet
 from test_night import NEW, SKILLS, STEPS, House, run_until
+from test_registry import lora, stage, write_trained
 
 from sleepy_coder.abandon import abandon
+from sleepy_coder.adapter_manifest import adapter_name
 from sleepy_coder.config import RecipeSettings
 from sleepy_coder.errors import AlreadyRuns, InfraError, ServerError, ServerUnreachable, SleepyError
+from sleepy_coder.journal import alone
 from sleepy_coder.serve.explain import error_of
 from sleepy_coder.types import NightReport
 
@@ -169,6 +172,41 @@ def test_no_night_is_ended_while_it_runs(house: House) -> None:
                     by_hand(house)
 
     assert house.night(watcher=Impatient()).outcome == "promoted"
+
+
+def test_a_night_that_was_over_just_before_is_not_abandoned(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_until(house, "gate", NEW)
+
+    def late(lock: Path) -> AbstractContextManager[None]:
+        assert house.night().outcome == "promoted"
+        return alone(lock)
+
+    monkeypatch.setattr("sleepy_coder.abandon.alone", late)
+    with pytest.raises(SleepyError, match="no night is unfinished"):
+        by_hand(house)
+    assert [night.outcome for night in house.open().store.nights()] == ["promoted"]
+
+
+@pytest.mark.parametrize(("home", "cycle"), [("elsewhere", 1), (".", 7)])
+def test_what_another_home_or_night_loaded_stays_loaded_when_a_night_is_abandoned(
+    house: House, home: str, cycle: int
+) -> None:
+    run_until(house, "gate", NEW)
+    name = adapter_name(cycle, "0" * 64)
+    house.server.hold(name, (house.home.parent if home == "elsewhere" else house.home) / home / "adapters" / name, ())
+    by_hand(house)
+    assert list(house.server.roots) == [name]
+
+
+def test_what_a_rollback_goes_to_stays_loaded_when_the_night_that_promoted_it_is_abandoned(house: House) -> None:
+    house.night()
+    served = house.serving()
+    home = house.open()
+    home.registry.activate(stage(home.registry, write_trained(house.home / "other", lora(9)), home.base.path, 2).name)
+    with closing(sqlite3.connect(house.home / "state" / "sleepy.db")) as store, store:
+        store.execute("UPDATE nights SET payload = NULL, outcome = NULL")
+    by_hand(house)
+    assert served in house.server.roots
 
 
 @pytest.mark.parametrize("step", STEPS)

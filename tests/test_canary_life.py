@@ -423,6 +423,31 @@ def test_a_rollback_by_hand_or_from_what_could_not_be_read_ends_a_canary_as_well
     assert (trial.stage, trial.why) == ("rolled_back", "the base serves now")
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_was_taken_back_is_told_so_though_another_one_was_promoted_before_the_next_look(
+    watched: Watched, damaged: bool
+) -> None:
+    [name] = watched.house.serve(1)
+    watched.look()
+    if damaged:
+        (watched.house.adapters / name / "manifest.json").write_text("{")
+    else:
+        watched.house.registry.rollback()
+    watched.house.serve(2)
+    watched.look()
+    assert [trial.stage for trial in watched.store.canaries()] == ["rolled_back", "split"]
+
+
+def test_a_canary_that_another_process_has_ended_is_not_gone_on_with(watched: Watched) -> None:
+    watched.house.serve(1)
+    trial = watched.look()
+    assert trial is not None
+    watched.house.registry.rollback()
+    watched.look()
+    assert not watched.store.enter_stage(trial.id, "holdback", 0.9, watched.now, "enough sessions were judged")
+    assert [ended.stage for ended in watched.store.canaries()] == ["rolled_back"]
+
+
 def test_a_canary_that_was_killed_between_pointer_and_store_is_closed_by_the_next_look(watched: Watched) -> None:
     _, second = watched.house.serve(1, 2)
     watched.look()

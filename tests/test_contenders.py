@@ -119,6 +119,11 @@ def test_without_an_average_the_last_checkpoint_does_not_contend_with_itself() -
     assert {one.weights for one in found} == {OUTPUT, checkpoint_folder(10)}
 
 
+def test_without_an_average_and_with_a_last_checkpoint_that_is_too_far_the_one_before_contends() -> None:
+    found = contenders(Training(steps=20, probes=(at(10, 0.5), at(20, 0.1, kl=2.0))), 1.0)
+    assert {one.weights for one in found} == {OUTPUT, checkpoint_folder(10)}
+
+
 def test_a_contender_is_copied_where_another_file_system_takes_no_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

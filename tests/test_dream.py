@@ -10,7 +10,7 @@ from fakes import BASE, Answer, FakeServer, FakeVerifier, make_episode, make_tas
 
 from sleepy_coder.config import MixSettings
 from sleepy_coder.dialogue import HINTS, first_messages
-from sleepy_coder.learn.dream import WAVE, Dreamer, Dreams, dream
+from sleepy_coder.learn.dream import CHAINS, WAVE, Dreamer, Dreams, dream
 from sleepy_coder.types import Episode, Example, Message, Outcome, Task, Verdict
 
 
@@ -142,6 +142,19 @@ def test_feedback_ends_after_its_turns_and_equal_failures_are_gone_on_with_once(
     dreams = staged([1], server, dream_hinted=0)
     assert dreams.unsolved == (make_task(1).id,)
     assert [len(call.messages) for call in server.asked] == [2, 2, 4, 4]
+
+
+def test_feedback_goes_on_with_a_few_of_many_different_failures() -> None:
+    server = FakeServer(lambda messages, temperature, seed: f"1|nonsense_{seed}")
+    staged([1], server, dream_samples=2 * CHAINS, dream_turns=1, dream_hinted=0)
+    assert [len(call.messages) for call in server.asked].count(4) == CHAINS
+
+
+def test_each_model_is_told_what_became_of_its_own_answers() -> None:
+    server = FakeServer(lambda *_: "1|bases", adapter=lambda *_: "1|adapters")
+    staged([1], server, ["adapter", BASE], dream_turns=1, dream_hinted=0)
+    told = {(call.model, call.messages[2].content) for call in server.asked if len(call.messages) == 4}
+    assert told == {("adapter", "1|adapters"), (BASE, "1|bases")}
 
 
 def only_with_hints(messages: Sequence[Message], temperature: float, seed: int) -> str:

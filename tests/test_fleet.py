@@ -12,7 +12,7 @@ from fakes import BASE, FROZEN, FakeServer, make_task, solver
 from test_registry import House
 
 from sleepy_coder.config import ServerSettings
-from sleepy_coder.deploy import ensure_loaded
+from sleepy_coder.deploy import ensure_loaded, held_by
 from sleepy_coder.errors import AdapterError, ModelNotFound, ServerError, ServerUnreachable
 from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.fleet import Fleet
@@ -87,6 +87,22 @@ def test_what_a_server_says_when_it_refuses_to_load_is_heard(
         ensure_loaded(house.registry, server, adapter, prover)
 
 
+def test_an_adapter_that_another_process_loads_in_the_same_moment_is_no_error(
+    house: House, prover: Prover, adapter: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the keeper and a night may."""
+    server = FakeServer(solver(()))
+    load = server.load
+
+    def too_late(name: str, path: Path) -> None:
+        load(name, path)
+        load(name, path)
+
+    monkeypatch.setattr(server, "load", too_late)
+    ensure_loaded(house.registry, server, adapter, prover)
+    assert list(server.roots) == [adapter.name]
+
+
 def test_what_one_answers_with_other_weights_none_keeps(
     house: House, fleet: Fleet, servers: list[FakeServer], prover: Prover, adapter: Adapter
 ) -> None:
@@ -94,6 +110,24 @@ def test_what_one_answers_with_other_weights_none_keeps(
     with pytest.raises(AdapterError, match="http://fake-1"):
         ensure_loaded(house.registry, fleet, adapter, prover)
     assert holders(servers, adapter.name) == []
+
+
+def test_a_server_that_does_not_unload_hides_no_proof_that_failed(
+    house: House,
+    fleet: Fleet,
+    servers: list[FakeServer],
+    prover: Prover,
+    adapter: Adapter,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stuck(name: str) -> None:
+        raise ServerError("busy", status=500)
+
+    servers[1].not_applied.add(adapter.name)
+    monkeypatch.setattr(servers[0], "unload", stuck)
+    with pytest.raises(AdapterError, match="http://fake-1"):
+        ensure_loaded(house.registry, fleet, adapter, prover)
+    assert holders(servers, adapter.name) == [0]
 
 
 def test_only_what_all_hold_from_the_same_folder_is_listed(
@@ -104,6 +138,12 @@ def test_only_what_all_hold_from_the_same_folder_is_listed(
         server.hold("sc-elsewhere", tmp_path / server.url[-1], ())
     servers[0].hold("sc-one", adapter.path, ())
     assert [model.name for model in fleet.models()] == [BASE, "sc-same"]
+
+
+def test_what_any_of_them_holds_is_held(fleet: Fleet, servers: list[FakeServer], adapter: Adapter) -> None:
+    """So that nobody deletes the files of what one of them still answers with."""
+    servers[1].hold("sc-one", adapter.path, ())
+    assert held_by(fleet) == {BASE, "sc-one"}
 
 
 def test_load_and_unload_go_on_where_they_failed(fleet: Fleet, servers: list[FakeServer], adapter: Adapter) -> None:

@@ -16,6 +16,7 @@ from fakes import (
     DAY,
     FROZEN,
     REHEARSAL,
+    FakeClock,
     FakeRedactor,
     FakeServer,
     FakeTrainer,
@@ -34,7 +35,7 @@ from sleepy_coder.anchors import write_anchors
 from sleepy_coder.collect.agent import work_through
 from sleepy_coder.config import MixSettings, RecipeName, RecipeSettings
 from sleepy_coder.dialogue import HINTS, first_messages
-from sleepy_coder.errors import LeakError, ServerError, ServerUnreachable
+from sleepy_coder.errors import LeakError, NightPaused, ServerError, ServerUnreachable
 from sleepy_coder.learn.failures import MOST, failure_rows
 from sleepy_coder.learn.surprise import Surprise
 from sleepy_coder.material import dreams_of, ways_to_hint
@@ -143,6 +144,28 @@ def test_ssr_replays_anchors_alone_and_the_default_earlier_nights_as_well(house:
         for recipe in ("ssr", "rft-anchor", "seed-plain")
     }
     assert replayed == {"ssr": {True}, "rft-anchor": {True, False}, "seed-plain": {True, False}}
+
+
+def test_anchors_that_the_machine_failed_on_are_asked_for_again(house: House) -> None:
+    fails = FakeVerifier()
+    fails.breaks([make_task(REHEARSAL[0]).id])
+    assert len(write_anchors(house.open(verifier=fails))) == 15
+    assert len(write_anchors(house.open())) == 16
+
+
+def test_anchors_are_written_anew_where_others_are_asked_for(house: House) -> None:
+    assert len(write_anchors(house.open())) == 16
+    assert len(write_anchors(house.open(mix=mix_settings(anchors=8)))) == 8
+    other = house.open()
+    other = dataclasses.replace(other, base=dataclasses.replace(other.base, sha256="of another base"))
+    house.server.asked.clear()
+    assert len(write_anchors(other)) == len(house.server.asked) == 16
+
+
+def test_no_anchor_is_written_after_the_curfew(house: House) -> None:
+    clock = FakeClock()
+    with pytest.raises(NightPaused):
+        write_anchors(house.open(clock=clock, until=clock.time))
 
 
 def test_surprise_is_asked_of_the_adapter_that_serves_and_not_of_the_bare_base(house: House) -> None:
@@ -398,6 +421,28 @@ def test_a_shortcut_is_put_aside_without_what_is_a_secret_by_now(house: House) -
     mix_of(open_house)
     (aside,) = open_house.store.quarantined(9)
     assert aside.reason == "episode e60: adds `todo!`" and "hunter2" not in aside.text
+
+
+def test_a_leak_is_put_aside_without_what_is_a_secret_by_now(house: House) -> None:
+    secret = f"mended_{FROZEN[0]}"
+    open_house = house.open(redactor=FakeRedactor(secret))
+    mix, copied = mix_of(open_house), make_task(FROZEN[0])
+    open_house.store.save_episodes([make_episode(FROZEN[0], FAIL)])
+    dreamed = next(row for row in mix.examples if row.kind == "hard")
+    told = {"task_id": copied.id, "messages": first_messages(copied, ""), "provenance": f"dream:{copied.id}"}
+    leaky = mix.model_copy(update={"examples": (dreamed.model_copy(update=told),)})
+    put_leaks_aside(open_house, 1, open_house.store.position(), leaky)
+    (aside,) = open_house.store.quarantined(9)
+    assert aside.reason == "too close to a frozen task" and secret not in aside.text
+
+
+def test_a_dreamed_row_with_what_is_a_secret_by_now_takes_its_episode_along(house: House) -> None:
+    secret, task = f"mended_{DREAMED[0]}", make_task(DREAMED[0])
+    open_house = house.open(redactor=FakeRedactor(secret))
+    assert secret not in mix_of(open_house).model_dump_json()
+    (aside,) = open_house.store.quarantined(9)
+    assert task.id in aside.text and secret not in aside.text
+    assert task.id not in {e.task.id for e in open_house.store.episodes(unused=True) if e.task}
 
 
 def test_an_answer_of_the_days_that_gives_a_frozen_task_away_is_put_aside_with_its_episode(house: House) -> None:

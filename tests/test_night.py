@@ -41,7 +41,7 @@ from sleepy_coder.abandon import abandon
 from sleepy_coder.arms import baseline_arm
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import EvalSettings, MixSettings, NightSettings, TrainingSettings
-from sleepy_coder.deploy import ensure_loaded
+from sleepy_coder.deploy import ensure_loaded, measure
 from sleepy_coder.errors import (
     AdapterError,
     InfraError,
@@ -1179,6 +1179,18 @@ def test_an_adapter_that_changes_while_it_is_measured_fails_the_night(house: Hou
     report = house.night(NEW, watcher=Spoils())
     assert (report.outcome, house.serving()) == ("failed", None)
     assert "has changed on disk" in report.reason
+
+
+def test_a_measurement_in_whose_course_the_weights_changed_is_not_kept(house: House) -> None:
+    home = house.open()
+    adapter = stage(home.registry, write_trained(house.home / "trained", lora(1), solves=[1]), home.base.path, 1)
+
+    def forget() -> None:
+        house.server.not_applied.add(adapter.name)
+
+    with pytest.raises(AdapterError, match="just as the base does"):
+        measure(home, "other", adapter, home.frozen[:2], home.config.eval, forget)
+    assert home.store.evals() == ()
 
 
 def test_the_report_keeps_when_a_resumed_night_began(house: House) -> None:

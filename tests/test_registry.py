@@ -22,6 +22,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from sleepy_coder import log
+from sleepy_coder.adapter_manifest import content_sha256
 from sleepy_coder.errors import AdapterError, ConfigError, InfraError
 from sleepy_coder.files import write_atomic
 from sleepy_coder.registry import Registry, model_sha256, tokenizer_sha256
@@ -368,6 +369,37 @@ def test_rolling_back_goes_to_the_previous_one_then_to_the_base_and_never_forwar
     assert house.registry.active() is None
 
 
+def test_what_was_rolled_back_without_blame_is_not_gone_back_to_either(house: House) -> None:
+    first, _ = house.serve(1, 2)
+    house.registry.rollback(quarantine=False)
+    assert (house.registry.serving("base"), house.registry.previous()) == (first, None)
+    assert house.registry.rollback(quarantine=False) is None
+
+
+def test_what_is_rolled_back_while_the_list_is_damaged_stays_refused_without_it(house: House) -> None:
+    [name] = house.serve(1)
+    (house.adapters / "quarantine.json").write_text("{")
+    house.registry.rollback()
+    (house.adapters / "quarantine.json").unlink()
+    with pytest.raises(AdapterError, match="is quarantined"):
+        house.registry.activate(name)
+
+
+def test_nothing_descends_from_bytes_that_were_rolled_back_under_another_name(house: House) -> None:
+    house.serve(1)
+    twin = house.stage(2, lora(1)).name
+    house.registry.rollback()
+    with pytest.raises(AdapterError, match="was rolled back"):
+        stage(house.registry, write_trained(house.root / "trained", lora(3)), house.base, 3, parent=twin)
+
+
+def test_what_a_kill_left_half_written_within_an_adapter_is_gone_after_the_next_opening(house: House) -> None:
+    left = house.stage().path / ".manifest.json.0.tmp"
+    left.write_text("half")
+    Registry(house.adapters, FixedClock())
+    assert not left.exists()
+
+
 def test_rolling_back_to_a_damaged_adapter_ends_at_the_base(house: House) -> None:
     first, _ = house.serve(1, 2)
     (house.adapters / first / "adapter_config.json").write_text("{}")
@@ -592,6 +624,16 @@ def test_a_damaged_adapter_that_somebody_else_stepped_back_from_takes_nobody_wit
     assert house.registry.active() == house.registry.get(first)
 
 
+def test_an_adapter_whose_manifest_was_changed_with_its_bytes_is_known_by_its_name(house: House) -> None:
+    adapter = house.stage()
+    save_file(lora(9), adapter.path / "adapter_model.safetensors")
+    manifest = json.loads((adapter.path / "manifest.json").read_text())
+    sha256 = content_sha256(adapter.path)
+    (adapter.path / "manifest.json").write_text(json.dumps(manifest | {"sha256": sha256}))
+    with pytest.raises(AdapterError, match="changed on disk"):
+        house.registry.activate(adapter.name)
+
+
 def test_what_was_judged_against_another_is_not_activated(house: House) -> None:
     first, second, third = (house.stage(cycle).name for cycle in (1, 2, 3))
     house.registry.activate(first)
@@ -628,6 +670,13 @@ def test_pruning_keeps_the_newest_and_everything_in_use(house: House) -> None:
     kept = [adapter.name for adapter in house.registry.adapters()]
     assert kept == [names[1], names[2], names[4], names[5], names[6]]
     assert not [entry for entry in house.adapters.iterdir() if entry.suffix == ".tmp"]
+
+
+def test_pruning_deletes_nothing_while_there_are_no_more_than_are_kept(house: House) -> None:
+    for cycle in range(1, 4):
+        house.stage(cycle)
+    assert house.registry.prune(5) == ()
+    assert len(house.registry.adapters()) == 3
 
 
 def test_what_cannot_be_deleted_stops_neither_pruning_nor_opening_and_is_warned_of(

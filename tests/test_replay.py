@@ -106,6 +106,17 @@ def test_no_more_rows_are_asked_about_than_a_night_has_time_for_and_conversation
     assert example_hash(tools) not in found
 
 
+def test_each_night_asks_about_other_rows() -> None:
+    many = make_rows("replay", MOST + 100)
+    one, other = (measure_surprise(many, "sleepy-base", FakeServer(solver([])), 4, seed).nll for seed in (1, 2))
+    assert one.keys() != other.keys()
+
+
+def test_a_conversation_is_not_asked_about_as_if_it_were_one_answer() -> None:
+    talk = rows_of([0])[0].model_copy(update={"first_turn": 0})
+    assert measure_surprise([talk], "sleepy-base", FakeServer(solver([])), 1, 1).nll == {}
+
+
 class Short(FakeServer):
     """A server with hardly any context."""
 

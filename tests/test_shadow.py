@@ -240,6 +240,35 @@ def test_what_served_before_and_is_damaged_now_costs_the_replay_and_not_the_nigh
     assert (trial.previous, trial.stage, now.store.replayed(trial.id)) == (first.name, "split", ())
 
 
+def test_a_server_that_is_gone_costs_no_night_its_replay(
+    homes: list[House], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = house(homes, tmp_path)
+    now, first = second_promotion(home, tmp_path)
+    load = home.server.load
+
+    def gone(name: str, path: Path) -> None:
+        if name == first.name:
+            raise ServerUnreachable("nobody answered", "start the model server")
+        load(name, path)
+
+    home.server.restart()
+    with monkeypatch.context() as away:
+        away.setattr(home.server, "load", gone)
+        with pytest.raises(ServerUnreachable):
+            home.night()
+    home.night()
+    assert len(now.store.replayed(now.store.canaries()[-1].id)) == 10
+
+
+def test_both_answer_a_replay_at_its_own_temperature(homes: list[House], tmp_path: Path) -> None:
+    home = house(homes, tmp_path)
+    now = home.open()
+    home.server.asked.clear()
+    answers(now, (now.registry.serving(BASE), BASE), tasks_of(LATER[:2]), 1)
+    assert {call.temperature for call in home.server.asked} == {now.config.canary.shadow_temperature}
+
+
 def test_which_of_both_answers_first_is_drawn_for_each_few_tasks(homes: list[House], tmp_path: Path) -> None:
     home = house(homes, tmp_path)
     now = home.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 import signal
@@ -10,32 +11,47 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from fakes import BASE, DAY, FROZEN, FakeServer, FakeTrainer, live_a_day, make_task, parts, solver
+from fakes import (
+    BASE,
+    DAY,
+    FROZEN,
+    FakeServer,
+    FakeTrainer,
+    FakeVerifier,
+    Quiet,
+    alone,
+    live_a_day,
+    make_task,
+    parts,
+    solver,
+    tasks_of,
+)
+from fakes import settings as sections
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from study_data import cells as cells_of
 from study_data import exported, passed, study
-from test_registry import lora, write_trained
+from test_registry import lora, write_base, write_trained
 
-from sleepy_coder import wiring
-from sleepy_coder.config import Config
+from sleepy_coder.config import CanarySettings, Config, MixSettings
 from sleepy_coder.config_load import load_config
 from sleepy_coder.errors import ModelNotFound, StoreError
 from sleepy_coder.judge.study_data import Cell, StudyExport, Trajectory
 from sleepy_coder.learn.hints import Hints
 from sleepy_coder.learn.trainer import Step
 from sleepy_coder.night import run_night
-from sleepy_coder.parts import Parts
-from sleepy_coder.study import run as study_run
-from sleepy_coder.study.bench import house
+from sleepy_coder.parts import BaseModel, Parts
+from sleepy_coder.serve.fleet import Fleet
+from sleepy_coder.study import run
+from sleepy_coder.study.bench import Bench, house, kinds, measure
 from sleepy_coder.study.memory import RememberingServer, RememberingTrainer
-from sleepy_coder.study.plan import Plan, cells, deal, frozen_part, identity, sized, theme_groups, themes
+from sleepy_coder.study.plan import Plan, cells, deal, frozen_part, identity, seed_of, sized, theme_groups, themes
 from sleepy_coder.study.run import run_study, study_folder, take_over
 from sleepy_coder.study.store import Learned, StudyStore
 from sleepy_coder.tasks import load_split
@@ -330,41 +346,119 @@ def test_a_report_beside_a_running_study_knows_what_every_cell_was_measured_with
     assert {cell.served for cell in data.cells} <= data.evals.keys()
 
 
-# What a cell is
+# What a cell is measured with
 
 
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """What `house` and `_hinted` use of a bench; the homes that were opened are in `opened`."""
-    made = parts(tmp_path / "made", FakeServer(solver(())), FakeTrainer())
-    opened: list[Config] = []
+class Watching(Quiet):
+    """`study.bench.Onlooker`."""
 
-    def open_parts(config: Config, _: object) -> AbstractContextManager[Parts]:
-        opened.append(config)
-        return nullcontext(made)
-
-    monkeypatch.setattr(wiring, "open_parts", open_parts)
-    same = {"server": made.server, "verifier": made.verifier, "frozen": made.frozen, "clusters": made.clusters}
-    about = {"plan": Plan(), "folder": tmp_path, "config": load_config(), "base": made.base, "environment": "here"}
-    yield SimpleNamespace(**same, **about, store=None, watcher=None, opened=opened)
-    made.store.close()
+    def cell(self, of: Trajectory, cycle: int, done: tuple[Cell, ...]) -> None: ...
 
 
-@pytest.mark.parametrize(("gated", "replayed"), [(True, load_config().canary.shadow_tasks), (False, 0)])
-def test_no_home_holds_fresh_tasks_back_and_without_the_gate_nothing_is_rolled_back(
-    bench: Any, gated: bool, replayed: int
+def bench_of(home: Path, store: StudyStore, server: FakeServer, **others: Any) -> Bench:
+    frozen, base = tasks_of(FROZEN[:4]), write_base(home / "base")
+    made = Bench(
+        config=sections(home),
+        plan=Plan(cycles=2, samples=2),
+        folder=home / "study",
+        store=store,
+        fleet=cast("Fleet", server),
+        server=RememberingServer(server, store, BASE, "base"),
+        verifier=FakeVerifier(),
+        base=BaseModel(base, BASE, "base", 5),
+        frozen=frozen,
+        clusters=alone(frozen),
+        environment="fake",
+        watcher=Watching(),
+        code="",
+    )
+    return dataclasses.replace(made, **others)
+
+
+@contextmanager
+def opened(server: FakeServer, config: Config, watcher: object) -> Iterator[Parts]:
+    """`wiring.open_parts` around the fakes."""
+    made = parts(config.home, server, FakeTrainer())
+    with closing(made.store):
+        yield dataclasses.replace(made, config=config)
+
+
+def test_a_measurement_with_holes_that_the_machine_left_is_taken_again(tmp_path: Path, store: StudyStore) -> None:
+    bench = bench_of(
+        tmp_path, store, FakeServer(solver(FROZEN[:2])), verifier=FakeVerifier({make_task(FROZEN[0]).id: 4})
+    )
+    assert measure(bench, "base", BASE, "one").infra == 1
+    again = measure(bench, "base", BASE, "one")
+    assert (again.infra, again.pass_rate) == (0, 0.5)
+    assert store.eval("base", "one") == again.without_completions()
+
+
+def test_what_was_measured_on_another_stack_is_measured_again(tmp_path: Path, store: StudyStore) -> None:
+    bench = bench_of(tmp_path, store, FakeServer(solver(FROZEN[:2])))
+    first = measure(bench, "base", BASE, "one")
+    assert measure(bench, "base", BASE, "one") == first.without_completions()
+    assert measure(dataclasses.replace(bench, environment="another vLLM"), "base", BASE, "one").stack != first.stack
+
+
+def test_several_answers_a_task_are_asked_of_the_last_weights_alone(tmp_path: Path, store: StudyStore) -> None:
+    bench = bench_of(tmp_path, store, FakeServer(solver(())))
+    assert [kinds(bench, cycle) for cycle in (1, 2)] == [("one",), ("one", "many")]
+
+
+def test_each_trajectory_has_a_home_of_its_own_and_one_without_the_gate_takes_nothing_back(
+    tmp_path: Path, store: StudyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with house(bench, Trajectory(recipe="sam", seed=1, gated=gated), 1) as made:
-        assert made.ungated is not gated
-    (config,) = bench.opened
-    assert (config.recipe.name, config.mix.fresh_share, config.canary.shadow_tasks) == ("sam", 0, replayed)
+    server = FakeServer(solver(()))
+    bench = bench_of(tmp_path, store, server, config=sections(tmp_path, mix=MixSettings(), canary=CanarySettings()))
+
+    monkeypatch.setattr("sleepy_coder.wiring.open_parts", partial(opened, server))
+    seen: dict[Path, tuple[bool, bool, float]] = {}
+    for gated in (True, False):
+        with house(bench, Trajectory(recipe="sam", seed=1, gated=gated), 1) as found:
+            config = found.config
+            seen[config.home] = (found.ungated, config.canary.shadow_tasks > 0, config.mix.fresh_share)
+            assert (config.recipe.name, config.seed) == ("sam", seed_of(bench.config, 1))
+    assert list(seen.values()) == [(False, True, 0), (True, False, 0)]
 
 
-def test_a_recipe_of_hints_is_measured_with_hints(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_goes_on_from_what_the_one_before_it_serves(
+    tmp_path: Path, store: StudyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = cells_of("sam", 0, True, ["a", "b", "c"])
+    store.save_cells(done[:2])
+    bench, of = bench_of(tmp_path, store, FakeServer(solver(()))), done[0].trajectory
+
+    def trained(_: Bench, of: Trajectory, cycle: int, before: str, day: object) -> Cell:
+        return done[2].model_copy(update={"before": before})
+
+    monkeypatch.setattr(run, "_day", lambda *_: ())
+    monkeypatch.setattr(run, "_trained", trained)
+    assert run._cell(bench, of, 3).before == "b"  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_recipe_of_hints_is_measured_with_hints(
+    tmp_path: Path, store: StudyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = FakeServer(solver(()))
     measured: list[object] = []
-    monkeypatch.setattr(study_run, "measure", lambda *given: measured.append(given[-1]))
-    study_run._hinted(bench, Trajectory(recipe="hints-only", seed=0, gated=False), 1, ())  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr("sleepy_coder.wiring.open_parts", partial(opened, server))
+    monkeypatch.setattr(run, "measure", lambda *given: measured.append(given[-1]))
+    of = Trajectory(recipe="hints-only", seed=0, gated=False)
+    run._hinted(bench_of(tmp_path, store, server), of, 1, ())  # pyright: ignore[reportPrivateUsage]
     assert [type(last) for last in measured] == [Hints]
+
+
+def test_hints_are_measured_as_what_serves_where_they_are_all_that_is_learned(
+    tmp_path: Path, store: StudyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = bench_of(tmp_path, store, FakeServer(solver(())))
+    monkeypatch.setattr(run, "_day", lambda *_: ())
+    monkeypatch.setattr(run, "_hinted", lambda *_: "base+hints")
+    served = {
+        name: run._cell(bench, Trajectory(recipe=name, seed=0, gated=False), 1).served  # pyright: ignore[reportPrivateUsage]
+        for name in ("hints-only", "no-update")
+    }
+    assert served == {"hints-only": "base+hints", "no-update": "base"}
 
 
 # Without the gate

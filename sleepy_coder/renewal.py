@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import Config
 from sleepy_coder.errors import SleepyError, TaskFormatError
 from sleepy_coder.judge.clusters import Crowd, form_crowd
 from sleepy_coder.judge.exam import check_tasks, told_all
 from sleepy_coder.judge.spending import prices
+from sleepy_coder.learn.own_rows import own_rows
 from sleepy_coder.ports import Verifier
 from sleepy_coder.store import Store
 from sleepy_coder.tasks import load_split, set_id
 from sleepy_coder.tasks.frozen import FrozenSets
-from sleepy_coder.tasks.leaks import example_rows, task_texts
+from sleepy_coder.tasks.leaks import LeakIndex, example_rows, task_texts
 from sleepy_coder.tasks.loaders import placed_tasks
 from sleepy_coder.tasks.proof import Rustc
 from sleepy_coder.tasks.renew import Rows, own_frozen, programs_of, unseen_koans
@@ -60,10 +62,10 @@ def renew(
     unless `early`; TaskFormatError for tasks that cannot judge.
     """
     _refuse_early(config, store, early)
-    rows = list(_practised(store, practice))
+    rows = list(_practised(config, store, practice))
     # A task that was practised chooses what is known by heart.
     chosen_on = _own(config, witness, dev, rows, step) if dev else ()
-    rows += ((task.id, text) for task in chosen_on for text in task_texts(task))
+    rows += ((task.id, text) for task in (*chosen_on, *sets.all_dev()) for text in task_texts(task))
     if source is None:
         seen = {task.cluster for tasks in sets.all() for task in tasks}
         tasks = unseen_koans(len(sets.all()), seen, rows, Rustc.find(), step)
@@ -112,11 +114,17 @@ def practice_tasks() -> tuple[Task, ...]:
     return (*load_split("day"), *load_split("rehearsal"), *load_split("dev"))
 
 
-def _practised(store: Store, practice: Sequence[Task]) -> Iterator[tuple[str, str]]:
-    """What was trained on or may be: the practice tasks, the tasks met, and the rows of all nights."""
+def _practised(config: Config, store: Store, practice: Sequence[Task]) -> Iterator[tuple[str, str]]:
+    """What was trained on or may be: the practice tasks, the tasks met, the rows of all nights, the user's own.
+
+    Of his own rows nights keep none, so that what he has deleted from the file since is not known here.
+    """
     for task in chain(practice, store.met_tasks()):
         yield from ((task.id, text) for text in task_texts(task))
     yield from example_rows(store.examples())
+    if config.mix.sft_file is not None:  # held against no exam: what is close to one is what is looked for
+        own = own_rows(config.home / config.mix.sft_file, SecretRedactor(), LeakIndex(()))
+        yield from example_rows(own.rows)
 
 
 def _own(

@@ -28,7 +28,7 @@ from fakes import (
 from test_cli import Done, home  # noqa: F401  (the fixture is used below)
 from test_store import night
 
-from sleepy_coder.config import GatePolicy
+from sleepy_coder.config import GatePolicy, MixSettings
 from sleepy_coder.errors import SleepyError, TaskFormatError
 from sleepy_coder.judge.spending import prices
 from sleepy_coder.night import run_night
@@ -272,6 +272,25 @@ def test_what_is_a_row_of_an_earlier_night_cannot_judge(tmp_path: Path, store: S
     source = written(tmp_path / "own.jsonl", (make_task(5),))
     with pytest.raises(TaskFormatError, match="too close to what is practised"):
         renew(settings(tmp_path), store, FrozenSets(tmp_path), FakeVerifier(), source, False, lambda _: None, ())
+
+
+def test_what_is_a_row_of_the_users_own_cannot_judge(tmp_path: Path, store: Store) -> None:
+    task = make_task(5)
+    texts = ("\n".join((task.prompt, *task.files.values())), "\n".join((task.reference or {}).values()))
+    said = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), texts, strict=True)]
+    (tmp_path / "own.jsonl").write_text(json.dumps({"messages": said}) + "\n")
+    config = settings(tmp_path, mix=MixSettings(sft_file=Path("own.jsonl")))
+    source = written(tmp_path / "exam.jsonl", (task,))
+    with pytest.raises(TaskFormatError, match="too close to what is practised"):
+        renew(config, store, FrozenSets(tmp_path), FakeVerifier(), source, False, lambda _: None, ())
+
+
+def test_what_has_chosen_weights_cannot_judge(tmp_path: Path, store: Store) -> None:
+    sets, dev = FrozenSets(tmp_path), (make_task(6), make_task(7))
+    sets.add(tasks_of(FROZEN[:1]), dev)
+    source = written(tmp_path / "next.jsonl", dev)
+    with pytest.raises(TaskFormatError, match="too close to what is practised"):
+        renew(settings(tmp_path), store, sets, FakeVerifier(), source, True, lambda _: None, ())
 
 
 SKILLS = (*range(100), *range(100, 120))

@@ -284,6 +284,21 @@ def test_few_fresh_tasks_decide_nothing() -> None:
     assert (finding.decision, finding.fresh, finding.leak) == (Decision.PROMOTE, None, None)
 
 
+@pytest.mark.parametrize("arm", range(3))
+def test_a_lost_measurement_on_fresh_tasks_frees_no_leak(arm: int) -> None:
+    """It once widened the error more than the gap: 0 of 3 gained was held, and 2 failures with one unknown was not."""
+    served, candidate = passing(71, 120), passing(107, 120)
+    fresh = [("F", "F", "F")] * 3 + [("P", "P", "P")] * 57
+    assert judge(case(served, served, candidate, fresh=fresh)).reasons == ("LEAK_GAP",)
+    for at in (0, 2, 59):
+        lost = list(fresh[at])
+        lost[arm] = "I"
+        found = judge(
+            case(served, served, candidate, fresh=[*fresh[:at], (lost[0], lost[1], lost[2]), *fresh[at + 1 :]])
+        )
+        assert found.decision is not Decision.PROMOTE
+
+
 def test_what_was_not_measured_makes_a_frozen_gain_look_more_like_a_leak_and_not_less() -> None:
     def gap(candidate: str) -> float:
         frozen = case(["F"] * 60, ["F"] * 60, [candidate, *"P" * 30, *"F" * 29])

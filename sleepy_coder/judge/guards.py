@@ -59,22 +59,29 @@ def leak_gap(frozen: Units, fresh: Units, policy: GatePolicy) -> float | None:
 
     A frozen set that leaked into training gains where nothing else does. Where less is left to be gained on fresh
     tasks, a gain there counts for as much more: tasks of the day may be easier. Only this candidate's step is compared,
-    since earlier ones were judged already. What was not measured makes the gap larger on both sides.
+    since earlier ones were judged already. What was not measured is at its worst in the gap, makes it no less certain,
+    and leaves as much or as little to be gained as makes z larger.
     """
     if len(fresh.names) < policy.min_fresh_clusters or len(frozen.names) < 2:
         return None
     gains = np.where(frozen.known, frozen.progress, 1.0)
-    scale = max(1.0, _room(frozen) / _room(fresh))
-    gap = float(gains.mean() - scale * fresh.progress.mean())
-    return gap / math.sqrt(_error(gains) + scale**2 * _error(fresh.progress))
+    left = _room(frozen.room[frozen.known])
+    rooms = [fresh.room[fresh.known], *(np.where(fresh.known, fresh.room, unknown) for unknown in (0.0, 1.0))]
+
+    def z(scale: float) -> float:
+        gap = float(gains.mean() - scale * fresh.progress.mean())
+        error = _error(frozen.progress[frozen.known]) + scale**2 * _error(fresh.progress[fresh.known])
+        return gap / math.sqrt(error)
+
+    return max(z(max(1.0, left / _room(room))) for room in rooms)
 
 
-def _room(units: Units) -> float:
+def _room(room: Array) -> float:
     """Mean share that served fails, with one observation of a half added so that it is never 0."""
-    return float((units.room[units.known].sum() + 0.5) / (units.known.sum() + 1))
+    return float((room.sum() + 0.5) / (len(room) + 1))
 
 
 def _error(d: Array) -> float:
     """Squared standard error of a mean, with one observation of a full difference added so that it is never 0."""
-    n = len(d)
+    n = max(2, len(d))
     return float((np.square(d - d.mean()).sum() + 1) / (n * (n - 1)))

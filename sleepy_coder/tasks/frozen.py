@@ -52,6 +52,11 @@ class FrozenSets:
             return _tasks_in(given, "the dev set", "restore it from a backup, or delete it to choose nothing")
         return load_split("dev") if any(task.origin == "koan" for task in self.current()) else ()
 
+    def all_dev(self) -> tuple[Task, ...]:
+        """Every task that was given to choose weights on, with this set or an earlier one."""
+        files = sorted(self.folder.glob("dev-*.jsonl"))
+        return tuple(task for file in files for task in _tasks_in(file, "the dev set", "restore it from a backup"))
+
     def add(self, tasks: tuple[Task, ...], dev: tuple[Task, ...] = ()) -> Path:
         """Make `tasks` the set that judges, with `dev` to choose on; its file."""
         number = len(list(self.folder.glob("frozen-*.jsonl"))) + 1

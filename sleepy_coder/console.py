@@ -25,8 +25,8 @@ from rich.table import Table
 
 from sleepy_coder.errors import SleepyError
 
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)  # `:x:` in a path or a program is no picture
+err = Console(stderr=True, emoji=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -92,13 +92,13 @@ def test_json_is_whole_in_every_encoding(tmp_path: Path, home: Path) -> None:
         (("config", "check"), "no {home}/sleepy-coder.toml"),
         (("config", "init", "--yes", "--server", "http://127.0.0.1:9/[/b]"), "wrote {home}/sleepy-coder.toml"),
         (("episodes", "export", "{home}/rows.jsonl"), "0 episodes in {home}/rows.jsonl"),
-        (("adapters", "rollback"), "[/b] serves; there is nothing to roll back"),
+        (("adapters", "rollback"), "[/b]:x: serves; there is nothing to roll back"),
     ],
 )
-def test_brackets_in_a_name_are_shown_as_they_are(
+def test_brackets_and_colons_in_a_name_are_shown_as_they_are(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], said: str
 ) -> None:
-    monkeypatch.setenv("SLEEPY_CODER_SERVER__BASE_NAME", "[/b]")
+    monkeypatch.setenv("SLEEPY_CODER_SERVER__BASE_NAME", "[/b]:x:")
     heard = tmp_path / "said"
     assert status_of(heard.open("w"), *(part.format(home=home) for part in command)) == 0
     assert said.format(home=home) in heard.read_text()

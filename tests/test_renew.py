@@ -285,6 +285,15 @@ def test_what_is_a_row_of_the_users_own_cannot_judge(tmp_path: Path, store: Stor
         renew(config, store, FrozenSets(tmp_path), FakeVerifier(), source, False, lambda _: None, ())
 
 
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_a_file_without_a_task_retires_no_frozen_set(tmp_path: Path, store: Store, content: str) -> None:
+    sets, source = FrozenSets(tmp_path), tmp_path / "empty.jsonl"
+    source.write_text(content)
+    with pytest.raises(TaskFormatError, match="holds no task"):
+        renew(settings(tmp_path), store, sets, FakeVerifier(), source, True, lambda _: None, ())
+    assert sets.current() == load_split("frozen")
+
+
 def test_what_has_chosen_weights_cannot_judge(tmp_path: Path, store: Store) -> None:
     sets, dev = FrozenSets(tmp_path), (make_task(6), make_task(7))
     sets.add(tasks_of(FROZEN[:1]), dev)

@@ -45,6 +45,13 @@ def test_an_unknown_recipe_is_refused_with_the_names_of_the_known_ones(arguments
     assert "rft-anchor" in said.err
 
 
+def test_a_recipe_whose_extra_is_missing_is_refused_before_the_night_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sleepy_coder.learn.trainer.importlib.util.find_spec", lambda _: None)
+    said = Done("night", "--recipe", "grpo")
+    assert said.status == 1
+    assert "pip install 'sleepy-coder[trl]'" in said.err
+
+
 def test_the_daemons_night_takes_its_recipe_from_the_settings_alone() -> None:
     said = Done("night", "--now", "--recipe", "sam")
     assert said.status == 1

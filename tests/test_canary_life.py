@@ -13,7 +13,7 @@ from fakes import BASE, make_episode, make_task
 from test_registry import House, lora, stage, write_trained
 
 from sleepy_coder import log
-from sleepy_coder.canary import CanaryState, Hours, last_state, look
+from sleepy_coder.canary import Arm, CanaryState, Evidence, Hours, harm, last_state, look
 from sleepy_coder.config import CanarySettings
 from sleepy_coder.errors import AdapterError, StoreError
 from sleepy_coder.store import Store
@@ -242,6 +242,15 @@ def test_a_session_counts_whatever_came_of_it_and_has_passed_only_if_its_verifie
     watched.run_session("a", True, ended)
     assert evidence(watched) == (1, 0)
     assert watched.state().evidence.new.failures == (ended is not Outcome.PASS)
+
+
+@pytest.mark.parametrize(("sign", "limit"), [("sessions_e", 20), ("replay_e", 20), ("replies_e", 1000)])
+def test_harm_is_what_reaches_its_threshold_and_nothing_below(sign: str, limit: float) -> None:
+    none = Arm(sessions=0, failures=0)
+    quiet = {"drawn": 0, "sessions_e": 1.0, "replies": 0, "replies_e": 1.0, "replayed": 0, "replay_e": 1.0}
+    for e, harmful in ((limit - 0.01, False), (limit, True)):
+        seen = Evidence.model_validate({"new": none, "old": none, **quiet, sign: e})
+        assert bool(harm(seen, CanarySettings())) is harmful
 
 
 def test_an_adapter_that_does_nothing_any_more_is_rolled_back(watched: Watched) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sleepy_coder.config import GatePolicy
-from sleepy_coder.judge import paired
+from sleepy_coder.judge import eprocess, paired
 from sleepy_coder.judge.eprocess import Array, decisions, log_paths, look_ends, paths_of
 from sleepy_coder.judge.power import FrozenSet, chance_of, detectable, power_report, power_row, shift_to, simulate
 from sleepy_coder.judge.spending import anchor_threshold, prices
@@ -208,6 +208,16 @@ def lifetime_false_rate(rule: Rule, policy: GatePolicy, openings: int, epochs: i
 
 def test_fifty_openings_on_one_reused_set_promote_falsely_in_at_most_alpha_of_the_epochs() -> None:
     assert lifetime_false_rate(real, POLICY, 50) <= bound(POLICY.alpha, 300)
+
+
+def test_the_anchor_alone_keeps_two_hundred_openings_within_alpha_and_all_of_alpha_each_time_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a progress threshold or futility, which do most of the work above."""
+    bare = GatePolicy(alpha=0.05, openings=200, progress_threshold=1, futility_threshold=1e300)
+    assert lifetime_false_rate(real, bare, 200) <= bound(bare.alpha, 300)
+    monkeypatch.setattr(eprocess, "anchor_threshold", lambda policy, _: -math.log(policy.alpha))
+    assert lifetime_false_rate(real, bare, 200) > bound(bare.alpha, 300)
 
 
 @given(st.integers(1, 400), st.floats(0, 1), st.floats(0.001, 0.2))

@@ -10,15 +10,15 @@ from sleepy_coder.config import Config, RecipeName
 from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, as_json, explained, say, table
 from sleepy_coder.learn.recipes import RECIPES, RecipeSpec
-from sleepy_coder.learn.trainer import require
+from sleepy_coder.learn.trainer import require_for
 
 
 def with_recipe(config: Config, name: RecipeName | None) -> Config:
     """The settings with the recipe of that name, if one is given. Raises ConfigError where its extra is missing."""
     if not name:
         return config
-    if RECIPES[name].objective in ("grpo", "sdft"):  # told before a night has dreamed
-        require("trl", "trl")
+    if (objective := RECIPES[name].objective) != "none":
+        require_for(objective)  # told before a night has dreamed
     return config.model_copy(update={"recipe": config.recipe.model_copy(update={"name": name})})
 
 

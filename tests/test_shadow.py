@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -194,19 +194,25 @@ def second_promotion(home: House, tmp_path: Path) -> tuple[Parts, Adapter]:
     return now, first
 
 
+def failing_at(home: House, name: str, error: ServerError) -> Callable[[str, Path], None]:
+    """The server's `load`, which fails of this adapter."""
+    load = home.server.load
+
+    def fails(asked: str, path: Path) -> None:
+        if asked == name:
+            raise error
+        load(asked, path)
+
+    return fails
+
+
 def test_what_served_before_and_is_refused_by_the_server_costs_the_replay_and_not_the_night(
     homes: list[House], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = house(homes, tmp_path)
     now, first = second_promotion(home, tmp_path)
-    load = home.server.load
-
-    def refusing(name: str, path: Path) -> None:
-        if name == first.name:
-            raise ServerError("LoRA rank 16 is greater than max_lora_rank 8", status=400)
-        load(name, path)
-
-    monkeypatch.setattr(home.server, "load", refusing)
+    refusal = ServerError("LoRA rank 16 is greater than max_lora_rank 8", status=400)
+    monkeypatch.setattr(home.server, "load", failing_at(home, first.name, refusal))
     home.server.restart()
     log.set_up()
     assert home.night().outcome != "failed"
@@ -245,16 +251,10 @@ def test_a_server_that_is_gone_costs_no_night_its_replay(
 ) -> None:
     home = house(homes, tmp_path)
     now, first = second_promotion(home, tmp_path)
-    load = home.server.load
-
-    def gone(name: str, path: Path) -> None:
-        if name == first.name:
-            raise ServerUnreachable("nobody answered", "start the model server")
-        load(name, path)
-
+    gone = ServerUnreachable("nobody answered", "start the model server")
     home.server.restart()
     with monkeypatch.context() as away:
-        away.setattr(home.server, "load", gone)
+        away.setattr(home.server, "load", failing_at(home, first.name, gone))
         with pytest.raises(ServerUnreachable):
             home.night()
     home.night()

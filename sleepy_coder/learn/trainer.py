@@ -147,8 +147,8 @@ class ChildTrainer:
         """
         refuse_quantised(self.model)
         child_module, processes = _CHILDREN[recipe.objective], self.together.processes
+        require_for(recipe.objective)
         if child_module == _TRL:
-            require("trl", "trl")
             processes = 1
         workdir.mkdir(parents=True, exist_ok=True)
         job = self._job(mix, parent.path if parent else None, recipe, processes)
@@ -252,6 +252,12 @@ def require(package: str, extra: str) -> None:
     """Raises ConfigError, with the command that mends it, when an optional package is not installed."""
     if importlib.util.find_spec(package) is None:
         raise ConfigError(f"this recipe needs the package {package}", f"pip install 'sleepy-coder[{extra}]'")
+
+
+def require_for(objective: Objective) -> None:
+    """Raises ConfigError when what trains for `objective` needs an extra that is not installed."""
+    if _CHILDREN[objective] == _TRL:
+        require("trl", "trl")
 
 
 def refuse_quantised(model: Path) -> None:

@@ -16,7 +16,7 @@ from sleepy_coder.tasks import load_split
 from sleepy_coder.types import Outcome, Task, Verdict
 from sleepy_coder.verify.cache import VerdictCache
 from sleepy_coder.verify.command import CommandVerifier, TaskVerifier, verifier
-from sleepy_coder.verify.output import found_no_test, lacking, nothing_tested, tail
+from sleepy_coder.verify.output import exhausted, found_no_test, lacking, nothing_tested, tail
 from sleepy_coder.verify.tools import find_tools, identity
 
 MANIFEST = '[package]\nname = "sum"\nversion = "0.1.0"\nedition = "2021"\n'
@@ -357,6 +357,44 @@ def test_a_tool_behind_a_script_that_was_never_here_is_the_machines_fault(real: 
     files = {"check.sh": "no-such-tool a.txt || exit 1\n", "a.txt": ""}
     verdict = real.verify(task(("sh", "check.sh"), files), {**files, "a.txt": "b"})
     assert (verdict.outcome, "no-such-tool: not found" in verdict.detail) == (Outcome.INFRA, True)
+
+
+SAYS_FULL = "grep -q good a.txt && exit 0; grep -q small a.txt || echo 'ld: No space left on device'; exit 1\n"
+
+
+@pytest.mark.parametrize(
+    ("input_says", "reference", "outcome"),
+    [
+        ("big", None, Outcome.INFRA),
+        ("small", None, Outcome.FAIL),
+        ("small", "big too", Outcome.INFRA),
+        ("big", "good", Outcome.FAIL),
+    ],
+)
+def test_a_full_disk_is_the_machines_fault_where_the_control_meets_it_too(
+    real: TaskVerifier, input_says: str, reference: str | None, outcome: Outcome
+):
+    files = {"check.sh": SAYS_FULL, "a.txt": input_says}
+    check = task(("sh", "check.sh"), files, reference={"a.txt": reference} if reference else None)
+    verdict = real.verify(check, {**files, "a.txt": f"{outcome} {len(reference or '')}"})
+    assert (verdict.outcome, "No space left on device" in verdict.detail) == (outcome, True)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_exhausted"),
+    [
+        ("error: linking with `cc` failed: signal: 9 (SIGKILL)", True),
+        ("c++: fatal error: Killed signal terminated program cc1plus", True),
+        ("OSError: [Errno 28] No space left on device", True),
+        ("fork: Cannot allocate memory", True),
+        ("sh: line 1:    12 Killed                  ./t", False),
+        ("make: *** [Makefile:2: test] Killed", True),
+        ("assert state == Killed or not", False),
+        ("signal: 6, SIGABRT: process abort signal", False),
+    ],
+)
+def test_what_ran_out_is_read_from_what_a_tool_said(said: str, is_exhausted: bool):
+    assert exhausted(said) is is_exhausted
 
 
 def test_what_the_tasks_own_fix_puts_there_is_not_missing_on_the_machine(real: TaskVerifier):

@@ -22,7 +22,7 @@ from sleepy_coder.verify.cheat import find_cheat
 from sleepy_coder.verify.check_lines import SHELLS
 from sleepy_coder.verify.diagnostics import compact, failed_test, read_errors, signature
 from sleepy_coder.verify.installed import Installed
-from sleepy_coder.verify.output import NO_TESTS, found_no_test, lacking, nothing_tested, plain, tail
+from sleepy_coder.verify.output import NO_TESTS, exhausted, found_no_test, lacking, nothing_tested, plain, tail
 from sleepy_coder.verify.rust import COMMANDS, RustVerifier, Toolchain
 from sleepy_coder.verify.sandbox import BubblewrapSandbox
 from sleepy_coder.verify.tools import Tools, find_tools, identity, path_of
@@ -84,6 +84,11 @@ class CommandVerifier:
             # It was the same before anybody touched a file, and is nothing that the task's own fix puts there.
             if lacking(before, task.files) == missing and not self._mended_by_reference(task):
                 return Verdict.infra(missing, found.seconds)
+        if found.outcome is Outcome.FAIL and exhausted(f"{found.feedback}\n{found.detail}"):
+            control = self._run(task.command, {**task.files, **(task.reference or {})})
+            if exhausted(f"{control.feedback}\n{control.detail}"):  # it is not the answer that takes so much
+                said = "the machine ran out of memory or disk, or killed a tool, and does so for the control as well"
+                return Verdict.infra(f"{said}: {found.feedback}"[:_DETAIL], found.seconds)
         return found
 
     def _mended_by_reference(self, task: Task) -> bool:

@@ -37,6 +37,13 @@ _MISSING = re.compile(
     re.MULTILINE,
 )
 
+# How compilers, linkers and programs say that the machine had no more memory or disk for them.
+_EXHAUSTED = re.compile(
+    r"No space left on device|Cannot allocate memory|Disk quota exceeded|ENOSPC|ENOMEM"
+    r"|signal:? 9\b|\bKilled$|Killed signal terminated program",
+    re.MULTILINE,
+)
+
 # What runners say where there is no test: those that end with an error by it, those that end well, and what one that
 # ran some says.
 _SAYS_NONE = re.compile(
@@ -104,6 +111,11 @@ def lacking(failed: Verdict, files: Mapping[str, str]) -> str:
             said = f"{name}: not found" if kind == "tool" else found[0]
             return f"{said}: the sandbox has no network and no such {'tool' if kind == 'tool' else 'package'}"
     return ""
+
+
+def exhausted(said: str) -> bool:
+    """Whether a tool says that the machine ran out of memory or disk, or that something killed it."""
+    return _EXHAUSTED.search(said) is not None
 
 
 def _is_part(kind: str, name: str, files: Mapping[str, str]) -> bool:

@@ -212,6 +212,12 @@ def _print_episodes(episodes: list[Episode], model: str) -> None:
         table("Not solved", ("family", "tasks"), [(name, str(n)) for name, n in failed.most_common()])
 
 
+_UNCOUNTED = (
+    "[yellow]The gate does not count this look at its exam, and its promise does not cover what you choose by it: "
+    "choose by [bold]--split dev[/]."
+)
+
+
 def eval_command(
     model: Annotated[str, typer.Option(help="`active`, `base`, or the name of an adapter.")] = "active",
     split: Annotated[TaskSplit, typer.Option(help="Which split.")] = "frozen",
@@ -242,6 +248,9 @@ def eval_command(
             hinted = RECIPES[config.recipe.name].hints if hints is None else hints
             hinter = wiring.open_hints(config, parts.store) if hinted else None
             report = measure(parts, "other", adapter, tasks, settings, lambda: progress.advance(bar), hints=hinter)
+            judged = adapter is None or adapter == parts.registry.active()
+    if split == "frozen" and not judged:
+        err.print(_UNCOUNTED, highlight=False, soft_wrap=True)
     if json:
         as_json(report)
         return

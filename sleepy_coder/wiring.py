@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from sleepy_coder import __version__
 from sleepy_coder.adapter_manifest import model_sha256, model_width
 from sleepy_coder.collect.redact import SecretRedactor
 from sleepy_coder.config import Config
@@ -223,8 +224,12 @@ def open_project_verifier(installed: Installed | None = None) -> TaskVerifier:
 
 
 def environment_of(server: Fleet, judge: TaskVerifier, judging: Sequence[Task]) -> str:
-    """What two reports on the tasks in `judging` must share to be compared, besides how answers are drawn."""
-    return "\n".join(filter(None, (server.version(), server.precision(), SYSTEM, judge.fingerprint_of(judging))))
+    """What two reports on the tasks in `judging` must share to be compared, besides how answers are drawn.
+
+    With our own version in it, which says how prompts are laid out and answers read.
+    """
+    known = (server.version(), server.precision(), SYSTEM, judge.fingerprint_of(judging), f"sleepy-coder {__version__}")
+    return "\n".join(filter(None, known))
 
 
 @contextmanager

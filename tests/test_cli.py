@@ -25,7 +25,7 @@ from test_registry import House, write_base
 from typer.core import TyperCommand, TyperGroup
 from typer.testing import CliRunner
 
-from sleepy_coder import __version__, wiring
+from sleepy_coder import __version__, cli_koans, wiring
 from sleepy_coder.canary import look
 from sleepy_coder.cli import app
 from sleepy_coder.cli_sections import SECTIONS
@@ -355,6 +355,24 @@ def test_an_evaluation_asks_with_hints_where_the_recipe_or_an_option_says_so(
     assert Done("eval", "--model", "base", *options).status == 0
     assert {"mind the unit" in call.messages[-1].content for call in server.asked} == {hinted}
     made.store.close()
+
+
+def test_a_look_at_the_exam_that_no_opening_counts_is_named_as_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "made").mkdir()
+    house = House(home / "made")
+    staged = house.stage(1).name
+    server = FakeServer(solver([1000]))
+    server.load(staged, house.adapters / staged)
+    made = parts(house.root, server, FakeTrainer(), frozen=(make_task(1000),))
+    monkeypatch.setattr(wiring, "open_parts", lambda *_: nullcontext(made))
+    monkeypatch.setattr(cli_koans, "load_split", lambda _: made.frozen)
+    told = {
+        (model, split): "does not count this look" in Done("eval", "--model", model, "--split", split).err
+        for model in (staged, "base")
+        for split in ("frozen", "dev")
+    }
+    made.store.close()
+    assert [asked for asked, said in told.items() if said] == [(staged, "frozen")]
 
 
 @pytest.mark.parametrize(("recipe", "hinted"), [("hints-only", True), ("rft-anchor", False)])

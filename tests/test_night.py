@@ -389,6 +389,17 @@ def test_a_later_night_believes_the_earlier_baseline_after_asking_a_tenth_of_it_
     assert (second.reports[0].arm, second.reports[1].arm) == ("baseline", "current")
 
 
+def test_the_tenth_that_is_asked_again_is_another_one_each_night(house: House) -> None:
+    baseline_arm(house.open(), 1)
+    asked = list[set[str]]()
+    for cycle in (2, 3):
+        house.server.asked.clear()
+        baseline_arm(house.open(), cycle)
+        asked.append({a.messages[1].content for a in house.server.asked})
+    assert len(asked[0]) == len(asked[1]) == 7
+    assert asked[0] != asked[1]
+
+
 def test_a_baseline_that_drifted_is_measured_anew(house: House) -> None:
     house.day()
     house.night(FROZEN[:32])

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sleepy_coder import wiring
 from sleepy_coder.config import EvalSettings
 from sleepy_coder.errors import AnswerTimedOut, ModelNotFound, ServerError, ServerUnreachable
 from sleepy_coder.judge.evaluate import stack_id
@@ -19,7 +20,6 @@ from sleepy_coder.serve.client import VllmClient
 from sleepy_coder.serve.fleet import Fleet
 from sleepy_coder.serve.process import free_port
 from sleepy_coder.types import Message
-from sleepy_coder.wiring import environment_of
 
 ASKED = (Message(role="user", content="hi"),)
 
@@ -136,11 +136,16 @@ def test_a_server_that_does_not_tell_its_dtype_is_asked_no_further(status: int, 
         assert client.precision() == ""
 
 
-def test_measurements_in_another_dtype_are_of_another_stack() -> None:
+def test_measurements_in_another_dtype_or_by_another_version_of_this_program_are_of_another_stack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def stack(dtype: str) -> str:
         told = server_info(dtype).replace("{", '{"version": "1", ', 1)
         with answering(200, told) as (url, _), VllmClient(url) as client, closing(Fleet([client])) as fleet:
             judge = SimpleNamespace(fingerprint_of=lambda _: "rustc")
-            return stack_id(EvalSettings(), environment_of(fleet, judge, ()))  # pyright: ignore[reportArgumentType, reportCallIssue]
+            return stack_id(EvalSettings(), wiring.environment_of(fleet, judge, ()))  # pyright: ignore[reportArgumentType, reportCallIssue]
 
-    assert stack("torch.float32") == stack("torch.float32") != stack("torch.bfloat16")
+    before = stack("torch.float32")
+    assert before == stack("torch.float32") != stack("torch.bfloat16")
+    monkeypatch.setattr(wiring, "__version__", "0.0.0")
+    assert before != stack("torch.float32")

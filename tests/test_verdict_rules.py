@@ -299,6 +299,22 @@ def test_a_lost_measurement_on_fresh_tasks_frees_no_leak(arm: int) -> None:
         assert found.decision is not Decision.PROMOTE
 
 
+@pytest.mark.parametrize(("gained", "held"), [(13, True), (14, False)])  # z is 2.37 and 2.12
+def test_a_leak_is_what_chance_would_show_in_one_night_of_a_hundred(gained: int, held: bool) -> None:
+    fresh = [("F", "F", "P")] * gained + [("F", "F", "F")] * (40 - gained) + [("P", "P", "P")] * 80
+    finding = judge(case(passing(150, 233), passing(150, 233), passing(200, 233), fresh=fresh))
+    assert (finding.reasons == ("LEAK_GAP",), finding.decision is Decision.PROMOTE) == (held, not held)
+
+
+@pytest.mark.parametrize(("clusters", "held"), [(108, True), (109, False)])  # p is 0.1002 and 0.097
+def test_a_loss_on_fresh_tasks_is_ruled_out_where_it_would_look_so_good_in_one_night_of_ten(
+    clusters: int, held: bool
+) -> None:
+    fresh = [("P", "P", "F")] * 2 + [("P", "P", "P")] * (clusters - 2)
+    finding = judge(case(passing(150, 233), passing(150, 233), passing(200, 233), fresh=fresh))
+    assert (finding.reasons == ("FRESH_LOW",), finding.decision is Decision.PROMOTE) == (held, not held)
+
+
 def test_what_was_not_measured_makes_a_frozen_gain_look_more_like_a_leak_and_not_less() -> None:
     def gap(candidate: str) -> float:
         frozen = case(["F"] * 60, ["F"] * 60, [candidate, *"P" * 30, *"F" * 29])

@@ -175,6 +175,13 @@ def test_a_task_that_is_too_close_to_what_chooses_or_judges_is_not_asked_as_fres
     assert {task.id for task in found} == {task.id for task in others}
 
 
+def test_a_task_that_cannot_be_told_from_its_own_fix_tonight_is_not_asked_as_fresh(house: House) -> None:
+    unfixed, unchecked, unread, right = KOANS[:4]
+    house.met((unfixed.model_copy(update={"reference": unfixed.files}), unchecked, unread, right))
+    home = house.open(verifier=FakeVerifier({unchecked.id: 1000}, blind={unread.id: 1000}))
+    assert judgeable(home, [task.id for task in KOANS[:4]]) == (right,)
+
+
 def test_a_task_to_answer_anew_that_is_too_close_to_a_fresh_task_waits_with_it(house: House) -> None:
     house.met()
     far = next(task for task in KOANS if task not in house.fresh())

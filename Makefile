@@ -19,7 +19,7 @@ machine:
 	@PYTHON=$(PYTHON) scripts/check-machine
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[daemon,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: machine .venv/.ready ## a day and three nights: promoted, poisoned, killed; in .demo/

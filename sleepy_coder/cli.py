@@ -44,6 +44,7 @@ from sleepy_coder.console import (
 )
 from sleepy_coder.errors import NightPaused, SleepyError
 from sleepy_coder.idle import wait_until_idle
+from sleepy_coder.journal import unfinished_recipe
 from sleepy_coder.preview import preview
 from sleepy_coder.report.canary import sentence
 from sleepy_coder.report.standing import (
@@ -138,7 +139,7 @@ def night(
     """
     stop_tidily()
     with explained():
-        config = with_recipe(load_config(), recipe)
+        config = load_config()
         if abandoned:
             if when_idle or now or dry_run or recipe:
                 raise SleepyError("--abandon can only be combined with --json", "leave the others out")
@@ -151,6 +152,9 @@ def night(
             said = begin_night(config.gateway)
             as_json({"night": said}) if json else say(said)
             return
+        config = with_recipe(config, recipe)
+        if recipe:
+            _refuse_another_recipe(config, recipe)
         if dry_run:
             with wiring.open_parts(config, wiring.Silent()) as parts:
                 seen = preview(parts)
@@ -159,6 +163,15 @@ def night(
         if when_idle:
             wait_until_idle(lambda: wiring.idleness(config), wiring.SystemClock(), lambda said: say(said, err))
         _run_night(config, when_idle, json)
+
+
+def _refuse_another_recipe(config: Config, recipe: RecipeName) -> None:
+    """Raises SleepyError when a night is unfinished that began with another one, and goes on with that."""
+    with wiring.read_store(config) as store:
+        night, begun = unfinished_recipe(store)
+    if begun not in (None, recipe):
+        remedy = f"leave out --recipe, or end it: `sleepy-coder night --abandon`, then `--recipe {recipe}`"
+        raise SleepyError(f"night {night} is unfinished and goes on with {begun}, with which it began", remedy)
 
 
 def _run_night(config: Config, when_idle: bool, json: bool) -> None:

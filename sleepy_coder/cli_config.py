@@ -91,9 +91,11 @@ def init(
         path = find_home() / CONFIG_FILE
         if path.exists() and not force:
             raise ConfigError(f"{path} is there already", "edit it, or replace it with --force")
-        url, served = _find_server(server)
+        if model is not None and not (model.expanduser() / "config.json").is_file():
+            raise ConfigError(f"{model} holds no model (no config.json)", "name the folder of the base model: --model")
+        url, served = _find_server(_with_scheme(server) if server else None)
         if not yes and (typed := typer.prompt("Model server", default=url, err=True)) != url:
-            url, served = _find_server(typed)
+            url, served = _find_server(_with_scheme(typed))
         base = served.name if served else NANO
         if not yes:
             base = typer.prompt("Name of the base model there", default=base, err=True)
@@ -105,6 +107,11 @@ def init(
         as_json({"file": str(path), "server": url, "base": base, "model": folder, "window": hours})
     else:
         out.print(f"wrote {escape(str(path))}. Next: [bold]sleepy-coder doctor[/]", highlight=False, soft_wrap=True)
+
+
+def _with_scheme(address: str) -> str:
+    """`localhost:8000` is what people write."""
+    return address if "://" in address else f"http://{address}"
 
 
 def _find_server(given: str | None) -> tuple[str, ServedModel | None]:

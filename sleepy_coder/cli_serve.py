@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import sys
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -18,7 +20,7 @@ from sleepy_coder.serve.vllm_command import VllmCommand, vllm_command
 
 
 def serve_command(
-    port: Annotated[int | None, typer.Option(help="Port; default: the one of server.url.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; default: the one of server.url.")] = None,
     only_print: Annotated[bool, typer.Option("--print", help="Print the command line and start nothing.")] = False,
 ) -> None:
     """Serve the base model in the foreground, until Ctrl-C: with the embedded server, or with vLLM.
@@ -37,6 +39,7 @@ def serve_command(
         if only_print:
             typer.echo(str(command))
             return
+        _refuse_taken(config, port)
         say(f"serving {config.server.base_name} with {config.server.engine}; Ctrl-C ends it", err)
         try:
             # The server is this process from here on, and gets its signals itself.
@@ -44,6 +47,18 @@ def serve_command(
         except OSError as error:
             reason = f"{command.argv[0]} cannot be started ({error.strerror})"
             raise ConfigError(reason, "Set server.vllm to the vllm program of the environment it lives in") from error
+
+
+def _refuse_taken(config: Config, port: int | None) -> None:
+    """Raises ConfigError when another process listens there; the server itself would say so when it has loaded."""
+    where = urlsplit(config.server.url)
+    host, number = where.hostname or "127.0.0.1", port or where.port or 8000
+    try:
+        socket.create_server((host, number), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            remedy = "end what listens there, or choose another --port and set server.url to it"
+            raise ConfigError(f"port {number} of {host} is taken", remedy) from error
 
 
 def _embedded(config: Config, port: int | None) -> tuple[str, ...]:

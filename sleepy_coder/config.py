@@ -94,6 +94,12 @@ class ServerSettings(Section):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not an http:// or https:// URL")
+        try:
+            taken = parts.port == 0
+        except ValueError:
+            taken = True
+        if taken:
+            raise ValueError(f"{url!r} has a port that is none: they go from 1 to 65535")
         return url
 
     @model_validator(mode="after")

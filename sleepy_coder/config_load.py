@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
 from sleepy_coder.config import (
@@ -51,12 +51,26 @@ def load_config(home: Path | None = None, *, here: bool = True) -> Config:
         return (_WithoutFile if anywhere else Config)(home=resolved)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
         wrong = "; ".join(problems(error))
-        raise ConfigError(f"wrong settings: {wrong}", f"fix {resolved / CONFIG_FILE} or the environment") from error
+        remedy = f"{_meant(error)}fix {resolved / CONFIG_FILE} or the environment"
+        raise ConfigError(f"wrong settings: {wrong}", remedy) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{resolved / CONFIG_FILE} is not valid TOML: {error}", "fix the file") from error
     except SettingsError as error:
         remedy = "a whole section in the environment has to be JSON; SLEEPY_CODER_SECTION__FIELD sets one field"
         raise ConfigError(f"wrong settings: {error}", remedy) from error
+
+
+def _meant(error: ValidationError) -> str:
+    """A question for each unknown name that is close to a known one."""
+    asked = ""
+    for found in error.errors():
+        *section, name = map(str, found["loc"])
+        field = Config.model_fields.get(section[0]) if section else None
+        kind = field.annotation if field else Config
+        if found["type"] == "extra_forbidden" and isinstance(kind, type) and issubclass(kind, BaseModel):
+            near = difflib.get_close_matches(name, kind.model_fields, n=1)
+            asked += f"did you mean `{'.'.join((*section, *near))}`? " if near else ""
+    return f"{asked}Otherwise " if asked else ""
 
 
 def _refuse_unknown_variables() -> None:

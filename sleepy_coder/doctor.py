@@ -17,7 +17,7 @@ from sleepy_coder.files import private_folder, temporary_beside
 from sleepy_coder.judge.clusters import form_clusters
 from sleepy_coder.learn.launch import read_launch
 from sleepy_coder.learn.recipes import RECIPES
-from sleepy_coder.learn.trainer import refuse_idle_processes, refuse_quantised
+from sleepy_coder.learn.trainer import refuse_idle_processes, refuse_quantised, require_for
 from sleepy_coder.registry import Registry
 from sleepy_coder.report.episodes import short_reason
 from sleepy_coder.report.standing import VERIFIED, daemon_line, small_set
@@ -56,6 +56,7 @@ def examine(config: Config, on_check: Callable[[str], None] = lambda _: None) ->
         serving = checked("registry", lambda: _registry(registry))
         active = registry.active() if serving.level == "ok" else None
         findings += [serving, checked("base model", lambda: _base_model(config, registry, active))]
+        findings.append(checked("recipe", lambda: _recipe(config)))
         if config.training.processes > 1:
             findings.append(checked("training", lambda: check_training(config)))
         findings.append(checked("drill", lambda: _drill(config)))
@@ -180,6 +181,13 @@ def _base_model(config: Config, registry: Registry, active: Adapter | None) -> F
         )
     refuse_quantised(path)
     return ok("base model", f"{path}, sha256 {sha256[:12]}")
+
+
+def _recipe(config: Config) -> Finding:
+    spec = RECIPES[config.recipe.name]
+    if spec.objective != "none":
+        require_for(spec.objective)
+    return ok("recipe", spec.name)
 
 
 def check_training(config: Config) -> Finding:

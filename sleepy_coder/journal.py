@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,6 +20,8 @@ from sleepy_coder.types import Phase
 
 T = TypeVar("T")
 _log = log.get("night")
+RECIPE_NAME: Final = "recipe-name"
+"""Under this a night notes what it learns by when it begins."""
 _BEGAN = "began"
 _TRIES, _PAUSE_SECONDS = 20, 0.1  # how long a night waits for another to end
 
@@ -64,6 +66,13 @@ def _locks(file: BinaryIO, how: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def unfinished_recipe(store: Store) -> tuple[int | None, str | None]:
+    """The unfinished night and the recipe that it began with; None for what is not there."""
+    cycle = store.unfinished_night()
+    noted = store.phase(cycle, RECIPE_NAME) if cycle is not None else None
+    return cycle, json.loads(noted) if noted else None
 
 
 class Journal:

@@ -26,13 +26,13 @@ from sleepy_coder.errors import (
     TrainingKilled,
 )
 from sleepy_coder.files import refuse_full_disk
-from sleepy_coder.journal import Journal, alone
+from sleepy_coder.journal import RECIPE_NAME, Journal, alone
 from sleepy_coder.judge.case import Control, RecordedPolicy
 from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.learn.outputs import Training
 from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.learn.surprise import Surprise
-from sleepy_coder.learn.trainer import refuse_idle_processes, refuse_quantised
+from sleepy_coder.learn.trainer import refuse_idle_processes, refuse_quantised, require_for
 from sleepy_coder.material import dreams_of
 from sleepy_coder.nap import recover_own
 from sleepy_coder.nap_files import NapFiles
@@ -139,7 +139,7 @@ def _as_begun(parts: Parts, night: Journal) -> Parts:
             f"the frozen set is no longer the one that night {night.cycle} began with",
             "It cannot go on; the next night starts over with the same episodes",
         )
-    name = night.noted("recipe-name", RecipeName, lambda: recipe.name)
+    name = night.noted(RECIPE_NAME, RecipeName, lambda: recipe.name)
     drawn = night.noted("eval", EvalSettings, lambda: measure)
     settings = {
         "recipe": recipe.model_copy(update={"name": name}),
@@ -155,6 +155,7 @@ def _practise_and_judge(parts: Parts, night: Journal) -> NightReport:
     config = parts.config
     if (objective := RECIPES[config.recipe.name].objective) == "none":
         return skip(parts, night, f"recipe {config.recipe.name} trains nothing")
+    require_for(objective)
     refuse_quantised(parts.base.path)
     refuse_idle_processes(objective, config.recipe.batch_size, config.training.processes)
     serving = night.once("serve", Adapter | None, parts.registry.active)

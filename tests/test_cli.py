@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -449,6 +450,39 @@ def test_wrong_settings_are_told_by_every_command(home: Path) -> None:
     done = Done("status")
     assert done.status == 1
     assert "mix.replays" in done.err and CONFIG_FILE in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("[mix]\nreplays = 1\n", "mix.replay"), ("[nights]\n", "night"), ("[mix]\nx = 1\n", None)]
+)
+def test_a_misspelled_setting_is_told_with_the_one_that_was_meant(home: Path, text: str, meant: str | None) -> None:
+    (home / CONFIG_FILE).write_text(text)
+    said = Done("config", "check").err
+    assert (f"did you mean `{meant}`?" in said) if meant else "did you mean" not in said
+
+
+@pytest.mark.parametrize("port", ["0", "70000", "-1"])
+def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    assert Done("serve", "--print", "--port", port).status == 2
+    monkeypatch.setenv("SLEEPY_CODER_SERVER__URL", f"http://127.0.0.1:{port}")
+    done = Done("serve", "--print")
+    assert done.status == 1
+    assert "server.url" in done.err and "65535" in done.err
+
+
+def test_a_port_that_another_process_holds_is_told_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.execvpe", lambda *_: pytest.fail("it was started"))
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        done = Done("serve", "--port", str(held.getsockname()[1]))
+    assert done.status == 1
+    assert "is taken" in done.err and "--port" in done.err
+
+
+def test_the_first_settings_name_no_folder_without_a_model_and_take_an_address_without_http(home: Path) -> None:
+    done = Done("config", "init", "--server", "127.0.0.1:9", "--model", str(home / "nope"), "--yes")
+    assert (done.status, "no config.json" in done.err, (home / CONFIG_FILE).exists()) == (1, True, False)
+    assert Done("config", "init", "--server", "127.0.0.1:9", "--yes").status == 0
+    assert 'url = "http://127.0.0.1:9"' in (home / CONFIG_FILE).read_text()
 
 
 def test_a_home_given_as_an_option_is_used(home: Path) -> None:

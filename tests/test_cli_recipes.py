@@ -8,12 +8,16 @@ import pytest
 from test_cli import Done
 
 from sleepy_coder.config import HOME_VARIABLE
+from sleepy_coder.config_load import load_config
+from sleepy_coder.journal import RECIPE_NAME, Journal
 from sleepy_coder.learn.recipes import RECIPES
+from sleepy_coder.wiring import open_store
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("SLEEPY_CODER_SERVER__URL", "http://127.0.0.1:9")
     return tmp_path
 
 
@@ -50,6 +54,14 @@ def test_a_recipe_whose_extra_is_missing_is_refused_before_the_night_begins(monk
     said = Done("night", "--recipe", "grpo")
     assert said.status == 1
     assert "pip install 'sleepy-coder[trl]'" in said.err
+
+
+def test_an_unfinished_night_is_not_gone_on_with_by_another_recipe_than_its_own(home: Path) -> None:
+    with open_store(load_config()) as store:
+        Journal(store).noted(RECIPE_NAME, str, lambda: "sam")
+    said = Done("night", "--recipe", "ssr")
+    assert (said.status, "goes on with sam" in said.err, "--abandon" in said.err) == (1, True, True)
+    assert "goes on with" not in Done("night", "--recipe", "sam").err
 
 
 def test_the_daemons_night_takes_its_recipe_from_the_settings_alone() -> None:

@@ -72,6 +72,15 @@ def test_an_error_that_is_not_json_is_shown_as_it_is() -> None:
         assert caught.value.status == 502
 
 
+@pytest.mark.parametrize("status", [404, 502])
+def test_a_web_page_is_not_shown_but_who_may_have_sent_it_is_said(status: int) -> None:
+    with answering(status, "<html>Welcome</html>", "text/html; charset=utf-8") as (url, _), VllmClient(url) as client:
+        with pytest.raises(ServerError, match="a web page") as caught:
+            client.models()
+        assert "server.url" in caught.value.remedy and "Welcome" not in caught.value.message
+        assert status != 404 or not client.asleep()  # a proxy may pass on /v1 alone
+
+
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
 def test_what_the_model_thought_comes_beside_what_it_said(name: str) -> None:
     message = {"role": "assistant", "content": "1|x", name: "Hm."}

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -38,6 +39,7 @@ from sleepy_coder.serve.embedded_protocol import (
 )
 from sleepy_coder.serve.embedded_reply import Reply
 from sleepy_coder.serve.embedded_rows import Detokenizer, Piece, Row
+from sleepy_coder.serve.request_ids import RequestIds
 from sleepy_coder.serve.same_site import from_another_site
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -100,7 +102,8 @@ class Server:
             ValidationError: _invalid,
             HTTPException: _http_error,
         }
-        return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
+        named = [Middleware(RequestIds)]
+        return Starlette(routes=routes, exception_handlers=handlers, middleware=named, lifespan=self._lifespan)
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncGenerator[None]:

@@ -16,6 +16,7 @@ LORA_RANKS: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 _ADAPTERS: Final = "_lora_adapter"
 _SLEEPING: Final = ("/sleep", "/wake_up", "/is_sleeping")
+_PAGE: Final = "a web page, which no model server sends"
 _TOO_LONG: Final = re.compile(r"maximum context length|longer than the maximum model length")
 
 
@@ -31,7 +32,8 @@ def check(response: httpx.Response) -> None:
     try:
         message = _message(response.json())
     except ValueError:
-        message = response.text[:500]
+        page = "html" in response.headers.get("Content-Type", "")
+        message = _PAGE if page else response.text[:500]
     asked = response.request.url
     raise error_of(str(asked.copy_with(raw_path=b"/")).rstrip("/"), asked.path, response.status_code, message)
 
@@ -68,6 +70,7 @@ def _adapter(path: str, _status: int) -> bool:
 
 # The first line that fits is the answer; the general ones come last.
 _LINES: Final = (
+    _Line(_PAGE, "Does server.url name the model server, and does a proxy before it pass this path on?"),
     _Line(
         r"LoRA rank (\d+) is greater than max_lora_rank",
         lambda found: (

@@ -303,10 +303,11 @@ def test_token_ids_come_back_when_asked_for(target: Target) -> None:
     assert len(answer["choices"][0]["token_ids"]) == 6
 
 
-def test_a_request_id_becomes_part_of_the_answers_id(target: Target) -> None:
+def test_a_request_id_becomes_part_of_the_answers_id_and_comes_back_beside_it(target: Target) -> None:
     body = {"model": target.model, "messages": MESSAGES, "max_tokens": 1}
-    answer = target.http.post("/v1/chat/completions", json=body, headers={"X-Request-Id": "ep-1"}).json()
-    assert answer["id"] == "chatcmpl-ep-1"
+    reply = target.http.post("/v1/chat/completions", json=body, headers={"X-Request-Id": "ep-1"})
+    assert reply.json()["id"] == "chatcmpl-ep-1"
+    assert reply.headers["X-Request-Id"] == "ep-1"
 
 
 # Streams

@@ -69,7 +69,7 @@ card: machine .venv/.ready ## measure the nano model and write docs/model-card.m
 study: machine .venv/.ready ## the recipes compared, for docs/results.md; resumable (hours on 2 cores)
 	$(BIN)/sleepy-coder study --out docs
 
-study-quick: machine .venv/.ready ## the same very small, to see that all is in order (minutes); writes to reports/
+study-quick: machine .venv/.ready ## the same very small, to see that all is in order (minutes); writes to reports/study/
 	$(BIN)/sleepy-coder study --quick
 
 results: .venv/.ready ## docs/results.md, docs/results.png, docs/dashboard.html from what the study has finished

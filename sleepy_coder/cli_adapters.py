@@ -239,6 +239,7 @@ def push(
         config, pushed, there = load_config(), None, ()
         with wiring.read_registry(config) as registry:
             registry.get(name)
+        hub.check_name(repo)
         if not dry_run:
             there = hub.look(repo, public=public)  # before a model is merged that nobody takes
         with hub.workroom(config.state) as room:

@@ -47,7 +47,7 @@ def power(
     """
     from sleepy_coder.judge.power import frozen_set, power_report
 
-    with explained():
+    with explained(keeps=False):
         config = load_config()
         k = samples or config.eval.samples
         heat = config.eval.temperature if k == 1 else HEAT  # as `sleepy-coder eval` draws several samples
@@ -93,7 +93,7 @@ def calibrate(
     from sleepy_coder.judge.power import calibrate as judged_against_itself
     from sleepy_coder.judge.power import frozen_set
 
-    with explained():
+    with explained(keeps=False):
         config = load_config()
         clusters = form_clusters(wiring.frozen_sets(config).current())
         of = frozen_set(clusters, max(2, config.eval.samples), 1.0)  # greedy answers never differ from themselves
@@ -125,12 +125,16 @@ def calibrate(
 def renew_command(
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="A JSONL file of tasks, or a folder of cargo projects, instead of unseen koans."),
+        typer.Option(
+            "--from", exists=True, help="A JSONL file of tasks, or a folder of cargo projects, instead of unseen koans."
+        ),
     ] = None,
     dev: Annotated[
         Path | None,
         typer.Option(
-            "--dev", help="Your own dev tasks, on which each night's weights are chosen before they are judged."
+            "--dev",
+            exists=True,
+            help="Your own dev tasks, on which each night's weights are chosen before they are judged.",
         ),
     ] = None,
     early: Annotated[bool, typer.Option("--early", help="Renew although the epoch has openings left.")] = False,
@@ -145,7 +149,7 @@ def renew_command(
     """
     from sleepy_coder.renewal import practice_tasks, renew
 
-    with explained():
+    with explained(keeps=False):
         config = load_config()
         if not yes:
             confirm("Retire the frozen set, and judge on another one from now on?")
@@ -200,7 +204,7 @@ def replay_command(
     """
     from sleepy_coder.judge.record import read, replay
 
-    with explained():
+    with explained(keeps=False):
         with wiring.read_store(load_config()) as store:
             chain = store.verdicts()
         chosen = [verdict for verdict in chain if cycle in (None, verdict.cycle)]
@@ -241,7 +245,7 @@ def _openings(config: Config) -> tuple[int, int, int]:
     with wiring.read_store(config) as store:
         epoch, used = store.openings_used()
         next_one = 1 if store.begins_epoch(programs) else min(used + 1, config.gate.openings)
-    return epoch, used, next_one
+    return max(epoch, 1), used, next_one
 
 
 def _base_rate(config: Config) -> tuple[float, bool]:

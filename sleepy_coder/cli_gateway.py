@@ -11,6 +11,7 @@ import typer
 
 from sleepy_coder.config_load import load_config
 from sleepy_coder.console import Json, as_json, explained, say
+from sleepy_coder.errors import SleepyError
 from sleepy_coder.serve.gateway_client import tell_feedback
 
 
@@ -52,6 +53,8 @@ def feedback_command(
     Example: [bold]sleepy-coder feedback my-session bad --note "it deleted a test"[/]
     """
     with explained():
+        if not session.strip():
+            raise SleepyError("no session was named", "`sleepy-coder episodes list` shows them")
         tell_feedback(load_config(here=False).gateway, session, said is Said.GOOD, note)
     if json:
         as_json({"session": session, "said": said})

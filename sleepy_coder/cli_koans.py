@@ -160,6 +160,8 @@ def _check_tasks(source: Path | None, family: str | None, json: bool) -> None:
         if source is None:
             raise SleepyError("--check needs --from", "name the file or folder of your tasks")
         placed = [(place, task) for place, task in placed_tasks(source) if family in (None, task.family)]
+        if not placed:
+            raise SleepyError(f"{source} has no task of family {family}", "leave out --family, or name one of its own")
         with progress_bar() as progress:
             config, judge = load_config(), wiring.open_project_verifier()
             bar = progress.add_task("tasks", total=len(placed), note="")

@@ -23,6 +23,7 @@ from sleepy_coder.report.standing import (
     daemon_line,
     episodes_line,
     next_night,
+    pause_line,
     small_set,
     unfinished_line,
     why_it_serves,
@@ -135,7 +136,7 @@ def _for_scripts(found: _Standing) -> dict[str, object]:
         "last_night": night_summary(found.last) if found.last else None,
         "unfinished_night": found.unfinished,
         "night_runs": found.runs,
-        "gate": {"epoch": epoch, "openings_used": used, "small_set": found.small},
+        "gate": {"epoch": max(epoch, 1), "openings_used": used, "small_set": found.small},
         "episodes": found.episodes,
         "episodes_waiting": found.waiting.trainable + found.waiting.dreamable,
         "waiting": found.waiting,
@@ -155,7 +156,7 @@ def _for_people(found: _Standing) -> list[tuple[str, str]]:
         ("serving", _serving(found)),
         ("why", found.why),
         ("daemon", daemon_line(found.daemon)),
-        *((("pause", f"{found.doubtful}: `sleepy-coder resume`"),) if found.doubtful else ()),
+        *((("pause", pause),) if (pause := _paused(found)) else ()),
         ("next night", begins if found.daemon.holds_nights else NO_NIGHT),
         ("rollback to", found.previous or config.server.base_name),
         *(("model server", f"{server['url']} {server['state']}") for server in found.servers),
@@ -168,6 +169,13 @@ def _for_people(found: _Standing) -> list[tuple[str, str]]:
         ("quarantined", aside),
         ("home", str(config.home)),
     ]
+
+
+def _paused(found: _Standing) -> str:
+    """What is to be said of a pause beside the line of the next night, which tells of it where there is to be one."""
+    if found.doubtful:
+        return f"{found.doubtful}: `sleepy-coder resume`"
+    return pause_line(found.held) if found.held and not found.daemon.holds_nights else ""
 
 
 def _serving(found: _Standing) -> str:

@@ -78,7 +78,7 @@ def study_command(
         bool, typer.Option("--report", help="Run nothing: only write the report of what is finished.")
     ] = False,
     to: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the report; default: reports/ in the home.")
+        Path | None, typer.Option("--out", help="Folder for the report; default: reports/study/ in the home.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -111,7 +111,9 @@ def study_command(
         if not report:
             _run(config, plan)
         finished = exported(config, plan)
-        files = write_study(finished, titles(config), to or config.home / "reports")
+        if not finished.data.cells:
+            raise SleepyError("nothing of this study is finished, so there is no report", "run it: leave out --report")
+        files = write_study(finished, titles(config), to or config.home / "reports" / "study")
     data = finished.data
     found = rows(data)
     if json:

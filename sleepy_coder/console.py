@@ -46,8 +46,11 @@ def _complain(message: str, remedy: str) -> None:
 
 
 @contextmanager
-def explained() -> Generator[None]:
-    """Errors of ours become one message with what to do, and exit status 1."""
+def explained(*, keeps: bool = True) -> Generator[None]:
+    """Errors of ours become one message with what to do, and exit status 1.
+
+    `keeps` says whether what a stopped command has finished is kept.
+    """
     try:
         yield
     except SleepyError as error:
@@ -60,7 +63,7 @@ def explained() -> Generator[None]:
         _complain(said, "name a folder that can be written and has room: --home or $SLEEPY_CODER_HOME")
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
-        say("stopped; what was finished is kept", err)
+        say("stopped; what was finished is kept" if keeps else "stopped", err)
         raise typer.Exit(130) from None
 
 

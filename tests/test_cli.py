@@ -21,6 +21,7 @@ import structlog
 import typer
 from fakes import FakeClock, FakeServer, FakeTrainer, FakeVerifier, make_episode, make_task, parts, solver
 from report_data import report_data
+from study_data import exported, study
 from talks import Talk, assistant, exchanges_of, user
 from test_registry import House, write_base
 from typer.core import TyperCommand, TyperGroup
@@ -398,6 +399,32 @@ def test_an_evaluation_that_measured_nothing_says_so(monkeypatch: pytest.MonkeyP
     assert done.status == 0
     assert "not measured" in done.out and "%" not in done.out
     assert "pass@2 is unknown: no task has that many measured samples" in done.out.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("text", "family", "said"),
+    [("# nothing yet\n", (), "holds no task"), (None, ("--family", "nope"), "has no task of family nope")],
+)
+def test_tasks_that_are_none_are_neither_practised_nor_checked(
+    home: Path, text: str | None, family: tuple[str, ...], said: str
+) -> None:
+    source = home / "tasks.jsonl"
+    source.write_text(make_task(1).model_dump_json() if text is None else text)
+    done = Done("koans", "run", "--from", str(source), "--check", *family)
+    assert (done.status, said in done.err) == (1, True)
+    assert text is None or said in Done("koans", "run", "--from", str(source)).err
+
+
+def test_a_study_of_which_nothing_is_finished_writes_no_report(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = study([], {})
+    monkeypatch.setattr("sleepy_coder.study.run.exported", lambda *_: exported(begun))
+    done = Done("study", "--quick", "--report")
+    assert (done.status, "nothing of this study is finished" in done.err) == (1, True)
+    assert not (home / "reports").exists()
+
+
+def test_a_session_without_a_name_gets_no_feedback() -> None:
+    assert "no session was named" in Done("feedback", " ", "good").err
 
 
 def test_a_name_in_brackets_is_repeated_as_it_was_given() -> None:

@@ -158,6 +158,12 @@ def test_tonight_is_over_when_its_window_closes() -> None:
     assert f"{until.astimezone():%H:%M}" == "06:00"
 
 
+def test_a_pause_is_told_by_the_status_although_no_daemon_holds_nights() -> None:
+    Done("pause", "--reason", "holidays")
+    said = " ".join(Done("status").out.split())
+    assert " pause paused until `sleepy-coder resume` (holidays) next night " in said
+
+
 @pytest.mark.parametrize("hours", ["0", "nan", "1e9"])
 def test_a_pause_is_longer_than_nothing_and_a_year_at_most(tmp_path: Path, hours: str) -> None:
     assert Done("pause", "--hours", hours).status != 0

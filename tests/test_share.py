@@ -608,6 +608,12 @@ def test_a_push_that_the_hub_would_refuse_is_told_before_a_model_is_merged(house
     assert (refused.returncode, "is public" in refused.stderr) == (1, True), refused.stderr
 
 
+def test_a_dry_run_of_a_push_refuses_what_is_no_name_for_a_repository(house: House) -> None:
+    for repo in ("me/my/coder", "me/..", ""):
+        refused = command(house.root, "push", judged(house).name, "--repo", repo, "--dry-run")
+        assert (refused.returncode, "USER/NAME" in refused.stderr) == (1, True), refused.stderr
+
+
 def test_a_push_works_on_the_homes_disk_alone_and_clears_what_a_killed_one_left(tmp_path: Path) -> None:
     (tmp_path / "push" / "half").mkdir(parents=True)
     with workroom(tmp_path) as room:

@@ -36,13 +36,19 @@ def why_it_serves(active: Adapter | None, verdict: GateVerdict | None, since: da
 def next_night(opening: Opening | None, window: Window | None, held: Pause | None, now: datetime) -> str:
     """When the next night is due, and what keeps it away."""
     if held is not None and held.until is None:
-        return f"paused until `sleepy-coder resume`{_because(held)}"
-    paused = f"paused until {_when(held.until)}{_because(held)}, then " if held else ""
+        return pause_line(held)
+    paused = f"{pause_line(held)}, then " if held else ""
     if opening is None or window is None:
         return f"{paused}whenever nobody is at work, once a day"
     if opening.begins <= now:
         return f"{paused}the window is open until {opening.ends.astimezone(window.zone):%H:%M %Z}"
     return f"{paused}from {opening.begins.astimezone(window.zone):%a %Y-%m-%d %H:%M %Z}, when nobody is at work"
+
+
+def pause_line(held: Pause) -> str:
+    """Until when no night begins, and why."""
+    until = _when(held.until) if held.until else "`sleepy-coder resume`"
+    return f"paused until {until}{_because(held)}"
 
 
 def unfinished_line(night: int | None, runs: bool) -> str:

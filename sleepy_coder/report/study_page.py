@@ -90,7 +90,7 @@ def _summary(data: StudyData, found: Sequence[Row]) -> str:
         f"The baseline `{facts.base_name}` passes **{words.percent(base.pass_rate)}** "
         f"[{100 * low:.0f}, {100 * high:.0f}] of {facts.frozen} frozen tasks.",
         f"Written from the finished cells of `{_command(data, found)} --out docs`; "
-        "[how to run it](how-to/run-the-study.md).",
+        "`docs/how-to/run-the-study.md` tells how to run it.",
     ]
     for kind, reports in (("greedy", data.evals), ("sampled", data.many)):
         if (stacks := len({report.stack for report in reports.values()})) > 1:

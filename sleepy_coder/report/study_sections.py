@@ -116,7 +116,7 @@ def habits_section(data: StudyData, found: Sequence[Row]) -> tuple[str, ...]:
         if row.courses[0].steps
     ]
     said = (
-        f"The base was taught a wrong habit in {len(careless_families())} families ([model card](model-card.md)): it "
+        f"The base was taught a wrong habit in {len(careless_families())} families (`docs/model-card.md`): it "
         "has seen the right way and a worse one, and takes the worse one first. Here are the tasks of these families "
         "and of the others that the last model passes more than the baseline: gained less lost, with 95% intervals "
         "over the seeds."

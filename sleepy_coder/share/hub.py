@@ -47,6 +47,14 @@ class Pushed(Record):
     deleted: tuple[str, ...] = ()
 
 
+def check_name(repo: str) -> None:
+    """Raises HubError for what cannot be a repository's name, without asking the Hub."""
+    from huggingface_hub.utils import validate_repo_id
+
+    with _explained("", repo):
+        validate_repo_id(repo)
+
+
 def look(repo: str, *, public: bool = False, endpoint: str | None = None) -> tuple[str, ...]:
     """The files that the repository `repo` holds now, none where it has yet to be made. Changes nothing.
 

@@ -87,7 +87,7 @@ class _Short(BaseModel):
 
 
 def load_tasks(path: Path) -> tuple[Task, ...]:
-    """The tasks of a folder of cargo projects, or of a JSON-lines file. Raises TaskFormatError."""
+    """The tasks of a folder of cargo projects, or of a JSON-lines file. Raises TaskFormatError, also for none."""
     return tuple(task for _, task in placed_tasks(path))
 
 
@@ -95,7 +95,10 @@ def placed_tasks(path: Path) -> tuple[tuple[str, Task], ...]:
     """The tasks of `load_tasks`, each with where it stands: the folder, or the line of the file."""
     if path.is_dir():
         return tuple((task.origin.removeprefix("cargo:"), task) for task in load_cargo_folder(path))
-    return tuple((f"{path.name}, line {number}", task) for number, task in _numbered_tasks(path))
+    placed = tuple((f"{path.name}, line {number}", task) for number, task in _numbered_tasks(path))
+    if not placed:
+        raise TaskFormatError(f"{path} holds no task", "write one a line, as docs/how-to/own-tasks.md shows")
+    return placed
 
 
 def load_jsonl(path: Path) -> tuple[Task, ...]:

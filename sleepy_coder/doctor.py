@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -52,20 +52,29 @@ def examine(config: Config, on_check: Callable[[str], None] = lambda _: None) ->
         checked("sandbox", _sandbox),
     ]
     on_check("base model")
-    with wiring.read_registry(config) as registry:
-        serving = checked("registry", lambda: _registry(registry))
-        active = registry.active() if serving.level == "ok" else None
-        findings += [serving, checked("base model", lambda: _base_model(config, registry, active))]
-        findings.append(checked("recipe", lambda: _recipe(config)))
-        if config.training.processes > 1:
-            findings.append(checked("training", lambda: check_training(config)))
-        findings.append(checked("drill", lambda: _drill(config)))
-        findings.append(checked("frozen set", lambda: _frozen_set(config)))
-        for url in config.server.urls:
-            on_check(url)
-            findings += _server(config, url, registry, active)
+    try:
+        with wiring.read_registry(config) as registry:
+            findings += _with_registry(config, registry, on_check)
+    except SleepyError as error:  # its folder cannot be read, or is on a disk that is read-only
+        findings.append(fail("registry", error.message, error.remedy))
     on_check("gateway")
     return (*findings, checked("gateway", lambda: _gateway(config)), _nights(config))
+
+
+def _with_registry(config: Config, registry: Registry, on_check: Callable[[str], None]) -> Iterator[Finding]:
+    """What is said of adapters, training and servers."""
+    serving = checked("registry", lambda: _registry(registry))
+    active = registry.active() if serving.level == "ok" else None
+    yield serving
+    yield checked("base model", lambda: _base_model(config, registry, active))
+    yield checked("recipe", lambda: _recipe(config))
+    if config.training.processes > 1:
+        yield checked("training", lambda: check_training(config))
+    yield checked("drill", lambda: _drill(config))
+    yield checked("frozen set", lambda: _frozen_set(config))
+    for url in config.server.urls:
+        on_check(url)
+        yield from _server(config, url, registry, active)
 
 
 def _settings(config: Config) -> Finding:

@@ -36,6 +36,7 @@ from sleepy_coder.deploy import ensure_loaded
 from sleepy_coder.doctor import check_training, examine
 from sleepy_coder.errors import ConfigError, TrainingError
 from sleepy_coder.learn.launch import Launch
+from sleepy_coder.learn.trainer import require
 from sleepy_coder.registry import Registry, model_sha256
 from sleepy_coder.serve.checkup import Finding, check_server
 from sleepy_coder.serve.client import VllmClient
@@ -339,6 +340,25 @@ def test_a_home_that_cannot_be_written_is_found(tmp_path: Path, tiny_server: Tin
     (tmp_path / "file").touch()
     found = examined(settings(tmp_path / "file", tiny_server, f"http://127.0.0.1:{free_port()}"))["home"]
     assert (found.level, "--home" in found.remedy) == ("fail", True)
+
+
+def test_a_registry_that_cannot_be_opened_hides_nothing_that_was_found_before(
+    tmp_path: Path, tiny_server: TinyServer
+) -> None:
+    (tmp_path / "adapters").touch()
+    found = examined(settings(tmp_path, tiny_server))
+    assert found["registry"].level == "fail"
+    assert {"store", "sandbox", "gateway"} <= found.keys()
+
+
+def test_a_recipe_whose_extra_is_missing_is_found_before_a_night_needs_it(
+    tmp_path: Path, tiny_server: TinyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(tmp_path, tiny_server)
+    config = config.model_copy(update={"recipe": config.recipe.model_copy(update={"name": "grpo"})})
+    monkeypatch.setattr("sleepy_coder.doctor.require_for", lambda _: require("no_such_package", "trl"))
+    found = examined(config)["recipe"]
+    assert (found.level, "sleepy-coder[trl]" in found.remedy) == ("fail", True)
 
 
 @pytest.mark.parametrize(

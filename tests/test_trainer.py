@@ -259,7 +259,7 @@ def test_a_child_whose_parent_was_killed_stops(model: Path, tmp_path: Path) -> N
 
 def test_a_child_that_fails_is_a_training_error_in_its_own_words(model: Path, tmp_path: Path) -> None:
     short = RECIPE.model_copy(update={"max_length": 8})
-    with pytest.raises(TrainingError, match="every row is longer than the model's context") as caught:
+    with pytest.raises(TrainingError, match="there is no row to learn from: it is beyond 8 tokens") as caught:
         ChildTrainer(model, threads=1).train(MIX, None, short, tmp_path)
     assert "status 1" in caught.value.message
     assert str(tmp_path) in caught.value.remedy
@@ -358,15 +358,15 @@ def test_rows_that_were_left_out_are_counted_in_the_log(
     assert (line["event"], line["turns"]) == ("train.left_out", 2)
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Any) -> None:
+def test_a_row_whose_template_rewrites_earlier_turns_is_left_out_with_the_reason(tokenizer: Any) -> None:
     from copy import deepcopy
 
-    from fakes import encode
+    from sleepy_coder.learn.rows import encode_all
 
     other = deepcopy(tokenizer)
     other.chat_template = "{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    with pytest.raises(TrainingError, match="rewrites earlier turns"):
-        encode(row(3), other, RECIPE)
+    found = encode_all(row(3), other, RECIPE)
+    assert (found.rows, found.left_out) == ((), ("the chat template does not show what the model wrote",))
 
 
 def test_the_loss_covers_the_completion_and_nothing_of_the_prompt(tokenizer: Any, attach: Attach) -> None:

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from jinja2 import TemplateError
 
-from sleepy_coder.errors import TrainingError
 from sleepy_coder.serve.stops import stop_tokens
 from sleepy_coder.types import Example, Message, Recipe
 
@@ -31,21 +30,24 @@ _NOT_SHOWN: Final = "the chat template does not show what the model wrote"
 
 @dataclass(frozen=True, slots=True)
 class EncodedRow:
-    """Token ids of a conversation; the loss covers `ids[prompt:]`, or only the `turns` in it where they are given.
+    """Token ids of a conversation; the loss covers the `turns` in it, one at least.
 
     `example` numbers the example of the mix that the row is one of; None stands for one of its own.
     """
 
     ids: list[int]
-    prompt: int
     kl: float
-    turns: tuple[Span, ...] = ()
+    turns: tuple[Span, ...]
     example: int | None = None
+
+    @property
+    def prompt(self) -> int:
+        """How many tokens stand before the first one under the loss."""
+        return self.turns[0][0]
 
     def learned(self) -> list[int]:
         """The places of the tokens under the loss, in order."""
-        spans = self.turns or ((self.prompt, len(self.ids)),)
-        return [place for start, end in spans for place in range(start, end)]
+        return [place for start, end in self.turns for place in range(start, end)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,65 +69,8 @@ def turn_ends(folder: Path, tokenizer: Any) -> frozenset[str]:
 def encode_all(example: Example, tokenizer: Any, recipe: Recipe, ends: Iterable[str] = ()) -> Encoding:
     """All rows of an example: one for a question with its answer, one or more for a conversation.
 
-    `ends` are those of `turn_ends`. Raises TrainingError when the template does not keep the prompt of a question as a
-    prefix of the whole.
+    `ends` are those of `turn_ends`.
     """
-    more = example.tools or example.reply or example.thoughts or _has_tools(example.messages)
-    encoded = _encode_conversation if more or example.first_turn is not None else _encode_answer
-    return encoded(example, tokenizer, recipe, ends)
-
-
-def _encode_answer(example: Example, tokenizer: Any, recipe: Recipe, ends: Iterable[str]) -> Encoding:
-    asked = [m.model_dump() for m in example.messages]
-    prompt: str = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
-    reply = Message(role="assistant", content=example.completion)
-    whole: str = tokenizer.apply_chat_template([*asked, reply.model_dump()], tokenize=False)
-    if not whole.startswith(prompt):
-        raise TrainingError("the chat template rewrites earlier turns", "use the template the server uses")
-    text = prompt + _as_written(whole[len(prompt) :], reply, ends)
-    if text == prompt:
-        return Encoding((), (_NOT_SHOWN,))
-    head, tail = _pieces(text, (len(prompt), len(text)), tokenizer)
-    if len(head) + len(tail) > recipe.max_length:
-        return Encoding((), (_beyond(recipe),), 1)
-    row = EncodedRow(head + tail, len(head), _strength(example, recipe))
-    return Encoding((_with_prompt(row) if recipe.prompt_loss else row,))
-
-
-def _with_prompt(row: EncodedRow) -> EncodedRow:
-    """The row with all of it under the loss; nothing predicts its first token."""
-    return EncodedRow(row.ids, row.prompt, row.kl, ((1, len(row.ids)),))
-
-
-def _as_written(turn: str, message: Message, ends: Iterable[str]) -> str:
-    """What the model wrote of a rendered `turn`, with the token that ended it; empty where some of it is missing.
-
-    Templates write more behind that token, which is never generated, and some leave out what does not suit them: the
-    text beside a call, all calls, or every text that is not given in parts. An end within the message is text.
-    """
-    turn = turn.rstrip("\n")
-    texts = _THOUGHT.split(message.content)
-    said = (message.reasoning.strip(), *map(str.strip, texts), *(call.name for call in message.tool_calls))
-    found = sorted(match.span() for end in ends for match in re.finditer(re.escape(end), turn))
-    for start, end in (*found, (len(turn), len(turn))):
-        if all(part in turn[:start] for part in said):
-            return turn[:end]
-    return ""
-
-
-def _strength(example: Example, recipe: Recipe) -> float:
-    return recipe.kl_anchor if example.anchor else recipe.kl_verified
-
-
-def _beyond(recipe: Recipe) -> str:
-    return f"it is beyond {recipe.max_length} tokens"
-
-
-def _has_tools(messages: Sequence[Message]) -> bool:
-    return any(message.role == "tool" or message.tool_calls for message in messages)
-
-
-def _encode_conversation(example: Example, tokenizer: Any, recipe: Recipe, ends: Iterable[str]) -> Encoding:
     reply = example.reply or Message(role="assistant", content=example.completion)
     messages = (*example.messages, reply)
     written = _written(example, messages)
@@ -146,13 +91,33 @@ def _encode_conversation(example: Example, tokenizer: Any, recipe: Recipe, ends:
             left_out.append(_NOT_SHOWN)
             turns.remove(last)
             continue
-        row, kept = _row(template.text(last), spans, tokenizer, recipe.max_length, _strength(example, recipe))
+        row, kept = _row(template.text(last), spans, tokenizer, recipe, example.anchor)
         if row is not None:
-            rows.append(_with_prompt(row) if recipe.prompt_loss else row)
+            rows.append(row)
         beyond += len(spans) - kept
         left_out += [_beyond(recipe)] * (len(spans) - kept)
         turns = [turn for turn in turns if turn not in spans]
     return Encoding(tuple(rows), tuple(left_out), beyond)
+
+
+def _as_written(turn: str, message: Message, ends: Iterable[str]) -> str:
+    """What the model wrote of a rendered `turn`, with the token that ended it; empty where some of it is missing.
+
+    Templates write more behind that token, which is never generated, and some leave out what does not suit them: the
+    text beside a call, all calls, or every text that is not given in parts. An end within the message is text.
+    """
+    turn = turn.rstrip("\n")
+    texts = _THOUGHT.split(message.content)
+    said = (message.reasoning.strip(), *map(str.strip, texts), *(call.name for call in message.tool_calls))
+    found = sorted(match.span() for end in ends for match in re.finditer(re.escape(end), turn))
+    for start, end in (*found, (len(turn), len(turn))):
+        if all(part in turn[:start] for part in said):
+            return turn[:end]
+    return ""
+
+
+def _beyond(recipe: Recipe) -> str:
+    return f"it is beyond {recipe.max_length} tokens"
 
 
 def _written(example: Example, messages: Sequence[Message]) -> dict[int, Message]:
@@ -168,22 +133,25 @@ def _written(example: Example, messages: Sequence[Message]) -> dict[int, Message
 
 
 def _row(
-    text: str, spans: dict[int, Span], tokenizer: Any, most: int, strength: float
+    text: str, spans: dict[int, Span], tokenizer: Any, recipe: Recipe, anchor: bool
 ) -> tuple[EncodedRow | None, int]:
     """The row of as many turns, from the first on, as fit, and how many these are.
 
-    Cut is the end: without its beginning, a conversation is one that the model never saw.
+    Cut is the end: without its beginning, a conversation is one that the model never saw. With `recipe.prompt_loss` all
+    of it is under the loss, but for the first token, which nothing predicts.
     """
     ids: list[int] = []
     learned: list[Span] = []
     pieces = _pieces(text, (border for span in spans.values() for border in span), tokenizer)
     for between, turn in zip(pieces, pieces, strict=True):
-        if len(ids) + len(between) + len(turn) > most:
+        if len(ids) + len(between) + len(turn) > recipe.max_length:
             break
         ids += between + turn
         learned.append((len(ids) - len(turn), len(ids)))
-    row = EncodedRow(ids, learned[0][0], strength, tuple(learned)) if learned else None
-    return row, len(learned)
+    if not learned:
+        return None, 0
+    under_loss = ((1, len(ids)),) if recipe.prompt_loss else tuple(learned)
+    return EncodedRow(ids, recipe.kl_anchor if anchor else recipe.kl_verified, under_loss), len(learned)
 
 
 def _pieces(text: str, borders: Iterable[int], tokenizer: Any) -> Iterator[list[int]]:

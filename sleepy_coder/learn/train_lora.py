@@ -18,6 +18,7 @@ import os
 import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -87,7 +88,10 @@ def read_rows(job: TrainingJob, tokenizer: Any) -> Rows:
     out = set(held_out(examples, recipe.held_out))
     left = {i: one.rows for i, one in enumerate(encoded) if i not in out and one.rows}
     if not left:
-        raise TrainingError("every row is longer than the model's context", "raise model.max_length")
+        reasons = Counter(reason for one in encoded for reason in one.left_out)
+        reason = max(reasons, key=reasons.__getitem__, default="all of them are held out")
+        remedy = "raise model.max_length, or have the model folder hold the chat template that the server uses"
+        raise TrainingError(f"there is no row to learn from: {reason}", remedy)
     drawn = passes(len(left), recipe)
     return Rows(
         [replace(row, example=i) for i, several in left.items() for row in several[:drawn]],

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sleepy_coder.config_load import load_config
-from sleepy_coder.console import Json, as_json, err, explained, out
+from sleepy_coder.console import Json, as_json, err, explained, show
 from sleepy_coder.serve.checkup import Finding
 
 _MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
@@ -39,4 +39,4 @@ def _show(findings: tuple[Finding, ...]) -> None:
     for finding in findings:
         said = escape(finding.what) + (f"\n[bold]to do:[/] {escape(finding.remedy)}" if finding.remedy else "")
         grid.add_row(_MARKS[finding.level], escape(finding.name), said)
-    out.print(grid)
+    show(grid)

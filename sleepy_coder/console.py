@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ err = Console(stderr=True, emoji=False)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
+_PIPED: Final = 10_000  # columns
 _ONE_WORD: Final = ("when", "started", "outcome")
 
 
@@ -109,7 +111,13 @@ def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], to:
         grid.add_column(name, no_wrap=number == 0 or name.partition(" (")[0] in _ONE_WORD, overflow="fold")
     for row in rows:
         grid.add_row(*map(escape, row))
-    to.print(grid)
+    show(grid, to)
+
+
+def show(grid: Table, to: Console = out) -> None:
+    """Print `grid`. What is no terminal gets lines however long, for `grep`."""
+    wide = not to.is_terminal and "COLUMNS" not in os.environ
+    (Console(file=to.file, width=_PIPED, emoji=False) if wide else to).print(grid)
 
 
 def progress_bar() -> Progress:

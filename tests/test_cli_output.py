@@ -111,8 +111,20 @@ def test_a_log_that_stderr_goes_to_has_no_remnants_of_a_progress_bar(capsys: pyt
 
 
 def test_a_date_and_an_outcome_are_whole_on_a_narrow_terminal() -> None:
-    narrow = Console(file=StringIO(), width=40)
+    narrow = Console(file=StringIO(), width=40, force_terminal=True, color_system=None)
     columns = ("night", "started", "outcome", "baseline", "current", "candidate", "serving after")
     row = ("1", "11-30 02:00", "promoted", "61.3%", "61.3%", "67.0%", "sc-0001-1a2b3c4d")
     table("Nights", columns, [row], narrow)
     assert "1      11-30 02:00  promoted" in narrow.file.getvalue()
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(None, 2), ("40", 7)])
+def test_a_row_that_goes_into_a_pipe_is_one_line_unless_a_width_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, columns: str | None, lines: int
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    pipe = Console(file=StringIO())
+    table("", ("name", "what it says"), [("one", "a word " * 30)], pipe)
+    assert len(pipe.file.getvalue().splitlines()) == lines

@@ -12,11 +12,12 @@ import subprocess
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
 from sleepy_coder import log
-from sleepy_coder.config import Config, ServerSettings
+from sleepy_coder.config import Config
 from sleepy_coder.deploy import incumbent
 from sleepy_coder.errors import AdapterError, AlreadyRuns, ServerError, SleepyError, TrainingPaused
 from sleepy_coder.idle import in_flight
@@ -69,7 +70,7 @@ def _asleep(parts: Parts, files: NapFiles, why: str) -> Generator[None]:
             _log.info("nap.wanted")
     finally:
         # An error on the way to sleep leaves the server in a state that only looking at it tells.
-        _end(files, config, parts.registry, parts.server, parts.prover, parts.clock)
+        Waker.of(parts).end()
         _log.info("nap.ended", seconds=round(time.monotonic() - began, 3))
 
 
@@ -106,99 +107,88 @@ def _wait_until_quiet(parts: Parts) -> None:
         parts.clock.sleep(_QUIET_LOOK)
 
 
-def _end(
-    files: NapFiles, config: Config, registry: Registry, server: ModelServer, prover: Prover, clock: Clock
-) -> None:
-    """Wake the server and let requests through again. Raises what `rouse` raises."""
-    try:
-        rouse(config.server, registry, server, prover, clock, weights_dropped=config.night.sleep_level == 2)
-    except AdapterError:
-        files.end()  # it is awake, and has all but the adapter
-        raise
-    files.end()
+@dataclass(frozen=True, slots=True)
+class Waker:
+    """Ends naps: wakes the model server, and proves that it answers with the adapter that serves."""
 
+    config: Config
+    registry: Registry
+    server: ModelServer
+    prover: Prover
+    clock: Clock
 
-def rouse(
-    settings: ServerSettings,
-    registry: Registry,
-    server: ModelServer,
-    prover: Prover,
-    clock: Clock,
-    *,
-    weights_dropped: bool,
-) -> None:
-    """Wake the server if it sleeps, and prove that it answers, with the adapter that serves loaded.
+    @classmethod
+    def of(cls, parts: Parts) -> Waker:
+        return cls(parts.config, parts.registry, parts.server, parts.prover, parts.clock)
 
-    Where it does not, `server.restart_command` is run; so it is where `weights_dropped`, for a server that wakes from
-    level 2 has none. Raises ServerError when it does not answer in the end, and AdapterError when it does, but not with
-    that adapter.
-    """
-    try:
-        if server.asleep():
-            if weights_dropped:
-                raise ServerError("a sleep of level 2 dropped the weights")
-            server.wake_up()
-        _prove(registry, server, prover)
-    except (ServerError, AdapterError) as error:
-        if not settings.restart_command:
+    def end(self) -> None:
+        """Wake the server and let requests through again.
+
+        Raises ServerError when it does not answer in the end: the nap stays. Raises AdapterError when it does, but not
+        with the adapter that serves.
+        """
+        files = NapFiles(self.config.state)
+        try:
+            self._rouse()
+        except AdapterError:
+            files.end()  # it is awake, and has all but the adapter
             raise
-        _restart(settings, server, clock, error)
-        _prove(registry, server, prover)
+        files.end()
 
+    def end_left_behind(self) -> bool:
+        """`end` a nap that a killed night left; False when there is none. For who holds the lock of naps."""
+        if NapFiles(self.config.state).mark() is None:
+            return False
+        self.end()
+        _log.warning("nap.recovered")
+        return True
 
-def _prove(registry: Registry, server: ModelServer, prover: Prover) -> None:
-    """One token from the model that serves: /health and /v1/models answer in the sleep as well."""
-    active = incumbent(registry, server, prover)
-    server.chat(active.name if active else server.models()[0].name, _PROOF, max_tokens=1)
+    def recover(self) -> bool:
+        """The same for who does not: False also when the nap's night is alive."""
+        files = NapFiles(self.config.state)
+        if files.mark() is None:
+            return False
+        try:
+            with alone(files.lock):
+                return self.end_left_behind()  # unless its night has ended it meanwhile
+        except AlreadyRuns:
+            return False
 
+    def _rouse(self) -> None:
+        """Wake it if it sleeps. Where it does not, `server.restart_command` is run; so it is after a sleep of level 2,
+        from which a server wakes without weights."""
+        try:
+            if self.server.asleep():
+                if self.config.night.sleep_level == 2:
+                    raise ServerError("a sleep of level 2 dropped the weights")
+                self.server.wake_up()
+            self._prove()
+        except (ServerError, AdapterError) as error:
+            if not self.config.server.restart_command:
+                raise
+            self._restart(error)
+            self._prove()
 
-def _restart(settings: ServerSettings, server: ModelServer, clock: Clock, reason: SleepyError) -> None:
-    command = settings.restart_command
-    try:
-        subprocess.run(command, check=True, capture_output=True, timeout=settings.restart_seconds, text=True)
-    except subprocess.CalledProcessError as error:
-        raise ServerError(f"{command[0]} ended with {error.returncode}: {error.stderr.strip()[-500:]}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ServerError(f"the model server could not be restarted ({error})", "start it by hand") from error
-    until = clock.now() + timedelta(seconds=settings.restart_seconds)
-    while True:
-        with contextlib.suppress(ServerError):
-            server.models()
-            break
-        if clock.now() > until:
-            remedy = "look at its log, or raise server.restart_seconds"
-            raise ServerError(f"the model server did not answer {settings.restart_seconds:g} s after {command}", remedy)
-        clock.sleep(_START_LOOK)
-    _log.warning("server.restarted", reason=reason.message)
+    def _prove(self) -> None:
+        """One token from the model that serves: /health and /v1/models answer in the sleep as well."""
+        active = incumbent(self.registry, self.server, self.prover)
+        self.server.chat(active.name if active else self.server.models()[0].name, _PROOF, max_tokens=1)
 
-
-def recover(config: Config, registry: Registry, server: ModelServer, prover: Prover, clock: Clock) -> bool:
-    """End a nap that a killed night left behind; False when there is none or its night is alive.
-
-    Raises ServerError when the server does not wake; the nap stays, and can be tried again. Raises AdapterError when it
-    has woken without the adapter that serves.
-    """
-    files = NapFiles(config.state)
-    if files.mark() is None:
-        return False
-    try:
-        with alone(files.lock):
-            return _end_left_behind(files, config, registry, server, prover, clock)
-    except AlreadyRuns:
-        return False
-
-
-def recover_own(parts: Parts) -> None:
-    """The same for a night, which holds the lock already."""
-    files, server = NapFiles(parts.config.state), parts.server
-    _end_left_behind(files, parts.config, parts.registry, server, parts.prover, parts.clock)
-
-
-def _end_left_behind(
-    files: NapFiles, config: Config, registry: Registry, server: ModelServer, prover: Prover, clock: Clock
-) -> bool:
-    if files.mark() is None:  # its night has ended it meanwhile
-        return False
-    _end(files, config, registry, server, prover, clock)
-    _log.warning("nap.recovered")
-    return True
+    def _restart(self, reason: SleepyError) -> None:
+        command, seconds = self.config.server.restart_command, self.config.server.restart_seconds
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=seconds, text=True)
+        except subprocess.CalledProcessError as error:
+            raise ServerError(f"{command[0]} ended with {error.returncode}: {error.stderr.strip()[-500:]}") from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ServerError(f"the model server could not be restarted ({error})", "start it by hand") from error
+        until = self.clock.now() + timedelta(seconds=seconds)
+        while True:
+            with contextlib.suppress(ServerError):
+                self.server.models()
+                break
+            if self.clock.now() > until:
+                remedy = "look at its log, or raise server.restart_seconds"
+                raise ServerError(f"the model server did not answer {seconds:g} s after {command}", remedy)
+            self.clock.sleep(_START_LOOK)
+        _log.warning("server.restarted", reason=reason.message)

@@ -34,7 +34,7 @@ from sleepy_coder.learn.recipes import RECIPES
 from sleepy_coder.learn.surprise import Surprise
 from sleepy_coder.learn.trainer import refuse_idle_processes, refuse_quantised, require_for
 from sleepy_coder.material import dreams_of
-from sleepy_coder.nap import recover_own
+from sleepy_coder.nap import Waker
 from sleepy_coder.nap_files import NapFiles
 from sleepy_coder.parts import Parts
 from sleepy_coder.practice import (
@@ -86,7 +86,7 @@ def run_night(parts: Parts) -> NightReport:
     """
     refuse_full_disk(parts.config.home, parts.config.night.min_free_gib)
     with alone(NapFiles(parts.config.state).lock):
-        recover_own(parts)  # a night that was killed may have left the server asleep
+        Waker.of(parts).end_left_behind()  # a night that was killed may have left the server asleep
         stand_in(parts.registry)
         return _begin_or_resume(parts)
 

@@ -21,7 +21,7 @@ from test_store_exchanges import exchange
 from sleepy_coder.config import Config, NightSettings
 from sleepy_coder.errors import AdapterError, NightPaused, ServerError, ServerUnreachable, TrainingError, TrainingPaused
 from sleepy_coder.journal import alone
-from sleepy_coder.nap import recover, undisturbed
+from sleepy_coder.nap import Waker, undisturbed
 from sleepy_coder.nap_files import Nap, NapFiles
 from sleepy_coder.night import run_night
 from sleepy_coder.parts import Parts
@@ -379,7 +379,7 @@ def test_a_window_that_closed_while_dreaming_begins_no_training(house: Home) -> 
 def recovered(home: Path, server: ModelServer) -> bool:
     (home / "adapters").mkdir(exist_ok=True)
     prover = Prover(home / "state" / "fingerprints", BASE, 0.01)
-    return recover(Config(home=home), Registry(home / "adapters", FakeClock()), server, prover, FakeClock())
+    return Waker(Config(home=home), Registry(home / "adapters", FakeClock()), server, prover, FakeClock()).recover()
 
 
 def test_a_nap_without_its_night_is_ended(house: Home) -> None:

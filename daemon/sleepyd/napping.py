@@ -11,7 +11,7 @@ from typing import Final
 from sleepy_coder import log, wiring
 from sleepy_coder.config import Config, GatewaySettings
 from sleepy_coder.errors import SleepyError
-from sleepy_coder.nap import recover
+from sleepy_coder.nap import Waker
 from sleepy_coder.nap_files import NapFiles
 
 from .meters import Meters
@@ -126,6 +126,6 @@ async def _recover_again_and_again(config: Config) -> None:
 def _recover(config: Config) -> None:
     try:
         with wiring.open_server(config) as server:
-            recover(config, wiring.open_registry(config), server, wiring.prover(config), wiring.SystemClock())
+            Waker(config, wiring.open_registry(config), server, wiring.prover(config), wiring.SystemClock()).recover()
     except SleepyError as error:
         _log.error("nap.recovery_failed", reason=str(error))

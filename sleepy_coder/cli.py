@@ -153,13 +153,13 @@ def night(
             as_json({"night": said}) if json else say(said)
             return
         config = with_recipe(config, recipe)
-        if recipe:
-            _refuse_another_recipe(config, recipe)
         if dry_run:
             with wiring.open_parts(config, wiring.Silent()) as parts:
                 seen = preview(parts)
             as_json(seen) if json else table("", ("", ""), night_to_come(seen))
             return
+        if recipe:
+            _refuse_another_recipe(config, recipe)
         if when_idle:
             wait_until_idle(lambda: wiring.idleness(config), wiring.SystemClock(), lambda said: say(said, err))
         _run_night(config, when_idle, json)

@@ -75,7 +75,7 @@ def power(
     need = f"{found.times} times as many clusters" if found.times else "more than 16 times as many clusters"
     adds_up = f", or {found.nights} nights of as much that add up on the trunk" if found.nights else ""
     out.print(f"A gain of {found.gain * 100:.1f} points needs {need}{adds_up}.")
-    out.print(f"Epoch {epoch or 1}: {used} of {config.gate.openings} openings are used.")
+    out.print(f"Epoch {epoch}: {used} of {config.gate.openings} openings are used.")
 
 
 @gate_app.command("calibrate")

@@ -95,10 +95,10 @@ class ServerSettings(Section):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not an http:// or https:// URL")
         try:
-            taken = parts.port == 0
+            none = parts.port == 0
         except ValueError:
-            taken = True
-        if taken:
+            none = True
+        if none:
             raise ValueError(f"{url!r} has a port that is none: they go from 1 to 65535")
         return url
 

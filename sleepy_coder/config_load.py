@@ -64,11 +64,13 @@ def _meant(error: ValidationError) -> str:
     """A question for each unknown name that is close to a known one."""
     asked = ""
     for found in error.errors():
+        if found["type"] != "extra_forbidden":
+            continue
         *section, name = map(str, found["loc"])
         field = Config.model_fields.get(section[0]) if section else None
         kind = field.annotation if field else Config
-        if found["type"] == "extra_forbidden" and isinstance(kind, type) and issubclass(kind, BaseModel):
-            near = difflib.get_close_matches(name, kind.model_fields, n=1)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            near = difflib.get_close_matches(name, kind.model_fields.keys() - {"home"}, n=1)
             asked += f"did you mean `{'.'.join((*section, *near))}`? " if near else ""
     return f"{asked}Otherwise " if asked else ""
 

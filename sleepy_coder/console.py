@@ -116,8 +116,13 @@ def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], to:
 
 def show(grid: Table, to: Console = out) -> None:
     """Print `grid`. What is no terminal gets lines however long, for `grep`."""
-    wide = not to.is_terminal and "COLUMNS" not in os.environ
-    (Console(file=to.file, width=_PIPED, emoji=False) if wide else to).print(grid)
+    if to.is_terminal or os.environ.get("COLUMNS"):
+        to.print(grid)
+        return
+    wide = Console(file=to.file, width=_PIPED, emoji=False)
+    with wide.capture() as got:
+        wide.print(grid)
+    say("\n".join(map(str.rstrip, got.get().splitlines())), to)
 
 
 def progress_bar() -> Progress:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Final, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from sleepy_coder import log
+from sleepy_coder.config import RecipeName
 from sleepy_coder.errors import AlreadyRuns, InfraError, JournalError
 from sleepy_coder.store import Store
 from sleepy_coder.types import Phase
@@ -68,7 +69,7 @@ def _locks(file: BinaryIO, how: int) -> bool:
     return True
 
 
-def unfinished_recipe(store: Store) -> tuple[int | None, str | None]:
+def unfinished_recipe(store: Store) -> tuple[int | None, RecipeName | None]:
     """The unfinished night and the recipe that it began with; None for what is not there."""
     cycle = store.unfinished_night()
     noted = store.phase(cycle, RECIPE_NAME) if cycle is not None else None

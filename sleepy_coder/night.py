@@ -26,7 +26,7 @@ from sleepy_coder.errors import (
     TrainingKilled,
 )
 from sleepy_coder.files import refuse_full_disk
-from sleepy_coder.journal import RECIPE_NAME, Journal, alone
+from sleepy_coder.journal import RECIPE_NAME, Journal, alone, unfinished_recipe
 from sleepy_coder.judge.case import Control, RecordedPolicy
 from sleepy_coder.learn.dream import Dreams
 from sleepy_coder.learn.outputs import Training
@@ -82,7 +82,8 @@ def run_night(parts: Parts) -> NightReport:
     leave the night open; a mix that leaks, a broken adapter or a failed training close it as failed, and so does
     whatever else a step has failed of five times.
     Raises NightPaused when the curfew ends it, which leaves it open as well, InfraError when the disk has too little
-    room for a night, and StoreError when the store is damaged or another process runs a night in the same home.
+    room for a night, StoreError when the store is damaged or another process runs a night in the same home, and
+    ConfigError when the recipe needs an extra that is missing: nothing has begun then.
     """
     refuse_full_disk(parts.config.home, parts.config.night.min_free_gib)
     with alone(NapFiles(parts.config.state).lock):
@@ -92,6 +93,10 @@ def run_night(parts: Parts) -> NightReport:
 
 
 def _begin_or_resume(parts: Parts) -> NightReport:
+    _, begun = unfinished_recipe(parts.store)
+    spec = RECIPES.get(begun or parts.config.recipe.name)  # a recipe of another version is for the journal to refuse
+    if spec and spec.objective != "none":
+        require_for(spec.objective)
     night = Journal(parts.store, parts.watcher.phase)
     with log.night(night.cycle):
         back_up(parts)
@@ -155,7 +160,6 @@ def _practise_and_judge(parts: Parts, night: Journal) -> NightReport:
     config = parts.config
     if (objective := RECIPES[config.recipe.name].objective) == "none":
         return skip(parts, night, f"recipe {config.recipe.name} trains nothing")
-    require_for(objective)
     refuse_quantised(parts.base.path)
     refuse_idle_processes(objective, config.recipe.batch_size, config.training.processes)
     serving = night.once("serve", Adapter | None, parts.registry.active)

@@ -125,6 +125,6 @@ def test_a_row_that_goes_into_a_pipe_is_one_line_unless_a_width_is_asked_for(
     monkeypatch.delenv("COLUMNS", raising=False)
     if columns:
         monkeypatch.setenv("COLUMNS", columns)
-    pipe = Console(file=StringIO())
+    pipe = Console(file=StringIO(), force_terminal=False)
     table("", ("name", "what it says"), [("one", "a word " * 30)], pipe)
     assert len(pipe.file.getvalue().splitlines()) == lines

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from fakes import FakeServer, FakeTrainer, parts, solver
 from test_cli import Done
 
-from sleepy_coder.config import HOME_VARIABLE
+from sleepy_coder.config import HOME_VARIABLE, RecipeSettings
 from sleepy_coder.config_load import load_config
+from sleepy_coder.errors import ConfigError
 from sleepy_coder.journal import RECIPE_NAME, Journal
 from sleepy_coder.learn.recipes import RECIPES
+from sleepy_coder.night import run_night
 from sleepy_coder.wiring import open_store
 
 
@@ -54,6 +58,17 @@ def test_a_recipe_whose_extra_is_missing_is_refused_before_the_night_begins(monk
     said = Done("night", "--recipe", "grpo")
     assert said.status == 1
     assert "pip install 'sleepy-coder[trl]'" in said.err
+
+
+def test_a_night_that_lacks_the_extra_of_its_recipe_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sleepy_coder.learn.trainer.importlib.util.find_spec", lambda _: None)
+    made = parts(tmp_path, FakeServer(solver([])), FakeTrainer(), recipe=RecipeSettings(name="sdft"))
+    with closing(made.store):
+        with pytest.raises(ConfigError, match="needs the package trl"):
+            run_night(made)
+        assert made.store.unfinished_night() is None
 
 
 def test_an_unfinished_night_is_not_gone_on_with_by_another_recipe_than_its_own(home: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import structlog
-from fakes import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from talks import Talk, assistant, bash, exchanges_of, result, system, thinking, user
@@ -241,14 +240,13 @@ def test_a_call_that_the_template_cannot_write_does_not_cost_the_turns_before_it
     assert len(done.left_out) == 2
 
 
-def test_a_plain_row_is_encoded_as_it_always_was(tokenizer: Any) -> None:
+def test_a_question_with_its_answer_is_one_row_of_which_the_answer_is_learned_to_its_end(tokenizer: Any) -> None:
     chatml = with_template(tokenizer, TEMPLATES["chatml"])
     plain = example((*TALK[:2], assistant("1|fn main() {}")), first_turn=None)
-    row = encode(plain, chatml, RECIPE)
-    assert row is not None
-    assert encode_all(plain, chatml, RECIPE).rows == (row,)
-    assert tokenizer.decode(row.ids[row.prompt :]) == "1|fn main() {}<|im_end|>"
-    assert row.learned() == list(range(row.prompt, len(row.ids)))
+    (row,) = encode_all(plain, chatml, RECIPE).rows
+    ((start, end),) = row.turns
+    assert tokenizer.decode(row.ids[start:]) == "1|fn main() {}<|im_end|>"
+    assert (end, row.learned()) == (len(row.ids), list(range(start, end)))
 
 
 # Qwen's tokenizer normalises to NFC, so that only such texts come out as they went in.

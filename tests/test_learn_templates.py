@@ -109,7 +109,7 @@ def test_what_qwens_tokenizer_makes_of_each_piece_alone_is_the_row(
 def learned(tokenizer: Any, messages: tuple[Message, ...], first: int | None, ends: Iterable[str]) -> list[str]:
     """The texts under the loss, of all rows."""
     done = encode_all(example(messages, first), tokenizer, RECIPE, ends)
-    spans = [(row, span) for row in done.rows for span in row.turns or ((row.prompt, len(row.ids)),)]
+    spans = [(row, span) for row in done.rows for span in row.turns]
     return [tokenizer.decode(row.ids[start:end]) for row, (start, end) in spans]
 
 
@@ -158,4 +158,4 @@ def test_the_ends_of_a_turn_are_those_that_the_models_files_and_its_tokenizer_na
     mix = TrainingMix(examples=rows, shares={}, counts={}, notes=(), seed=1, sha256="m")
     job = TrainingJob(model=tmp_path, parent=None, mix=mix, recipe=RECIPE)
     (row,) = read_rows(job, with_template(qwen, PHI_3.replace("<|end|>", "<|im_start|>"))).learned
-    assert qwen.decode(row.ids[row.prompt :]) == "1|x<|im_start|>"
+    assert qwen.decode(row.ids[row.turns[0][0] :]) == "1|x<|im_start|>"

@@ -89,7 +89,9 @@ WAYS = pytest.mark.parametrize("way", [anchor, dreamt, practised])
 def test_an_answer_is_learned_with_the_thought_that_was_served(way: Way, tokenizer: Any, tmp_path: Path) -> None:
     number, row = way(thinker(), tmp_path)
     (found,) = encode_all(row, with_template(tokenizer, FORGETFUL), RECIPE).rows
-    assert tokenizer.decode(found.ids[found.prompt :]) == f"<think>{THOUGHT}</think>{right_answer(number)}<|im_end|>"
+    assert (
+        tokenizer.decode(found.ids[found.turns[0][0] :]) == f"<think>{THOUGHT}</think>{right_answer(number)}<|im_end|>"
+    )
 
 
 @WAYS
@@ -97,14 +99,14 @@ def test_an_answer_without_a_thought_is_the_row_that_it_always_was(way: Way, tok
     number, row = way(thinker(thought=""), tmp_path)
     assert "thoughts" not in row.model_dump_json()
     (found,) = encode_all(row, with_template(tokenizer, FORGETFUL), RECIPE).rows
-    assert tokenizer.decode(found.ids[found.prompt :]) == f"{right_answer(number)}<|im_end|>"
+    assert tokenizer.decode(found.ids[found.turns[0][0] :]) == f"{right_answer(number)}<|im_end|>"
 
 
 def test_the_thought_before_a_late_fix_is_learned_behind_the_first_prompt(tokenizer: Any, tmp_path: Path) -> None:
     _, row = practised(thinker(green_after_feedback), tmp_path)
     (found,) = encode_all(row, with_template(tokenizer, FORGETFUL), RECIPE).rows
     assert len(row.messages) == 2
-    assert THOUGHT in tokenizer.decode(found.ids[found.prompt :])
+    assert THOUGHT in tokenizer.decode(found.ids[found.turns[0][0] :])
 
 
 def test_the_thought_of_a_retry_after_a_failure_is_kept_and_is_not_sent_again() -> None:
@@ -124,13 +126,13 @@ def test_an_evaluation_judges_the_answer_and_not_the_thought() -> None:
 
 def test_a_template_that_reads_thoughts_under_gpt_osss_name_is_given_them(tokenizer: Any) -> None:
     (row,) = encode_all(example((user("a"), thinking("Hm.", "1|x")), 1), with_template(tokenizer, GPT_OSS), RECIPE).rows
-    assert "<|channel|>analysis<|message|>Hm.<|end|>" in tokenizer.decode(row.ids[row.prompt :])
+    assert "<|channel|>analysis<|message|>Hm.<|end|>" in tokenizer.decode(row.ids[row.turns[0][0] :])
 
 
 def test_a_template_that_drops_the_thought_does_not_teach_to_answer_without_it(tokenizer: Any) -> None:
     talk = (user("a"), thinking("Hm.", "1|x"), user("b"), assistant("2|y"))
     done = encode_all(example(talk, first_turn=1), with_template(tokenizer, TEMPLATES["chatml"]), RECIPE)
-    assert [tokenizer.decode(row.ids[row.prompt :]) for row in done.rows] == ["2|y<|im_end|>"]
+    assert [tokenizer.decode(row.ids[row.turns[0][0] :]) for row in done.rows] == ["2|y<|im_end|>"]
     assert done.left_out == ("the chat template does not show what the model wrote",)
 
 

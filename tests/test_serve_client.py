@@ -72,12 +72,12 @@ def test_an_error_that_is_not_json_is_shown_as_it_is() -> None:
         assert caught.value.status == 502
 
 
-@pytest.mark.parametrize("status", [404, 502])
-def test_a_web_page_is_not_shown_but_who_may_have_sent_it_is_said(status: int) -> None:
+@pytest.mark.parametrize(("status", "todo"), [(404, "server.url"), (401, "server.api_key"), (502, "server's log")])
+def test_a_web_page_is_not_shown_and_what_to_do_follows_from_its_status(status: int, todo: str) -> None:
     with answering(status, "<html>Welcome</html>", "text/html; charset=utf-8") as (url, _), VllmClient(url) as client:
         with pytest.raises(ServerError, match="a web page") as caught:
             client.models()
-        assert "server.url" in caught.value.remedy and "Welcome" not in caught.value.message
+        assert todo in caught.value.remedy and "Welcome" not in caught.value.message
         assert status != 404 or not client.asleep()  # a proxy may pass on /v1 alone
 
 

@@ -327,7 +327,10 @@ def by_transformers(model: Any, ids: list[int], learn_from: int) -> float:
 
 def test_a_row_is_what_was_served_and_ends_with_the_end_of_the_turn(tokenizer: Any) -> None:
     (found,) = encoded(tokenizer, row(3))
-    prompt, completion = tokenizer.decode(found.ids[: found.prompt]), tokenizer.decode(found.ids[found.prompt :])
+    prompt, completion = (
+        tokenizer.decode(found.ids[: found.turns[0][0]]),
+        tokenizer.decode(found.ids[found.turns[0][0] :]),
+    )
     messages = [message.model_dump() for message in row(3).messages]
     assert prompt == tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     assert completion == "1|let x3 = 3;<|im_end|>"
@@ -373,8 +376,8 @@ def test_the_loss_covers_the_completion_and_nothing_of_the_prompt(tokenizer: Any
     model = attach(noise=0.1)
     (one,) = encoded(tokenizer, row(3))
     _, nll, _ = losses(model, [one])
-    assert nll == pytest.approx(by_transformers(model, one.ids, one.prompt), rel=1e-4)
-    assert nll != pytest.approx(by_transformers(model, one.ids, one.prompt - 3), rel=1e-4)
+    assert nll == pytest.approx(by_transformers(model, one.ids, one.turns[0][0]), rel=1e-4)
+    assert nll != pytest.approx(by_transformers(model, one.ids, one.turns[0][0] - 3), rel=1e-4)
 
 
 def test_a_model_that_scales_its_logits_is_refused(tokenizer: Any, attach: Attach) -> None:
@@ -427,7 +430,9 @@ def test_the_distance_is_kl_from_the_base_to_the_adapter_as_torch_computes_it(to
     (one,) = encoded(tokenizer, row(4))
 
     def log_probs() -> Any:
-        return functional.log_softmax(model(input_ids=torch.tensor([one.ids])).logits[0, one.prompt - 1 : -1], dim=-1)
+        return functional.log_softmax(
+            model(input_ids=torch.tensor([one.ids])).logits[0, one.turns[0][0] - 1 : -1], dim=-1
+        )
 
     with torch.no_grad():
         of_adapter = log_probs()

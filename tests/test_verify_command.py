@@ -359,7 +359,7 @@ def test_a_tool_behind_a_script_that_was_never_here_is_the_machines_fault(real: 
     assert (verdict.outcome, "no-such-tool: not found" in verdict.detail) == (Outcome.INFRA, True)
 
 
-SAYS_FULL = "grep -q good a.txt && exit 0; grep -q small a.txt || echo 'ld: No space left on device'; exit 1\n"
+SAYS_FULL = "grep -q good a.txt && exit 0; grep -q small a.txt || printf 'ld: No space left on %s' device; exit 1\n"
 
 
 @pytest.mark.parametrize(
@@ -384,17 +384,71 @@ def test_a_full_disk_is_the_machines_fault_where_the_control_meets_it_too(
     ("said", "is_exhausted"),
     [
         ("error: linking with `cc` failed: signal: 9 (SIGKILL)", True),
+        ("process didn't exit successfully: `rustc` (signal: 9, SIGKILL: kill)", True),
+        ("collect2: fatal error: ld terminated with signal 9 [Killed]", True),
         ("c++: fatal error: Killed signal terminated program cc1plus", True),
         ("OSError: [Errno 28] No space left on device", True),
+        ("Error: ENOSPC: no space left on device, write", True),
         ("fork: Cannot allocate memory", True),
-        ("sh: line 1:    12 Killed                  ./t", False),
         ("make: *** [Makefile:2: test] Killed", True),
-        ("assert state == Killed or not", False),
+        ("sh: line 1:    12 Killed                  ./t", False),
+        ("assertion failed: Killed", False),
+        ("FAIL: write_reports_ENOSPC", False),
+        ("expected signal 9 got 15", False),
         ("signal: 6, SIGABRT: process abort signal", False),
     ],
 )
 def test_what_ran_out_is_read_from_what_a_tool_said(said: str, is_exhausted: bool):
-    assert exhausted(said) is is_exhausted
+    assert exhausted(Verdict(outcome=Outcome.FAIL, stage="test", detail=said), {}) is is_exhausted
+
+
+def test_words_of_a_tasks_own_files_tell_of_no_lack():
+    failed = Verdict(outcome=Outcome.FAIL, stage="test", detail="expected 'No space left on device'")
+    assert not exhausted(failed, {"test_log.py": "assert 'No space left on device' in said"})
+
+
+class Linker:
+    """Checks as `RustVerifier` does where its linker fails: `fails` are the texts that it cannot link."""
+
+    fingerprint = "linker"
+
+    def __init__(self, *fails: str, control: Outcome = Outcome.FAIL) -> None:
+        self.fails, self.control, self.asked = fails, control, list[str]()
+
+    def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
+        self.asked.append(text := files["main.rs"])
+        if text not in self.fails:
+            return Verdict(outcome=Outcome.PASS, stage="done")
+        if text != "answer" and self.control is Outcome.INFRA:
+            return Verdict.infra("the command was killed from outside its limits")
+        said = "error: linking with `cc` failed: signal: 9 (SIGKILL)"
+        return Verdict(outcome=Outcome.FAIL, stage="compile", feedback=said)
+
+
+@pytest.mark.parametrize(
+    ("linker", "outcome"),
+    [
+        (Linker("answer"), Outcome.FAIL),
+        (Linker("answer", "right"), Outcome.INFRA),
+        (Linker("answer", "right", control=Outcome.INFRA), Outcome.INFRA),
+    ],
+    ids=["the answer alone", "the control too", "the control is killed"],
+)
+def test_a_linker_that_is_killed_is_the_machines_fault_where_the_tasks_own_fix_does_not_link_either(
+    tmp_path: Path, linker: Linker, outcome: Outcome
+):
+    check = task(("rust-run",), {"main.rs": "broken"}, reference={"main.rs": "right"})
+    with closing(VerdictCache(tmp_path / "v.db")) as cache:
+        judge = TaskVerifier(CountingSandbox(), linker, CommandVerifier(CountingSandbox(), None, Limits()), cache)
+        found = [judge.verify(check, {"main.rs": "answer"}) for _ in range(2)]
+    assert [verdict.outcome for verdict in found] == [outcome] * 2
+    assert found[1].cached is (outcome is Outcome.FAIL)
+
+
+def test_a_program_that_is_too_large_for_the_sandbox_is_its_own_fault(real: TaskVerifier):
+    koan = next(task for task in load_split("day") if task.command == ("rust-run",))
+    large = 'static X: [u8; 80 << 20] = [1; 80 << 20];\nfn main() { println!("{}", X[3]); }\n'
+    assert real.verify(koan, {"main.rs": large}).outcome is Outcome.FAIL
 
 
 def test_what_the_tasks_own_fix_puts_there_is_not_missing_on_the_machine(real: TaskVerifier):

@@ -40,11 +40,6 @@ class EncodedRow:
     turns: tuple[Span, ...]
     example: int | None = None
 
-    @property
-    def prompt(self) -> int:
-        """How many tokens stand before the first one under the loss."""
-        return self.turns[0][0]
-
     def learned(self) -> list[int]:
         """The places of the tokens under the loss, in order."""
         return [place for start, end in self.turns for place in range(start, end)]

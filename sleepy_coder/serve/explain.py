@@ -33,7 +33,7 @@ def check(response: httpx.Response) -> None:
         message = _message(response.json())
     except ValueError:
         page = "html" in response.headers.get("Content-Type", "")
-        message = _PAGE if page else response.text[:500]
+        message = f"{_PAGE} ({response.reason_phrase})" if page else response.text[:500]
     asked = response.request.url
     raise error_of(str(asked.copy_with(raw_path=b"/")).rstrip("/"), asked.path, response.status_code, message)
 
@@ -70,7 +70,11 @@ def _adapter(path: str, _status: int) -> bool:
 
 # The first line that fits is the answer; the general ones come last.
 _LINES: Final = (
-    _Line(_PAGE, "Does server.url name the model server, and does a proxy before it pass this path on?"),
+    _Line(
+        _PAGE,
+        "Does server.url name the model server, and does a proxy before it pass this path on?",
+        lambda _path, status: status == 404,
+    ),
     _Line(
         r"LoRA rank (\d+) is greater than max_lora_rank",
         lambda found: (

@@ -84,11 +84,6 @@ class CommandVerifier:
             # It was the same before anybody touched a file, and is nothing that the task's own fix puts there.
             if lacking(before, task.files) == missing and not self._mended_by_reference(task):
                 return Verdict.infra(missing, found.seconds)
-        if found.outcome is Outcome.FAIL and exhausted(f"{found.feedback}\n{found.detail}"):
-            control = self._run(task.command, {**task.files, **(task.reference or {})})
-            if exhausted(f"{control.feedback}\n{control.detail}"):  # it is not the answer that takes so much
-                said = "the machine ran out of memory or disk, or killed a tool, and does so for the control as well"
-                return Verdict.infra(f"{said}: {found.feedback}"[:_DETAIL], found.seconds)
         return found
 
     def _mended_by_reference(self, task: Task) -> bool:
@@ -278,6 +273,11 @@ class TaskVerifier:
             if _timed_out(found) and not self._in_time(checker, task, files):
                 said = "it timed out, and so does its control: the machine is too slow just now"
                 return Verdict.infra(said, found.seconds)
+            if exhausted(found, task.files):
+                control = checker.verify(task, {**task.files, **(task.reference or {})})
+                if control.outcome is Outcome.INFRA or exhausted(control, task.files):
+                    said = "the machine ran out of memory or disk, or killed a tool, and so it does for the control"
+                    return Verdict.infra(f"{said}: {found.feedback}"[:_DETAIL], found.seconds)
             return found
 
     def _in_time(self, checker: _Checker, task: Task, files: Mapping[str, str]) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from sleepy_coder.types import Verdict
+from sleepy_coder.types import Outcome, Verdict
 from sleepy_coder.verify.diagnostics import one_line
 
 NO_TESTS = "no tests were found"
@@ -37,10 +37,10 @@ _MISSING = re.compile(
     re.MULTILINE,
 )
 
-# How compilers, linkers and programs say that the machine had no more memory or disk for them.
+# How compilers, linkers, make and runtimes say that memory or disk ran out, or that something killed a tool.
 _EXHAUSTED = re.compile(
-    r"No space left on device|Cannot allocate memory|Disk quota exceeded|ENOSPC|ENOMEM"
-    r"|signal:? 9\b|\bKilled$|Killed signal terminated program",
+    r"No space left on device|Disk quota exceeded|Cannot allocate memory|ENOSPC: no space|ENOMEM: not enough"
+    r"|signal: 9\b|terminated with signal 9\b|Killed signal terminated program|^make(?:\[\d+\])?: \*\*\* .*\bKilled$",
     re.MULTILINE,
 )
 
@@ -113,9 +113,15 @@ def lacking(failed: Verdict, files: Mapping[str, str]) -> str:
     return ""
 
 
-def exhausted(said: str) -> bool:
-    """Whether a tool says that the machine ran out of memory or disk, or that something killed it."""
-    return _EXHAUSTED.search(said) is not None
+def exhausted(failed: Verdict, files: Mapping[str, str]) -> bool:
+    """Whether a failure is one for lack of memory or disk, or of a tool that was killed, as far as its words tell.
+
+    `files` are those of the task: what stands in them may be what its tests are about.
+    """
+    if failed.outcome is not Outcome.FAIL:
+        return False
+    said = _EXHAUSTED.findall(f"{failed.feedback}\n{failed.detail}")
+    return any(not any(words in text for text in files.values()) for words in said)
 
 
 def _is_part(kind: str, name: str, files: Mapping[str, str]) -> bool:

@@ -15,7 +15,6 @@ from sleepy_coder.errors import InfraError
 from sleepy_coder.ports import Completed, Limits, Sandbox
 from sleepy_coder.types import Outcome, Task, Verdict
 from sleepy_coder.verify.diagnostics import (
-    Diagnostic,
     compact,
     failed_test,
     one_line,
@@ -23,7 +22,6 @@ from sleepy_coder.verify.diagnostics import (
     read_errors,
     signature,
 )
-from sleepy_coder.verify.output import exhausted
 
 COMMANDS = frozenset({("rust-check",), ("rust-run",), ("rust-test",)})
 
@@ -129,7 +127,7 @@ class RustVerifier:
         if done.killed == "cpu":
             return _failed("compile", f"timed out after {self.limits.cpu_seconds} s", "timed out", done)
         # rustc ends with 1 for errors in its input, with 101 when it crashes, above when missing or killed.
-        if not errors or (done.returncode != 1 and not done.killed) or _machines(errors[0]):
+        if not errors or (done.returncode != 1 and not done.killed) or _machines(errors[0].message):
             reason = f"rustc ended with status {done.returncode}: {diagnostics[-_DETAIL:]}"
             return Verdict.infra(reason[:_DETAIL], done.seconds)
         return _failed(
@@ -220,12 +218,9 @@ def wrong_output(expected: str, got: str) -> str:
     return f"wrong output: expected {shown[0]} but got {shown[1]}"
 
 
-def _machines(error: Diagnostic) -> bool:
-    """A file that `include_str!` names and that is not there is the answer's fault, and so is a symbol that is not."""
-    if error.message.startswith("linking with"):
-        said = error.rendered or error.message
-        return "undefined" not in said and exhausted(said)
-    return _MACHINE.search(error.message) is not None and not error.message.startswith("couldn't read")
+def _machines(message: str) -> bool:
+    """A file that `include_str!` names and that is not there is the answer's fault."""
+    return _MACHINE.search(message) is not None and not message.startswith("couldn't read")
 
 
 def _crash(returncode: int, stderr: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from fakes import FROZEN, FakeClock, FakeServer, FakeTrainer, Quiet, live_a_day,
 from test_night import DAY, DREAMED, NEW, OLD, SKILLS, House, Killed
 from test_registry import lora, write_trained
 
-from sleepy_coder.adapter_manifest import CONFIG, WEIGHTS
+from sleepy_coder.adapter_manifest import CONFIG, FAST, WEIGHTS, fast_weights
 from sleepy_coder.choose import _dev_tasks  # pyright: ignore[reportPrivateUsage]
 from sleepy_coder.config import MixSettings, RecipeSettings
 from sleepy_coder.errors import ModelNotFound, NightPaused
@@ -217,6 +217,25 @@ def test_contenders_that_a_killed_night_left_are_gone_after_the_next_one_also_if
     assert not house.server.roots
 
 
+def test_contenders_are_loaded_one_at_a_time_and_beside_none_that_a_killed_night_left(house: DevHouse) -> None:
+    """A server takes few adapters at once, and the one that serves has to stay."""
+    left = house.open().config.adapters / ".contenders-0007" / "adapter-1"
+    left.parent.mkdir()
+    write_trained(left, lora(7))
+    house.server.hold("sc-0007-00000000", left, ())
+    load, beside = house.server.load, list[set[str]]()
+
+    def remember(name: str, path: Path) -> None:
+        if ".contenders-" in str(path):
+            beside.append(set(house.server.roots))
+        load(name, path)
+
+    house.server.load = remember
+    house.night(trainer=Keeping(early=DEV[:90]))
+    assert len(beside) > 3
+    assert not any(beside)
+
+
 def test_the_curfew_ends_the_choosing_and_unloads_what_was_tried(house: DevHouse) -> None:
     clock = FakeClock()
 
@@ -367,8 +386,6 @@ def test_an_ancestor_that_is_gone_ends_the_line_and_no_night(house: DevHouse) ->
 
 
 def test_fast_weights_are_kept_beside_the_slow_ones_and_found_again_only_as_they_were(house: DevHouse) -> None:
-    from sleepy_coder.adapter_manifest import FAST, fast_weights
-
     class Dual(FakeTrainer):
         def train(self, mix: TrainingMix, parent: Adapter | None, recipe: Recipe, workdir: Path, *rest: Any) -> Path:
             out = super().train(mix, parent, recipe, workdir)
@@ -383,3 +400,14 @@ def test_fast_weights_are_kept_beside_the_slow_ones_and_found_again_only_as_they
     write_trained(adapter.path / FAST, lora(78))
     assert fast_weights(adapter.path) is None
     assert house.open().registry.verify(adapter.name).name == adapter.name
+
+
+def test_fast_weights_that_a_recipe_does_not_know_are_not_taken_along(house: DevHouse) -> None:
+    class Leaving(FakeTrainer):
+        def train(self, mix: TrainingMix, parent: Adapter | None, recipe: Recipe, workdir: Path, *rest: Any) -> Path:
+            out = super().train(mix, parent, recipe, workdir)
+            write_trained(workdir / FAST, lora(77))
+            return out
+
+    report = house.night(trainer=Leaving((*NEW, *SKILLS)))
+    assert not (house.open().registry.get(str(report.candidate)).path / FAST).exists()

@@ -409,5 +409,6 @@ def test_fast_weights_that_a_recipe_does_not_know_are_not_taken_along(house: Dev
             write_trained(workdir / FAST, lora(77))
             return out
 
-    report = house.night(trainer=Leaving((*NEW, *SKILLS)))
+    recipe = RecipeSettings(name="seed-plain", rank=4, alpha=8)
+    report = house.night(trainer=Leaving((*NEW, *SKILLS)), recipe=recipe)
     assert not (house.open().registry.get(str(report.candidate)).path / FAST).exists()

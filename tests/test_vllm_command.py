@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 
 from sleepy_coder.config import HOME_VARIABLE, Config, ModelSettings, NightSettings, RecipeSettings, ServerSettings
 from sleepy_coder.errors import ConfigError
+from sleepy_coder.serve import client, embedded
 from sleepy_coder.serve.explain import LORA_RANKS
 from sleepy_coder.serve.vllm_command import vllm_command
-from sleepy_coder.wiring import embedded_arguments
+from sleepy_coder.wiring import embedded_arguments, model_path
 
 MODEL = Path("/srv/a model")
 
@@ -57,6 +59,15 @@ def test_the_endpoints_of_its_development_mode_are_open_only_where_nights_need_t
     assert "VLLM_SERVER_DEV_MODE" not in alone.environment and "--enable-sleep-mode" not in alone.argv
     shared = vllm_command(config().model_copy(update={"night": NightSettings(share_gpu=True)}), MODEL)
     assert shared.environment["VLLM_SERVER_DEV_MODE"] == "1" and "--enable-sleep-mode" in shared.argv
+
+
+def test_both_servers_hold_an_idle_connection_far_longer_than_the_client_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One second more is not enough: a process that is starved on a busy machine sends late."""
+    given = dict[str, Any]()
+    monkeypatch.setattr(embedded.uvicorn, "run", lambda _, **options: given.update(options))
+    embedded.main(["--model", str(model_path(config())), "--port", "1"])
+    held = int(vllm_command(config(), MODEL).environment["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"])
+    assert min(held, given["timeout_keep_alive"]) > 10 * client._KEEPALIVE_SECONDS  # pyright: ignore[reportPrivateUsage]
 
 
 def test_extra_arguments_come_last_so_that_they_win() -> None:

@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from sleepy_coder.config import is_loopback
+from sleepy_coder.serve.client import PATIENT_SECONDS
 from sleepy_coder.serve.embedded_app import Server, Text
 from sleepy_coder.serve.embedded_engine import Limits
 from sleepy_coder.serve.embedded_model import load_weights, read_shape
@@ -112,6 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         host=options.host,
         port=options.port,
         access_log=False,
+        timeout_keep_alive=PATIENT_SECONDS,
         timeout_graceful_shutdown=5,
     )
 

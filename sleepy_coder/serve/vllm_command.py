@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from sleepy_coder.config import Config, is_loopback
 from sleepy_coder.errors import ConfigError
+from sleepy_coder.serve.client import PATIENT_SECONDS
 from sleepy_coder.serve.explain import rank_flag
 
 _KEY: Final = "VLLM_API_KEY"
@@ -19,6 +20,7 @@ _ENVIRONMENT: Final[Mapping[str, str]] = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(PATIENT_SECONDS),
 }
 _SLEEP_FLAG: Final = "--enable-sleep-mode"
 _SLEEP_ENVIRONMENT: Final[Mapping[str, str]] = {"VLLM_SERVER_DEV_MODE": "1"}

@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 
@@ -16,7 +15,7 @@ from sleepy_coder.config import Config
 from sleepy_coder.config_load import load_config
 from sleepy_coder.console import err, explained, say
 from sleepy_coder.errors import ConfigError
-from sleepy_coder.serve.vllm_command import VllmCommand, vllm_command
+from sleepy_coder.serve.vllm_command import VllmCommand, listens_at, vllm_command
 
 
 def serve_command(
@@ -51,8 +50,7 @@ def serve_command(
 
 def _refuse_taken(config: Config, port: int | None) -> None:
     """Raises ConfigError when another process listens there; the server itself would say so when it has loaded."""
-    where = urlsplit(config.server.url)
-    host, number = where.hostname or "127.0.0.1", port or where.port or 8000
+    host, number = listens_at(config.server.url, port)
     try:
         socket.create_server((host, number), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
@@ -62,10 +60,10 @@ def _refuse_taken(config: Config, port: int | None) -> None:
 
 
 def _embedded(config: Config, port: int | None) -> tuple[str, ...]:
-    where = urlsplit(config.server.url)
+    host, number = listens_at(config.server.url, port)
     return (
         *(sys.executable, "-m", "sleepy_coder.serve.embedded"),
-        *("--host", where.hostname or "127.0.0.1", "--port", str(port or where.port or 8000)),
+        *("--host", host, "--port", str(number)),
         *("--model", str(wiring.model_path(config)), *wiring.embedded_arguments(config)),
         *("--threads", str(config.server.threads or os.cpu_count() or 1)),
     )

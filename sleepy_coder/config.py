@@ -53,6 +53,10 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+PATIENT_SECONDS: Final = 60
+"""For so long the servers that we start hold an idle connection. A client that is starved oversleeps its own few."""
+
+
 def without_v1(url: str) -> str:
     """The root of a server that is known by it or by its `/v1`."""
     return url.rstrip("/").removesuffix("/v1")

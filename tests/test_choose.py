@@ -55,6 +55,15 @@ class Keeping(FakeTrainer):
         return workdir / OUTPUT
 
 
+class Dual(FakeTrainer):
+    """Leaves fast weights beside the slow ones."""
+
+    def train(self, mix: TrainingMix, parent: Adapter | None, recipe: Recipe, workdir: Path, *rest: Any) -> Path:
+        out = super().train(mix, parent, recipe, workdir)
+        write_trained(workdir / FAST, lora(77))
+        return out
+
+
 class DevHouse(House):
     """A house with dev tasks, of which the base passes `BEFORE`."""
 
@@ -386,12 +395,6 @@ def test_an_ancestor_that_is_gone_ends_the_line_and_no_night(house: DevHouse) ->
 
 
 def test_fast_weights_are_kept_beside_the_slow_ones_and_found_again_only_as_they_were(house: DevHouse) -> None:
-    class Dual(FakeTrainer):
-        def train(self, mix: TrainingMix, parent: Adapter | None, recipe: Recipe, workdir: Path, *rest: Any) -> Path:
-            out = super().train(mix, parent, recipe, workdir)
-            write_trained(workdir / FAST, lora(77))
-            return out
-
     trainer = Dual((*NEW, *SKILLS))
     report = house.night(trainer=trainer, recipe=RecipeSettings(name="sure-dual", rank=4, alpha=8))
     adapter = house.open().registry.get(str(report.candidate))
@@ -403,12 +406,6 @@ def test_fast_weights_are_kept_beside_the_slow_ones_and_found_again_only_as_they
 
 
 def test_fast_weights_that_a_recipe_does_not_know_are_not_taken_along(house: DevHouse) -> None:
-    class Leaving(FakeTrainer):
-        def train(self, mix: TrainingMix, parent: Adapter | None, recipe: Recipe, workdir: Path, *rest: Any) -> Path:
-            out = super().train(mix, parent, recipe, workdir)
-            write_trained(workdir / FAST, lora(77))
-            return out
-
     recipe = RecipeSettings(name="seed-plain", rank=4, alpha=8)
-    report = house.night(trainer=Leaving((*NEW, *SKILLS)), recipe=recipe)
+    report = house.night(trainer=Dual((*NEW, *SKILLS)), recipe=recipe)
     assert not (house.open().registry.get(str(report.candidate)).path / FAST).exists()

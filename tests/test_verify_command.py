@@ -413,10 +413,10 @@ class Linker:
     fingerprint = "linker"
 
     def __init__(self, *fails: str, control: Outcome = Outcome.FAIL) -> None:
-        self.fails, self.control, self.asked = fails, control, list[str]()
+        self.fails, self.control = fails, control
 
     def verify(self, task: Task, files: Mapping[str, str]) -> Verdict:
-        self.asked.append(text := files["main.rs"])
+        text = files["main.rs"]
         if text not in self.fails:
             return Verdict(outcome=Outcome.PASS, stage="done")
         if text != "answer" and self.control is Outcome.INFRA:

@@ -169,12 +169,7 @@ NO_LINKER = '{"message": "linker `cc` not found", "level": "error", "spans": []}
 
 @pytest.mark.parametrize(
     ("script", "status"),
-    [
-        ("exit 101", 101),
-        ("kill -SEGV $$", 139),
-        ("exit 1", 1),
-        (f"echo '{NO_LINKER}' >&2; exit 1", 1),
-    ],
+    [("exit 101", 101), ("kill -SEGV $$", 139), ("exit 1", 1), (f"echo '{NO_LINKER}' >&2; exit 1", 1)],
 )
 def test_a_crash_of_rustc_is_the_machines_fault(tmp_path: Path, script: str, status: int):
     tmp_path.chmod(0o755)  # root becomes another user inside

@@ -22,7 +22,6 @@ from sleepy_coder.types import Message, Reply
 
 _CONNECT_RETRIES = 2  # only where no byte was sent, so safe for every call
 _KEEPALIVE_SECONDS = 4.0  # below uvicorn's 5 s, or a request may meet a connection that is being closed
-PATIENT_SECONDS = 60  # for which the servers that we start hold one: a process that is starved oversleeps the 4 s
 _CONNECT_SECONDS = 5.0
 _QUEUED = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 _LORAS = "vllm:lora_requests_info"

@@ -23,8 +23,7 @@ import uvicorn
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from sleepy_coder.config import is_loopback
-from sleepy_coder.serve.client import PATIENT_SECONDS
+from sleepy_coder.config import PATIENT_SECONDS, is_loopback
 from sleepy_coder.serve.embedded_app import Server, Text
 from sleepy_coder.serve.embedded_engine import Limits
 from sleepy_coder.serve.embedded_model import load_weights, read_shape

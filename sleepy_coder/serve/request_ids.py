@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _HEADER: Final = "X-Request-Id"
@@ -18,7 +18,7 @@ class RequestIds:
     app: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = MutableHeaders(scope=scope).get(_HEADER) if scope["type"] == "http" else None
+        asked = Headers(scope=scope).get(_HEADER) if scope["type"] == "http" else None
 
         async def named(message: Message) -> None:
             if asked and message["type"] == "http.response.start":

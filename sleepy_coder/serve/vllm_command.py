@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from sleepy_coder.config import Config, is_loopback
+from sleepy_coder.config import PATIENT_SECONDS, Config, is_loopback
 from sleepy_coder.errors import ConfigError
-from sleepy_coder.serve.client import PATIENT_SECONDS
 from sleepy_coder.serve.explain import rank_flag
 
 _KEY: Final = "VLLM_API_KEY"
@@ -42,14 +41,19 @@ class VllmCommand:
         return " ".join((*variables, shlex.join(self.argv)))
 
 
+def listens_at(url: str, port: int | None = None) -> tuple[str, int]:
+    """Host and port of a server that is reached at `url`, or at another `port` of it."""
+    where = urlsplit(url)
+    return where.hostname or "127.0.0.1", port or where.port or 8000
+
+
 def vllm_command(config: Config, model: Path, port: int | None = None) -> VllmCommand:
     """How to start vLLM for `config` with the base model in `model`.
 
     Listens on `port`, by default that of `server.url`. `server.extra_args` come last, so that they win. Raises
     ConfigError for a URL that other machines reach: an API key does not guard vLLM's adapter and sleep endpoints.
     """
-    where = urlsplit(config.server.url)
-    host = where.hostname or "127.0.0.1"
+    host, number = listens_at(config.server.url, port)
     if not is_loopback(host):
         raise ConfigError(
             f"server.url names {host}, where whoever reaches the port could load adapters and put vLLM to sleep",
@@ -58,7 +62,7 @@ def vllm_command(config: Config, model: Path, port: int | None = None) -> VllmCo
     argv = (
         *(config.server.vllm, "serve", str(model)),
         *("--served-model-name", config.server.base_name),
-        *("--host", host, "--port", str(port or where.port or 8000)),
+        *("--host", host, "--port", str(number)),
         *("--max-model-len", str(config.model.max_length)),
         *("--enable-lora", "--max-loras", str(config.server.max_loras)),
         *("--max-lora-rank", str(rank_flag(config.recipe.largest_rank))),
